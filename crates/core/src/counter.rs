@@ -1,0 +1,193 @@
+//! Turns one request's usage into the counter increments that must all fit, or none.
+//!
+//! The listener calls it for authorize, authrep and report. Parents come before children and short periods
+//! before long ones, so the limit that a refusal names is stable.
+//!
+//! Knows nothing of storage: whether the increments fit is the store's answer.
+
+use crate::denial::Denial;
+use crate::id::MetricName;
+use crate::limit::UsageLimit;
+use crate::metric::{MetricIndex, MetricTree};
+use crate::period::Period;
+use crate::plan::Plan;
+use crate::usage::{USAGE_MAX, Usage, UsageValue};
+
+/// Where counters saturate: 2^53 - 1.
+pub const COUNT_MAX: u64 = USAGE_MAX;
+
+/// A ceiling on one counter of an increment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Which of the metric's windows.
+    pub period: Period,
+    /// Inclusive.
+    pub max: u64,
+}
+
+/// One metric's counters to change, in all windows at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Increment {
+    /// The counter's name.
+    pub metric: MetricName,
+    /// By how much, or to what.
+    pub value: UsageValue,
+    /// Short periods first.
+    pub ceilings: Vec<Ceiling>,
+}
+
+impl Increment {
+    fn new(metrics: &MetricTree, plan: &Plan, index: MetricIndex, value: UsageValue) -> Self {
+        let ceiling = |limit: &UsageLimit| Ceiling { period: limit.period, max: limit.max };
+        let ceilings = plan.limits_of(index).iter().map(ceiling).collect();
+        Self { metric: metrics.metric(index).name.clone(), value, ceilings }
+    }
+
+    /// The periods it is counted in: hour to eternity always, the minute where a limit needs it.
+    pub fn periods(&self) -> &'static [Period] {
+        let by_minute = self.ceilings.first().is_some_and(|ceiling| ceiling.period == Period::Minute);
+        if by_minute { &Period::ALL } else { &Period::ALL[1..] }
+    }
+}
+
+/// The increments of a request's usage under a plan, rolled up into ancestors.
+///
+/// # Errors
+/// [`Denial::MetricInvalid`] for a metric the service does not have.
+pub fn increments(usage: &Usage, metrics: &MetricTree, plan: &Plan) -> Result<Vec<Increment>, Denial> {
+    let expanded = usage.expand(metrics)?;
+    Ok(expanded.into_iter().map(|(index, value)| Increment::new(metrics, plan, index, value)).collect())
+}
+
+/// What an authorize without usage asks: that no limit of the plan is exceeded already.
+pub fn all_limits(metrics: &MetricTree, plan: &Plan) -> Vec<Increment> {
+    let mut limited: Vec<MetricIndex> = plan.limits().iter().map(|limit| limit.metric).collect();
+    limited.dedup();
+    limited.into_iter().map(|index| Increment::new(metrics, plan, index, UsageValue::Add(0))).collect()
+}
+
+/// Every ceiling of a list of increments, in the order in which they are judged and reported.
+pub fn ceilings(increments: &[Increment]) -> impl Iterator<Item = (&Increment, Ceiling)> {
+    increments.iter().flat_map(|increment| increment.ceilings.iter().map(move |c| (increment, *c)))
+}
+
+/// The first ceiling, in the order of [`ceilings`], that would be exceeded; `None` when all increments fit.
+///
+/// `used[n]` is what the n-th counter holds. An increment fits when `used + by <= max`, a set value when it is
+/// at most `max` itself, whatever was used before.
+pub fn first_exceeded(increments: &[Increment], used: &[u64]) -> Option<usize> {
+    ceilings(increments).zip(used).position(|((increment, ceiling), used)| match increment.value {
+        UsageValue::Add(by) => used.saturating_add(by) > ceiling.max,
+        UsageValue::Set(to) => to > ceiling.max,
+    })
+}
+
+/// What a counter holds after a change.
+pub fn changed(used: u64, value: UsageValue) -> u64 {
+    match value {
+        UsageValue::Add(by) => used.saturating_add(by).min(COUNT_MAX),
+        UsageValue::Set(to) => to.min(COUNT_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::tests::tree;
+    use crate::usage::tests::usage;
+    use proptest::prelude::*;
+
+    /// `"hits/minute<=10 mail/day<=0"`.
+    fn plan(text: &str, metrics: &MetricTree) -> Plan {
+        let limit = |word: &str| {
+            let (metric, rest) = word.split_once('/').unwrap();
+            let (period, max) = rest.split_once("<=").unwrap();
+            UsageLimit {
+                metric: metrics.find(metric).unwrap(),
+                period: period.parse().unwrap(),
+                max: max.parse().unwrap(),
+            }
+        };
+        let limits = text.split_whitespace().map(limit).collect();
+        Plan::new("p".parse().unwrap(), String::new(), limits, metrics).unwrap()
+    }
+
+    /// Counters hold `counts` in every window: `"hits=9"`.
+    #[track_caller]
+    fn check(limits: &str, counts: &str, named: &str, expected: &str) {
+        let metrics = tree("hits search<hits mail").unwrap();
+        let increments = increments(&usage(named), &metrics, &plan(limits, &metrics)).unwrap();
+        let counts: Vec<_> = usage(counts).iter().map(|(m, v)| (m.clone(), changed(0, v))).collect();
+        let used_of =
+            |metric: &MetricName| counts.iter().find(|(name, _)| name == metric).map_or(0, |(_, n)| *n);
+        let used: Vec<u64> = ceilings(&increments).map(|(i, _)| used_of(&i.metric)).collect();
+        let found = match first_exceeded(&increments, &used) {
+            None => "fits".to_owned(),
+            Some(at) => {
+                let (increment, ceiling) = ceilings(&increments).nth(at).unwrap();
+                format!("over {}/{}", increment.metric, ceiling.period)
+            }
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn usage_may_reach_a_limit_but_not_pass_it() {
+        check("hits/minute<=10", "hits=9", "hits=1", "fits");
+        check("hits/minute<=10", "hits=10", "hits=1", "over hits/minute");
+        check("hits/minute<=10", "hits=9", "hits=2", "over hits/minute");
+        check("hits/minute<=10", "hits=10", "hits=0", "fits");
+        check("hits/minute<=10", "hits=11", "hits=0", "over hits/minute");
+    }
+
+    #[test]
+    fn methods_count_for_their_parent() {
+        check("hits/day<=5", "hits=5", "search=1", "over hits/day");
+        check("search/day<=5", "hits=9", "search=1", "fits");
+    }
+
+    #[test]
+    fn limits_of_other_metrics_are_not_asked() {
+        check("mail/day<=0", "", "hits=1", "fits");
+        check("mail/day<=0", "", "mail=1", "over mail/day");
+        check("mail/day<=0", "", "mail=0", "fits");
+    }
+
+    #[test]
+    fn parents_and_short_periods_are_named_first() {
+        check("search/minute<=0 hits/year<=0 hits/hour<=0", "", "search=1", "over hits/hour");
+    }
+
+    #[test]
+    fn a_set_value_is_judged_by_itself() {
+        check("hits/day<=5", "hits=9", "hits=#5", "fits");
+        check("hits/day<=5", "", "hits=#6", "over hits/day");
+    }
+
+    #[test]
+    fn minutes_are_counted_where_a_limit_needs_them() {
+        let metrics = tree("hits").unwrap();
+        let with = increments(&usage("hits=1"), &metrics, &plan("hits/minute<=1", &metrics)).unwrap();
+        let without = increments(&usage("hits=1"), &metrics, &plan("hits/day<=1", &metrics)).unwrap();
+        assert_eq!(with[0].periods().len(), 7);
+        assert_eq!(without[0].periods(), &Period::ALL[1..]);
+    }
+
+    #[test]
+    fn an_authorize_without_usage_asks_about_every_limit_once() {
+        let metrics = tree("hits mail").unwrap();
+        let all = all_limits(&metrics, &plan("hits/day<=1 hits/minute<=1 mail/day<=0", &metrics));
+        let found: Vec<_> = ceilings(&all).map(|(i, c)| format!("{}/{}", i.metric, c.period)).collect();
+        assert_eq!(found, ["hits/minute", "hits/day", "mail/day"]);
+        assert_eq!(first_exceeded(&all, &[1, 1, 0]), None);
+        assert_eq!(first_exceeded(&all, &[1, 2, 0]), Some(1));
+    }
+
+    proptest! {
+        #[test]
+        fn counters_saturate_and_never_wrap(used in 0..=COUNT_MAX, by in 0..=COUNT_MAX) {
+            let after = changed(used, UsageValue::Add(by));
+            prop_assert!(after <= COUNT_MAX && after >= used);
+        }
+    }
+}

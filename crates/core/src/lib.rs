@@ -1,0 +1,46 @@
+//! The rules of API management, pure: what is counted, what is allowed, what is refused.
+//!
+//! The listener asks it to authenticate and to turn usage into counter increments, the gateway to match
+//! mapping rules, the store to judge increments against limits. Everything a rule needs is an argument,
+//! the time included, so the same question always has the same answer.
+//!
+//! It does no I/O, reads no clock and no environment, and logs nothing.
+
+pub mod application;
+pub mod authenticate;
+pub mod catalog;
+pub mod counter;
+pub mod credentials;
+pub mod decide;
+pub mod denial;
+pub mod id;
+pub mod key_hash;
+pub mod limit;
+pub mod mapping_rule;
+pub mod metric;
+pub mod path;
+pub mod period;
+pub mod plan;
+pub mod proxy;
+pub mod referrer;
+pub mod secret;
+pub mod service;
+pub mod usage;
+
+pub use application::{Application, ApplicationState};
+pub use catalog::{Catalog, Provider};
+pub use counter::{COUNT_MAX, Increment, increments};
+pub use credentials::{CredentialKind, Credentials};
+pub use decide::{Decision, LimitStatus};
+pub use denial::Denial;
+pub use id::{ApplicationId, ApplicationRef, MetricName, PlanId, ServiceId};
+pub use key_hash::{KeyHash, KeyHasher};
+pub use limit::UsageLimit;
+pub use mapping_rule::{HttpMethod, MappingRule, MappingRules};
+pub use metric::{MetricIndex, MetricTree};
+pub use period::{Period, Timestamp, Window};
+pub use plan::Plan;
+pub use proxy::{Environment, Proxy};
+pub use secret::Secret;
+pub use service::{Service, ServiceState};
+pub use usage::{Usage, UsageValue};

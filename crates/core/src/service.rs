@@ -1,0 +1,45 @@
+//! An API offered under plans: metrics, plans, credential mode and how the gateway proxies it.
+
+use crate::credentials::CredentialKind;
+use crate::id::{PlanId, ServiceId};
+use crate::metric::MetricTree;
+use crate::plan::Plan;
+use crate::proxy::Proxy;
+
+/// Whether a service may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServiceState {
+    /// It may.
+    #[default]
+    Active,
+    /// Every call is refused; usage that happened is still counted.
+    Suspended,
+}
+
+/// A service, one immutable snapshot.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Unique in the installation.
+    pub id: ServiceId,
+    /// What people read.
+    pub name: String,
+    /// Only an active one admits calls.
+    pub state: ServiceState,
+    /// How its applications prove themselves.
+    pub credentials: CredentialKind,
+    /// Whether applications with referrer filters are held to them.
+    pub referrer_filters_required: bool,
+    /// What is counted.
+    pub metrics: MetricTree,
+    /// Its plans.
+    pub plans: Vec<Plan>,
+    /// How gateways serve it.
+    pub proxy: Proxy,
+}
+
+impl Service {
+    /// The plan of that id.
+    pub fn plan(&self, id: &PlanId) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.id == *id)
+    }
+}
