@@ -101,7 +101,8 @@ mod tests {
             referrer_filters_required: false,
             metrics: MetricTree::default(),
             plans: vec![],
-            proxy: crate::proxy::Proxy::default(),
+            production: crate::proxy::Proxy::default(),
+            staging: None,
         };
         let application = Application {
             reference: "api/app".parse().unwrap(),

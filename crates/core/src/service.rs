@@ -4,7 +4,7 @@ use crate::credentials::CredentialKind;
 use crate::id::{PlanId, ServiceId};
 use crate::metric::MetricTree;
 use crate::plan::Plan;
-use crate::proxy::Proxy;
+use crate::proxy::{Environment, Proxy};
 
 /// Whether a service may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,11 +33,21 @@ pub struct Service {
     pub metrics: MetricTree,
     /// Its plans.
     pub plans: Vec<Plan>,
-    /// How gateways serve it.
-    pub proxy: Proxy,
+    /// How production gateways serve it.
+    pub production: Proxy,
+    /// How staging gateways serve it; `None`: as in production.
+    pub staging: Option<Proxy>,
 }
 
 impl Service {
+    /// How gateways of an environment serve it.
+    pub fn proxy(&self, environment: Environment) -> &Proxy {
+        match (environment, &self.staging) {
+            (Environment::Staging, Some(staging)) => staging,
+            _ => &self.production,
+        }
+    }
+
     /// The plan of that id.
     pub fn plan(&self, id: &PlanId) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.id == *id)

@@ -1,0 +1,58 @@
+//! What a listener is told when it starts; the binary reads it from TOML and environment.
+
+use std::net::SocketAddr;
+
+use weir_core::{Environment, KeyHasher, Secret, ServiceId};
+
+/// A gateway that may ask this listener.
+#[derive(Debug, Clone)]
+pub struct GatewayToken {
+    /// Names the gateway in logs.
+    pub id: String,
+    /// What it proves itself with.
+    pub token: Secret,
+    /// Which deployment it may watch.
+    pub environment: Environment,
+    /// Which services it may ask about; `None`: all.
+    pub services: Option<Vec<ServiceId>>,
+}
+
+/// A listener's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where gateways connect. Default `0.0.0.0:8090`.
+    pub grpc_address: SocketAddr,
+    /// Where HTTP clients connect. Default `0.0.0.0:8091`.
+    pub http_address: SocketAddr,
+    /// Who may ask.
+    pub gateways: Vec<GatewayToken>,
+    /// Proves the control plane when it publishes; `None`: the catalog comes from a file.
+    pub publish_token: Option<Secret>,
+    /// The server secrets under which keys are hashed.
+    pub key_hasher: KeyHasher,
+    /// Longest wait for the store; then UNAVAILABLE. Default 250 ms.
+    pub decision_timeout_ms: u64,
+    /// Most application records kept in memory. Default 1,000,000.
+    pub applications_cached_max: usize,
+    /// Most requests of one stream in work at a time; a faster caller waits. Default 4,096.
+    pub stream_requests_max: usize,
+    /// How often the store is asked whether another listener changed the catalog. Default 250 ms.
+    pub catalog_poll_ms: u64,
+}
+
+impl Config {
+    /// The defaults around what has none.
+    pub fn new(grpc_address: SocketAddr, http_address: SocketAddr, key_hasher: KeyHasher) -> Self {
+        Self {
+            grpc_address,
+            http_address,
+            gateways: vec![],
+            publish_token: None,
+            key_hasher,
+            decision_timeout_ms: 250,
+            applications_cached_max: 1_000_000,
+            stream_requests_max: 4_096,
+            catalog_poll_ms: 250,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Services, plans and applications.
+
+use weir_core::application::{APP_KEYS_MAX, AppKey, REFERRER_FILTERS_MAX};
+use weir_core::{
+    Application, ApplicationRef, ApplicationState, CredentialKind, KeyHash, MetricName, MetricTree, Period,
+    Plan, Proxy, Service, ServiceState, Timestamp, UsageLimit,
+};
+
+use crate::{FieldError, v1};
+
+/// Parses a text field into whatever it must be.
+pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    field: &str,
+    text: &str,
+) -> Result<T, FieldError> {
+    text.parse().map_err(|error| FieldError::new(field, error))
+}
+
+impl From<&Service> for v1::Service {
+    fn from(service: &Service) -> Self {
+        let name_of = |index| service.metrics.metric(index).name.to_string();
+        Self {
+            id: service.id.to_string(),
+            name: service.name.clone(),
+            suspended: service.state == ServiceState::Suspended,
+            credentials: v1::CredentialKind::from(service.credentials).into(),
+            referrer_filters_required: service.referrer_filters_required,
+            metrics: service
+                .metrics
+                .iter()
+                .map(|(_, metric)| v1::Metric {
+                    name: metric.name.to_string(),
+                    parent: metric.parent.map(name_of).unwrap_or_default(),
+                })
+                .collect(),
+            plans: service.plans.iter().map(|plan| plan_message(plan, &service.metrics)).collect(),
+            production: Some((&service.production).into()),
+            staging: service.staging.as_ref().map(Into::into),
+        }
+    }
+}
+
+fn plan_message(plan: &Plan, metrics: &MetricTree) -> v1::Plan {
+    let limit = |limit: &UsageLimit| v1::UsageLimit {
+        metric: metrics.metric(limit.metric).name.to_string(),
+        period: v1::Period::from(limit.period).into(),
+        max: limit.max,
+    };
+    v1::Plan {
+        id: plan.id.to_string(),
+        name: plan.name.clone(),
+        limits: plan.limits().iter().map(limit).collect(),
+    }
+}
+
+impl TryFrom<&v1::Service> for Service {
+    type Error = FieldError;
+
+    fn try_from(message: &v1::Service) -> Result<Self, FieldError> {
+        let metrics = metric_tree(&message.metrics)?;
+        let plans: Result<_, _> = message.plans.iter().map(|plan| read_plan(plan, &metrics)).collect();
+        let production = message.production.as_ref().map(Proxy::try_from).transpose();
+        let staging = message.staging.as_ref().map(Proxy::try_from).transpose();
+        Ok(Self {
+            id: parse("id", &message.id)?,
+            name: message.name.clone(),
+            state: if message.suspended { ServiceState::Suspended } else { ServiceState::Active },
+            credentials: message.credentials().try_into()?,
+            referrer_filters_required: message.referrer_filters_required,
+            metrics,
+            plans: plans?,
+            production: production.map_err(|e| e.within("production"))?.unwrap_or_default(),
+            staging: staging.map_err(|e| e.within("staging"))?,
+        })
+    }
+}
+
+fn metric_tree(metrics: &[v1::Metric]) -> Result<MetricTree, FieldError> {
+    let read = |metric: &v1::Metric| -> Result<_, FieldError> {
+        let name: MetricName = parse("metrics.name", &metric.name)?;
+        let parent = match metric.parent.as_str() {
+            "" => None,
+            parent => Some(parse("metrics.parent", parent)?),
+        };
+        Ok((name, parent))
+    };
+    let definitions: Result<Vec<_>, _> = metrics.iter().map(read).collect();
+    MetricTree::new(&definitions?).map_err(|e| FieldError::new("metrics", e))
+}
+
+fn read_plan(plan: &v1::Plan, metrics: &MetricTree) -> Result<Plan, FieldError> {
+    let limit = |limit: &v1::UsageLimit| -> Result<UsageLimit, FieldError> {
+        let metric = metrics.find(&limit.metric).ok_or_else(|| {
+            FieldError::new("plans.limits.metric", format!("{} is no metric of the service", limit.metric))
+        })?;
+        Ok(UsageLimit { metric, period: Period::try_from(limit.period())?, max: limit.max })
+    };
+    let limits: Result<_, _> = plan.limits.iter().map(limit).collect();
+    Plan::new(parse("plans.id", &plan.id)?, plan.name.clone(), limits?, metrics)
+        .map_err(|e| FieldError::new("plans.limits", e))
+}
+
+impl From<CredentialKind> for v1::CredentialKind {
+    fn from(kind: CredentialKind) -> Self {
+        match kind {
+            CredentialKind::UserKey => Self::UserKey,
+            CredentialKind::AppIdAndKey => Self::AppIdAndKey,
+            CredentialKind::ClientId => Self::ClientId,
+        }
+    }
+}
+
+impl TryFrom<v1::CredentialKind> for CredentialKind {
+    type Error = FieldError;
+    fn try_from(kind: v1::CredentialKind) -> Result<Self, FieldError> {
+        match kind {
+            v1::CredentialKind::Unspecified => Err(FieldError::new("credentials", "is missing or unknown")),
+            v1::CredentialKind::UserKey => Ok(Self::UserKey),
+            v1::CredentialKind::AppIdAndKey => Ok(Self::AppIdAndKey),
+            v1::CredentialKind::ClientId => Ok(Self::ClientId),
+        }
+    }
+}
+
+impl From<&Application> for v1::Application {
+    fn from(application: &Application) -> Self {
+        let state = match application.state {
+            ApplicationState::Active => v1::ApplicationState::Active,
+            ApplicationState::Pending => v1::ApplicationState::Pending,
+            ApplicationState::Suspended => v1::ApplicationState::Suspended,
+        };
+        let app_key = |key: &AppKey| v1::AppKey {
+            hash: key.hash.to_string(),
+            until_unix_ms: key.until.map(Timestamp::unix_ms),
+        };
+        Self {
+            service_id: application.reference.service.to_string(),
+            app_id: application.reference.application.to_string(),
+            state: state.into(),
+            plan_id: application.plan.to_string(),
+            user_key: application.user_key.as_ref().map(KeyHash::to_string).unwrap_or_default(),
+            app_keys: application.app_keys.iter().map(app_key).collect(),
+            referrer_filters: application.referrer_filters.clone(),
+        }
+    }
+}
+
+impl TryFrom<&v1::Application> for Application {
+    type Error = FieldError;
+
+    fn try_from(message: &v1::Application) -> Result<Self, FieldError> {
+        if message.app_keys.len() > APP_KEYS_MAX {
+            return Err(FieldError::new("app_keys", format!("has more than {APP_KEYS_MAX} keys")));
+        }
+        if message.referrer_filters.len() > REFERRER_FILTERS_MAX {
+            return Err(FieldError::new("referrer_filters", format!("has more than {REFERRER_FILTERS_MAX}")));
+        }
+        let app_key = |key: &v1::AppKey| -> Result<AppKey, FieldError> {
+            let until = key.until_unix_ms.map(Timestamp::from_unix_ms);
+            Ok(AppKey { hash: parse("app_keys.hash", &key.hash)?, until })
+        };
+        let app_keys: Result<_, _> = message.app_keys.iter().map(app_key).collect();
+        Ok(Self {
+            reference: ApplicationRef {
+                service: parse("service_id", &message.service_id)?,
+                application: parse("app_id", &message.app_id)?,
+            },
+            state: match message.state() {
+                v1::ApplicationState::Unspecified => {
+                    return Err(FieldError::new("state", "is missing or unknown"));
+                }
+                v1::ApplicationState::Active => ApplicationState::Active,
+                v1::ApplicationState::Pending => ApplicationState::Pending,
+                v1::ApplicationState::Suspended => ApplicationState::Suspended,
+            },
+            plan: parse("plan_id", &message.plan_id)?,
+            user_key: match message.user_key.as_str() {
+                "" => None,
+                hash => Some(parse("user_key", hash)?),
+            },
+            app_keys: app_keys?,
+            referrer_filters: message.referrer_filters.clone(),
+        })
+    }
+}

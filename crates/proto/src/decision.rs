@@ -1,0 +1,98 @@
+//! Decisions and where limits stand.
+
+use weir_core::{Decision, Denial, LimitStatus, MetricName, Period, Timestamp};
+
+use crate::{FieldError, v1};
+
+impl From<&LimitStatus> for v1::LimitStatus {
+    fn from(limit: &LimitStatus) -> Self {
+        Self {
+            metric: limit.metric.to_string(),
+            period: v1::Period::from(limit.window.period).into(),
+            max: limit.max,
+            used: limit.used,
+            window_start_unix_ms: limit.window.start.unix_ms(),
+            window_end_unix_ms: limit.window.end.map(Timestamp::unix_ms),
+        }
+    }
+}
+
+impl TryFrom<&v1::LimitStatus> for LimitStatus {
+    type Error = FieldError;
+    fn try_from(limit: &v1::LimitStatus) -> Result<Self, FieldError> {
+        let period = Period::try_from(limit.period())?;
+        let start = Timestamp::from_unix_ms(limit.window_start_unix_ms);
+        Ok(Self {
+            metric: MetricName::parse(&limit.metric).map_err(|e| FieldError::new("metric", e))?,
+            window: period.window(start),
+            max: limit.max,
+            used: limit.used,
+        })
+    }
+}
+
+impl v1::Decision {
+    /// The message for a decision made at `now` for an application, as far as one was found.
+    pub fn new(decision: &Decision, application_id: &str, now: Timestamp) -> Self {
+        let (denial, limits) = match decision {
+            Decision::Allow(limits) => (None, limits.iter().map(Into::into).collect()),
+            Decision::Deny(denial) => (Some(v1::Denial::from(denial)), vec![]),
+        };
+        Self { denial, limits, application_id: application_id.to_owned(), decided_at_unix_ms: now.unix_ms() }
+    }
+}
+
+impl TryFrom<&v1::Decision> for Decision {
+    type Error = FieldError;
+    fn try_from(message: &v1::Decision) -> Result<Self, FieldError> {
+        match &message.denial {
+            Some(denial) => Ok(Self::Deny(denial.try_into()?)),
+            None => {
+                let limits: Result<_, _> = message.limits.iter().map(LimitStatus::try_from).collect();
+                Ok(Self::Allow(limits?))
+            }
+        }
+    }
+}
+
+impl From<&Denial> for v1::Denial {
+    fn from(denial: &Denial) -> Self {
+        let limit = match denial {
+            Denial::LimitsExceeded(limit) => Some(limit.into()),
+            _ => None,
+        };
+        let metric = match denial {
+            Denial::MetricInvalid(metric) => metric.to_string(),
+            _ => String::new(),
+        };
+        Self { code: denial.code().to_owned(), message: denial.sentence(), limit, metric }
+    }
+}
+
+impl TryFrom<&v1::Denial> for Denial {
+    type Error = FieldError;
+    fn try_from(message: &v1::Denial) -> Result<Self, FieldError> {
+        let plain = [
+            Self::CredentialsMissing,
+            Self::ServiceIdInvalid,
+            Self::ServiceNotActive,
+            Self::ApplicationNotFound,
+            Self::UserKeyInvalid,
+            Self::ApplicationKeyInvalid,
+            Self::ApplicationNotActive,
+            Self::ReferrerNotAllowed,
+            Self::UsageValueInvalid,
+            Self::NoMappingRule,
+        ];
+        match (message.code.as_str(), &message.limit) {
+            ("limits_exceeded", Some(limit)) => Ok(Self::LimitsExceeded(limit.try_into()?)),
+            ("metric_invalid", _) => MetricName::parse(&message.metric)
+                .map(Self::MetricInvalid)
+                .map_err(|e| FieldError::new("denial.metric", e)),
+            (code, _) => plain
+                .into_iter()
+                .find(|denial| denial.code() == code)
+                .ok_or_else(|| FieldError::new("denial.code", "is not known here")),
+        }
+    }
+}

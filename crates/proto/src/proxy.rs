@@ -1,0 +1,158 @@
+//! How gateways serve a service.
+
+use weir_core::mapping_rule::MappingRule;
+use weir_core::proxy::{
+    CredentialLocation, CredentialNames, Environment, Proxy, RefusalReply, Refusals, UpstreamTimeouts,
+};
+use weir_core::{Secret, Service};
+
+use crate::catalog::parse;
+use crate::{FieldError, v1};
+
+impl v1::GatewayService {
+    /// What gateways of an environment are told of a service.
+    pub fn new(service: &Service, environment: Environment) -> Self {
+        Self {
+            id: service.id.to_string(),
+            name: service.name.clone(),
+            credentials: v1::CredentialKind::from(service.credentials).into(),
+            proxy: Some(service.proxy(environment).into()),
+        }
+    }
+}
+
+impl From<Environment> for v1::Environment {
+    fn from(environment: Environment) -> Self {
+        match environment {
+            Environment::Staging => Self::Staging,
+            Environment::Production => Self::Production,
+        }
+    }
+}
+
+impl TryFrom<v1::Environment> for Environment {
+    type Error = FieldError;
+    fn try_from(environment: v1::Environment) -> Result<Self, FieldError> {
+        match environment {
+            v1::Environment::Unspecified => Err(FieldError::new("environment", "is missing or unknown")),
+            v1::Environment::Staging => Ok(Self::Staging),
+            v1::Environment::Production => Ok(Self::Production),
+        }
+    }
+}
+
+impl From<&Proxy> for v1::Proxy {
+    fn from(proxy: &Proxy) -> Self {
+        let location = match proxy.credential_location {
+            CredentialLocation::Query => v1::CredentialLocation::Query,
+            CredentialLocation::Headers => v1::CredentialLocation::Headers,
+            CredentialLocation::Authorization => v1::CredentialLocation::Authorization,
+        };
+        let refusal = |reply: &RefusalReply| {
+            Some(v1::RefusalReply {
+                status: reply.status.into(),
+                body: reply.body.clone(),
+                content_type: reply.content_type.clone(),
+            })
+        };
+        Self {
+            hosts: proxy.hosts.clone(),
+            api_backend: proxy.api_backend.clone().unwrap_or_default(),
+            credential_location: location.into(),
+            user_key_name: proxy.credential_names.user_key.clone(),
+            app_id_name: proxy.credential_names.app_id.clone(),
+            app_key_name: proxy.credential_names.app_key.clone(),
+            strip_credentials: proxy.strip_credentials,
+            mapping_rules: proxy.mapping_rules.iter().map(rule_message).collect(),
+            auth_missing: refusal(&proxy.refusals.auth_missing),
+            auth_failed: refusal(&proxy.refusals.auth_failed),
+            no_match: refusal(&proxy.refusals.no_match),
+            limits_exceeded: refusal(&proxy.refusals.limits_exceeded),
+            secret_token: proxy.secret_token.as_ref().map(|s| s.expose().to_owned()).unwrap_or_default(),
+            secret_token_header: proxy.secret_token_header.clone(),
+            host_rewrite: proxy.host_rewrite.clone().unwrap_or_default(),
+            request_body_bytes_max: proxy.request_body_bytes_max,
+            connect_timeout_ms: proxy.timeouts.connect_ms,
+            response_timeout_ms: proxy.timeouts.response_ms,
+            idle_timeout_ms: proxy.timeouts.idle_ms,
+        }
+    }
+}
+
+fn rule_message(rule: &MappingRule) -> v1::MappingRule {
+    v1::MappingRule {
+        http_method: rule.http_method.as_str().to_owned(),
+        pattern: rule.pattern.to_string(),
+        metric: rule.metric.to_string(),
+        delta: rule.delta,
+        position: rule.position,
+        last: rule.last,
+    }
+}
+
+impl TryFrom<&v1::Proxy> for Proxy {
+    type Error = FieldError;
+
+    fn try_from(message: &v1::Proxy) -> Result<Self, FieldError> {
+        let rules: Result<_, _> = message.mapping_rules.iter().map(read_rule).collect();
+        let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
+        Ok(Self {
+            hosts: message.hosts.clone(),
+            api_backend: filled(&message.api_backend),
+            credential_location: match message.credential_location() {
+                v1::CredentialLocation::Unspecified => {
+                    return Err(FieldError::new("credential_location", "is missing or unknown"));
+                }
+                v1::CredentialLocation::Query => CredentialLocation::Query,
+                v1::CredentialLocation::Headers => CredentialLocation::Headers,
+                v1::CredentialLocation::Authorization => CredentialLocation::Authorization,
+            },
+            credential_names: CredentialNames {
+                user_key: message.user_key_name.clone(),
+                app_id: message.app_id_name.clone(),
+                app_key: message.app_key_name.clone(),
+            },
+            strip_credentials: message.strip_credentials,
+            mapping_rules: rules?,
+            refusals: Refusals {
+                auth_missing: read_refusal("auth_missing", message.auth_missing.as_ref())?,
+                auth_failed: read_refusal("auth_failed", message.auth_failed.as_ref())?,
+                no_match: read_refusal("no_match", message.no_match.as_ref())?,
+                limits_exceeded: read_refusal("limits_exceeded", message.limits_exceeded.as_ref())?,
+            },
+            secret_token: filled(&message.secret_token).map(|text| Secret::new(&text)),
+            secret_token_header: message.secret_token_header.clone(),
+            host_rewrite: filled(&message.host_rewrite),
+            request_body_bytes_max: message.request_body_bytes_max,
+            timeouts: UpstreamTimeouts {
+                connect_ms: message.connect_timeout_ms,
+                response_ms: message.response_timeout_ms,
+                idle_ms: message.idle_timeout_ms,
+            },
+        })
+    }
+}
+
+fn read_rule(rule: &v1::MappingRule) -> Result<MappingRule, FieldError> {
+    if rule.delta == 0 {
+        return Err(FieldError::new("mapping_rules.delta", "is below 1"));
+    }
+    Ok(MappingRule {
+        http_method: parse("mapping_rules.http_method", &rule.http_method)?,
+        pattern: parse("mapping_rules.pattern", &rule.pattern)?,
+        metric: parse("mapping_rules.metric", &rule.metric)?,
+        delta: rule.delta,
+        position: rule.position,
+        last: rule.last,
+    })
+}
+
+fn read_refusal(field: &str, reply: Option<&v1::RefusalReply>) -> Result<RefusalReply, FieldError> {
+    let reply = reply.ok_or_else(|| FieldError::new(field, "is missing"))?;
+    let status = u16::try_from(reply.status).ok().filter(|status| (400..=599).contains(status));
+    Ok(RefusalReply {
+        status: status.ok_or_else(|| FieldError::new(field, "has a status outside 400 to 599"))?,
+        body: reply.body.clone(),
+        content_type: reply.content_type.clone(),
+    })
+}
