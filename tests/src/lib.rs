@@ -1,1 +1,9 @@
-//! Placeholder.
+//! What whole-stack tests stand on: private servers, the `weir` binary as real processes, plain clients.
+//!
+//! Every test starts its own servers on free ports of loopback and ends them when it is over; nothing is shared and
+//! nothing is mocked. Missing programs fail with the line that installs them.
+//!
+//! It uses no role crate: what it checks is what a user could see.
+
+pub mod redis;
+pub mod wait;

@@ -38,10 +38,16 @@ pub struct Config {
     pub head_bytes_max: usize,
     /// Longest wait for a request head on an open connection. Default 60,000 ms.
     pub head_timeout_ms: u64,
+    /// Longest time a client may take nothing of an answer that waits for it; then its connection ends.
+    /// Default 60,000 ms.
+    pub write_timeout_ms: u64,
     /// Longest wait for the listener's decision, a second try included; then 503. Default 1,000 ms.
     pub authorise_timeout_ms: u64,
     /// Most requests waiting for a decision; further ones get 503. Default 16,384.
     pub authorisations_waiting_max: usize,
+    /// Most takings-back of requests whose decision never arrived that wait for a listener; further ones are
+    /// dropped and counted in a metric. Default 65,536.
+    pub cancels_waiting_max: usize,
     /// Idle upstream connections kept per service host. Default 256.
     pub upstream_idle_max: usize,
     /// How long requests in flight may take to end once the gateway is told to stop. Default 30,000 ms.
@@ -61,8 +67,10 @@ impl Config {
             connections_max: 10_000,
             head_bytes_max: 32 << 10,
             head_timeout_ms: 60_000,
+            write_timeout_ms: 60_000,
             authorise_timeout_ms: 1_000,
             authorisations_waiting_max: 16_384,
+            cancels_waiting_max: 65_536,
             upstream_idle_max: 256,
             drain_timeout_ms: 30_000,
         }

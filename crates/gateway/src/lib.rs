@@ -1,5 +1,175 @@
 //! The streaming reverse proxy that authenticates, counts and limits API traffic.
+//!
+//! The binary binds a [`Gateway`] from a [`Config`] and runs it until it is told to stop. A request is routed to
+//! a service, its credentials are extracted, mapping rules say what it uses, a listener decides and counts, and
+//! what was admitted is streamed to the service's upstream and back (`proxy.rs` lists the phases). Services come
+//! from the listeners' `Watch` stream, or from disk while none answers.
+//!
+//! It talks to listeners and upstreams, never to the store or a database, and decides nothing by itself: without
+//! a listener's decision no request goes on.
 
+mod access;
+mod arguments;
+mod backend;
+mod body;
 pub mod config;
+mod connection;
+mod extract;
+mod form;
+mod headers;
+mod listener;
+mod meters;
+mod proxy;
+mod ratelimit;
+mod reply;
+mod request_id;
+mod route;
+mod server;
+mod service;
+mod snapshot;
+mod state;
+mod status;
+mod target;
+mod upstream;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Routing};
+pub use status::Status;
+
+use crate::backend::Authoriser;
+use crate::listener::Listener;
+use crate::meters::Meters;
+use crate::proxy::Pipeline;
+use crate::request_id::RequestIds;
+use crate::snapshot::{Loader, Snapshot};
+use crate::upstream::Clients;
+use crate::watch::Watch;
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its address cannot be bound.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No listener is configured.
+    #[error("no listener is configured")]
+    NoListener,
+    /// A listener's address is no `http://host:port`.
+    #[error("{0:?} is not the address of a listener: use http://host:port")]
+    ListenerAddress(String),
+    /// The gateway's token has characters that cannot be sent.
+    #[error("the token has characters that cannot be sent")]
+    Token,
+    /// TLS towards upstreams cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[from] getrandom::Error),
+}
+
+/// A gateway that has its socket but does not serve yet.
+pub struct Gateway {
+    socket: TcpListener,
+    address: SocketAddr,
+    config: Config,
+    listeners: Vec<Listener>,
+    clients: Clients,
+    ids: RequestIds,
+    status: Status,
+}
+
+impl Gateway {
+    /// Checks the configuration and binds the socket. Nothing is asked of a listener yet.
+    ///
+    /// # Errors
+    /// When the configuration cannot work, or the address is taken.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let new = |address: &String| Listener::new(address, &config.token);
+        let listeners = config.listeners.iter().map(new).collect::<Result<Vec<_>, _>>()?;
+        if listeners.is_empty() {
+            return Err(StartError::NoListener);
+        }
+        let clients = Clients::new(config.upstream_idle_max);
+        // Made now so that TLS that cannot work is found before traffic comes.
+        clients.connecting_within(weir_core::proxy::UpstreamTimeouts::default().connect_ms)?;
+        let failed = |source| StartError::Bind { address: config.address, source };
+        let socket = TcpListener::bind(config.address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self {
+            socket,
+            address,
+            listeners,
+            clients,
+            ids: RequestIds::new()?,
+            status: Status::default(),
+            config,
+        })
+    }
+
+    /// The bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells whether the gateway can serve, now and later.
+    pub fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    /// Serves until told to stop; then readiness goes, and requests in flight may end within the configured time.
+    ///
+    /// # Errors
+    /// None today: what can fail fails in [`Gateway::bind`].
+    pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
+        // Streams to listeners outlive `stop`: requests in flight still need decisions.
+        let end = CancellationToken::new();
+        let _end_with_this = end.clone().drop_guard();
+        let snapshot = Snapshot::default();
+        let pipeline = Arc::new(Pipeline {
+            snapshot: Arc::clone(&snapshot),
+            authoriser: Authoriser::start(&self.config, &self.listeners, &end),
+            ids: self.ids,
+            nobody: Arc::new(Meters::of("none")),
+        });
+        let watch = Watch {
+            listeners: self.listeners,
+            environment: self.config.environment,
+            loader: Mutex::new(Loader::new(snapshot, self.config.routing, self.clients)),
+            state_dir: self.config.state_dir.clone(),
+            status: self.status.clone(),
+            changed: Arc::default(),
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = watch.follow() => {}
+                () = end.cancelled() => {}
+            }
+        });
+        let unready = async {
+            stop.cancelled().await;
+            self.status.draining();
+            Instant::now() + Duration::from_millis(self.config.drain_timeout_ms)
+        };
+        let serve = server::run(self.socket, &self.config, Arc::clone(&pipeline), &stop);
+        let ((), deadline) = tokio::join!(serve, unready);
+        // Requests that were refused without a decision must not stay counted.
+        let _ = timeout_at(deadline, pipeline.authoriser.drained()).await;
+        Ok(())
+    }
+}

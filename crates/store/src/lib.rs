@@ -1,5 +1,161 @@
-//! The ledger and the catalog records, embedded or in Redis.
+//! The ledger and the catalog records: in this process or in Redis, with the same answers.
+//!
+//! The listener hands it increments that core computed; the store applies all of them or none in one atomic
+//! step, so nothing ever reads, then decides, then writes. Services and applications are opaque records to
+//! it, each with a version that is compared in that same step.
+//!
+//! It holds no policy: what an increment costs and who may make it is decided before it gets here.
 
+mod ask;
 pub mod config;
+mod embedded;
+mod error;
+mod key;
+mod redis;
 
+use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
+
+pub use ask::{
+    Ask, Entry, Mode, Outcome, Publication, PublishedApplication, Record, Report, RequestId, Version,
+};
 pub use config::{Config, EmbeddedConfig, RedisConfig};
+pub use error::{OpenError, PublishError, StoreError};
+
+/// Longest idempotency id of a report in bytes.
+pub const IDEMPOTENCY_ID_BYTES_MAX: usize = 64;
+
+/// The store.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In this process.
+    Embedded(embedded::Embedded),
+    /// In Redis.
+    Redis(redis::Redis),
+}
+
+impl Store {
+    /// Opens what a configuration names. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the folder is in use or damaged, Redis is away, too old, or may lose counters.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        Ok(match config {
+            Config::Embedded(config) => Self::Embedded(embedded::Embedded::open(config).await?),
+            Config::Redis(config) => Self::Redis(redis::Redis::open(config).await?),
+        })
+    }
+
+    /// Decides one request and, in [`Mode::Count`], counts it: all increments or none.
+    ///
+    /// A caller that drops the future before it ends has whatever was counted taken back.
+    ///
+    /// # Errors
+    /// When the store is away; nothing stays counted then.
+    pub async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
+        match self {
+            Self::Embedded(store) => store.apply(ask).await,
+            Self::Redis(store) => store.apply(ask).await,
+        }
+    }
+
+    /// Takes back a request of an application that was counted in the last seconds, whoever asked for it.
+    /// Returns whether there was anything to take back.
+    ///
+    /// # Errors
+    /// When the store is away: ask again.
+    pub async fn cancel(&self, application: &ApplicationRef, request: RequestId) -> Result<bool, StoreError> {
+        match self {
+            Self::Embedded(store) => store.cancel(application, request).await,
+            Self::Redis(store) => store.cancel(application, request).await,
+        }
+    }
+
+    /// Counts what has happened, whatever the limits. Returns false when this idempotency id was counted before.
+    ///
+    /// # Errors
+    /// When the store is away: some of it may be counted. Sent again under the same id, the rest is.
+    pub async fn report(&self, report: Report) -> Result<bool, StoreError> {
+        match self {
+            Self::Embedded(store) => store.report(report).await,
+            Self::Redis(store) => store.report(report).await,
+        }
+    }
+
+    /// A service's record.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn service(&self, id: &ServiceId) -> Result<Option<Record>, StoreError> {
+        match self {
+            Self::Embedded(store) => Ok(store.service(id)),
+            Self::Redis(store) => store.service(id).await,
+        }
+    }
+
+    /// All services' records.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn services(&self) -> Result<Vec<(ServiceId, Record)>, StoreError> {
+        match self {
+            Self::Embedded(store) => Ok(store.services()),
+            Self::Redis(store) => store.services().await,
+        }
+    }
+
+    /// An application's record.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn application(&self, application: &ApplicationRef) -> Result<Option<Record>, StoreError> {
+        match self {
+            Self::Embedded(store) => Ok(store.application(application)),
+            Self::Redis(store) => store.application(application).await,
+        }
+    }
+
+    /// The application that a `user_key` probably belongs to: a hint, the application's own record decides.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn application_of_user_key(
+        &self,
+        service: &ServiceId,
+        user_key: &KeyHash,
+    ) -> Result<Option<ApplicationId>, StoreError> {
+        match self {
+            Self::Embedded(store) => Ok(store.application_of_user_key(service, user_key)),
+            Self::Redis(store) => store.application_of_user_key(service, user_key).await,
+        }
+    }
+
+    /// The catalog's revision; 0 before the first publication.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn revision(&self) -> Result<u64, StoreError> {
+        match self {
+            Self::Embedded(store) => Ok(store.revision()),
+            Self::Redis(store) => store.revision().await,
+        }
+    }
+
+    /// Puts services and applications in place. The same publication again changes nothing.
+    ///
+    /// # Errors
+    /// When the store holds a higher revision, or this one with other content, or is away.
+    pub async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
+        match self {
+            Self::Embedded(store) => store.publish(publication),
+            Self::Redis(store) => store.publish(publication).await,
+        }
+    }
+
+    /// Whether the store can answer now.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.revision().await.map(|_| ())
+    }
+}

@@ -1,1 +1,89 @@
-fn main() {}
+//! The binary `weir`: every role, and the tools around them, as subcommands.
+//!
+//! Only this crate reads the command line, files, environment and signals; the crates it starts get plain
+//! configuration. One file per subcommand, one match here.
+#![allow(clippy::print_stdout, reason = "the command line prints; the roles it starts log")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+mod catalog;
+mod catalog_watch;
+mod check;
+mod completions;
+mod config;
+#[cfg(test)]
+mod documented;
+mod failure;
+mod gateway;
+mod listener;
+mod logging;
+mod names;
+mod problem;
+mod report;
+mod roles;
+mod section;
+mod shutdown;
+mod suggest;
+mod telemetry;
+
+/// API management: a gateway that proves who calls, counts what they use and holds them to their plan.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, after_help = AFTER_HELP)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a gateway: it proxies API calls and asks its listeners whether they may pass.
+    Gateway(gateway::Arguments),
+    /// Run a listener: it authorises calls and counts them in its store.
+    Listener(listener::Arguments),
+    /// Say everything that is wrong with configuration and catalog files; start nothing.
+    Check(check::Arguments),
+    /// Print a completion script for a shell.
+    Completions(completions::Arguments),
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  weir check catalog.toml listener.toml gateway.toml
+  weir listener --config listener.toml
+  weir gateway --config gateway.toml
+
+Keys in a role's file can be overridden by variables, two underscores between names:
+  WEIR_GATEWAY__TOKEN=…  WEIR_LISTENER__STORE__REDIS__URL=…
+
+Exit codes:
+  0  done, or stopped by a signal
+  1  failed while starting or running
+  2  the command line, a file or a variable is wrong; nothing was started";
+
+fn main() -> ExitCode {
+    // Only fails when a provider is installed already, which then is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let outcome = match CommandLine::parse().command {
+        Command::Gateway(arguments) => gateway::run(&arguments),
+        Command::Listener(arguments) => listener::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+    };
+    outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+}

@@ -1,0 +1,285 @@
+//! Asks the listeners whether a request may go on, so that it is counted once, or not at all.
+//!
+//! The pipeline calls [`Authoriser::authorise`]. A request asks the first listener with an open stream; when its
+//! answer does not come, it asks the next one under the same request id while time remains. Who is told in the end
+//! that nobody decided is taken back ([`cancel`]), and so is a client that leaves before the decision.
+//!
+//! It fails closed: there is no way out of here with an admission but a decision that says so.
+
+mod cancel;
+mod link;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tracing::error;
+use weir_core::{Credentials, Decision, Denial, Timestamp, Usage};
+use weir_proto::v1::stream_answer::Answer;
+use weir_proto::v1::{self, AuthRepRequest, CancelRequest, stream_ask};
+
+use crate::config::Config;
+use crate::listener::{Backoff, Listener};
+use crate::meters::{self, Outcome};
+use crate::request_id::RequestId;
+use crate::service::Service;
+use cancel::{Cancel, Cancels};
+use link::{Ask, Link, State};
+
+/// A call to be decided on.
+pub(crate) struct Question<'a> {
+    pub(crate) id: RequestId,
+    pub(crate) service: &'a Service,
+    pub(crate) credentials: &'a Credentials,
+    pub(crate) usage: &'a Usage,
+    /// The page that makes the call, if the client tells.
+    pub(crate) referrer: Option<&'a str>,
+}
+
+/// What a listener said.
+pub(crate) enum Verdict {
+    /// It said what it thinks, at a time.
+    Decided(Decision, Timestamp),
+    /// Something that is not understood here: a refusal.
+    Unclear,
+    /// Nobody answered in time, or too many wait already.
+    Unavailable,
+}
+
+/// Asks listeners.
+pub(crate) struct Authoriser {
+    links: Arc<Links>,
+    cancels: Arc<Cancels>,
+    /// A place for everybody who waits for a decision.
+    places: Semaphore,
+    patience: Duration,
+}
+
+impl Authoriser {
+    /// Opens a stream to each listener; they end with `stop`.
+    pub(crate) fn start(config: &Config, listeners: &[Listener], stop: &CancellationToken) -> Self {
+        let (changed, changes) = watch::channel(());
+        let changed = Arc::new(changed);
+        let open = |listener: &Listener| {
+            let waiting_max = config.authorisations_waiting_max;
+            Link::open(listener.clone(), waiting_max, Arc::clone(&changed), stop.clone())
+        };
+        let links = Arc::new(Links { links: listeners.iter().map(open).collect(), changes });
+        let cancels = Arc::new(Cancels::new(config.cancels_waiting_max));
+        tokio::spawn({
+            let (links, cancels, stop) = (Arc::clone(&links), Arc::clone(&cancels), stop.clone());
+            async move {
+                tokio::select! {
+                    () = cancels.run(&links) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        });
+        Self {
+            links,
+            cancels,
+            places: Semaphore::new(config.authorisations_waiting_max.min(Semaphore::MAX_PERMITS)),
+            patience: Duration::from_millis(config.authorise_timeout_ms),
+        }
+    }
+
+    /// Decides on a call; counts it when, and only when, the verdict admits it.
+    pub(crate) async fn authorise(&self, question: Question<'_>) -> Verdict {
+        let Ok(_place) = self.places.try_acquire() else {
+            meters::authorised(Outcome::Unavailable);
+            return Verdict::Unavailable;
+        };
+        let deadline = Instant::now() + self.patience;
+        let mut doubt = Doubt::new(&self.cancels, question);
+        let verdict = match self.ask_until(deadline, &mut doubt).await {
+            Some(decision) => doubt.settle(&decision),
+            None => Verdict::Unavailable,
+        };
+        meters::authorised(match &verdict {
+            Verdict::Decided(Decision::Allow(_), _) => Outcome::Allowed,
+            Verdict::Decided(Decision::Deny(Denial::LimitsExceeded(_)), _) => Outcome::LimitsExceeded,
+            Verdict::Decided(Decision::Deny(_), _) | Verdict::Unclear => Outcome::Denied,
+            Verdict::Unavailable => Outcome::Unavailable,
+        });
+        verdict
+    }
+
+    /// Ends once nothing waits to be taken back.
+    pub(crate) async fn drained(&self) {
+        self.cancels.drained().await;
+    }
+
+    /// Asks one listener after the other; `None`: nobody decided.
+    async fn ask_until(&self, deadline: Instant, doubt: &mut Doubt<'_>) -> Option<v1::Decision> {
+        let mut last = None;
+        let mut pause = Backoff::default();
+        for attempt in 1.. {
+            let link = self.links.next(last, deadline, self.patience).await?;
+            match self.ask_once(link, deadline, doubt).await {
+                Reply::Decision(decision) => return Some(decision),
+                Reply::Hopeless => return None,
+                Reply::Again => {}
+            }
+            doubt.ask.retry = true;
+            last = Some(link);
+            // Every listener was asked: they need a moment.
+            if attempt >= self.links.links.len() {
+                let wait = Instant::now() + pause.next();
+                if wait >= deadline {
+                    break;
+                }
+                sleep_until(wait).await;
+            }
+        }
+        None
+    }
+
+    async fn ask_once(&self, link: usize, deadline: Instant, doubt: &mut Doubt<'_>) -> Reply {
+        let (answer, answered) = oneshot::channel();
+        let ask = stream_ask::Ask::AuthRep(doubt.ask.clone());
+        let near = &self.links.links[link];
+        if !near.ask(Ask { ask, answer }) {
+            return Reply::Again;
+        }
+        let before = doubt.asked.replace(link);
+        let until = if self.links.best(Some(link)).is_some() {
+            // Leaves the other half for another listener.
+            let now = Instant::now();
+            now + deadline.saturating_duration_since(now) / 2
+        } else {
+            deadline
+        };
+        match timeout_at(until, answered).await {
+            Ok(Ok(Answer::Decision(decision))) => Reply::Decision(decision),
+            Ok(Ok(Answer::Failure(failure))) => doubt.failed(&failure, before),
+            Ok(Ok(Answer::Cancelled(_)) | Err(_)) => Reply::Again,
+            Err(_) => {
+                near.mark_slow();
+                Reply::Again
+            }
+        }
+    }
+}
+
+/// What became of one attempt.
+enum Reply {
+    Decision(v1::Decision),
+    /// Another attempt may help.
+    Again,
+    /// None will.
+    Hopeless,
+}
+
+/// All streams.
+pub(crate) struct Links {
+    links: Vec<Link>,
+    changes: watch::Receiver<()>,
+}
+
+impl Links {
+    /// The first link that is up, but for one; those that were slow come last.
+    pub(crate) fn best(&self, but: Option<usize>) -> Option<&Link> {
+        self.choose(but).map(|at| &self.links[at])
+    }
+
+    /// The link a request was asked on if it is up, else the best one.
+    fn preferring(&self, at: usize) -> Option<&Link> {
+        if self.is_up(at) { self.links.get(at) } else { self.best(None) }
+    }
+
+    fn choose(&self, but: Option<usize>) -> Option<usize> {
+        let up = || (0..self.links.len()).filter(|at| self.is_up(*at) && Some(*at) != but);
+        up().find(|at| !self.links[*at].is_slow()).or_else(|| up().next())
+    }
+
+    fn is_up(&self, at: usize) -> bool {
+        matches!(self.links[at].state(), State::Up)
+    }
+
+    /// The link to ask now: any but the last one, else that one again. When none is up, waits for one until the
+    /// deadline; not when all have been away for so long that waiting was in vain for others before.
+    async fn next(&self, last: Option<usize>, deadline: Instant, patience: Duration) -> Option<usize> {
+        let mut changes = self.changes.clone();
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = self.choose(last).or_else(|| self.choose(None)) {
+                return Some(found);
+            }
+            let is_fresh = |link: &Link| match link.state() {
+                State::Up => true,
+                State::Down(since) => since.elapsed() < patience,
+            };
+            if !self.links.iter().any(is_fresh) {
+                return None;
+            }
+            timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
+        }
+    }
+}
+
+/// Whether a request may be counted without anybody knowing. Dropped in doubt, the request is taken back.
+struct Doubt<'a> {
+    cancels: &'a Cancels,
+    ask: AuthRepRequest,
+    /// The link of the attempt whose outcome is not known, the latest one.
+    asked: Option<usize>,
+}
+
+impl<'a> Doubt<'a> {
+    fn new(cancels: &'a Cancels, question: Question<'_>) -> Self {
+        let ask = AuthRepRequest {
+            request_id: question.id.as_bytes().to_vec(),
+            retry: false,
+            service_id: question.service.id.to_string(),
+            credentials: Some(question.credentials.into()),
+            usage: v1::UsageEntry::list(question.usage),
+            referrer: question.referrer.map(str::to_owned),
+        };
+        Self { cancels, ask, asked: None }
+    }
+
+    /// A failure is a promise that nothing stays counted of that attempt: `before` is what is still in doubt.
+    fn failed(&mut self, failure: &v1::Failure, before: Option<usize>) -> Reply {
+        self.asked = before;
+        let code = Code::from_i32(failure.code);
+        match code {
+            Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
+                let (service, message) = (&self.ask.service_id, &failure.message);
+                error!(service.id = service, ?code, message, "a listener does not take what it was asked");
+                Reply::Hopeless
+            }
+            _ => Reply::Again,
+        }
+    }
+
+    /// Somebody decided, which ends all doubt; unless the decision cannot be read.
+    fn settle(mut self, decision: &v1::Decision) -> Verdict {
+        let is_counted = decision.denial.is_none();
+        match Decision::try_from(decision) {
+            Ok(decision_read) => {
+                self.asked = None;
+                Verdict::Decided(decision_read, Timestamp::from_unix_ms(decision.decided_at_unix_ms))
+            }
+            Err(problem) => {
+                error!(service.id = self.ask.service_id, %problem, "a decision cannot be read: refused");
+                self.asked = self.asked.filter(|_| is_counted);
+                Verdict::Unclear
+            }
+        }
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        let Some(link) = self.asked else { return };
+        let request = CancelRequest {
+            service_id: std::mem::take(&mut self.ask.service_id),
+            credentials: self.ask.credentials.take(),
+            request_id: std::mem::take(&mut self.ask.request_id),
+        };
+        self.cancels.push(Cancel { request, link });
+    }
+}

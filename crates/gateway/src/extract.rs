@@ -1,0 +1,192 @@
+//! Finds a request's credentials where the service's provider wants them, and nowhere else.
+//!
+//! The pipeline calls it once the service is known. An empty `user_key` or `app_id` is a missing one; an
+//! `app_key` must be there but may be empty. Bytes that are no UTF-8 are replaced, so such a key finds no
+//! application.
+//!
+//! Whether credentials are good is the listener's business.
+
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::{HeaderMap, header};
+use weir_core::proxy::{CredentialLocation, CredentialNames};
+use weir_core::{CredentialKind, Credentials, Denial, Proxy, Secret};
+
+use crate::arguments::Arguments;
+
+/// The credentials of a request.
+///
+/// # Errors
+/// [`Denial::CredentialsMissing`] when one that the service's mode needs is not there.
+pub(crate) fn credentials(
+    kind: CredentialKind,
+    proxy: &Proxy,
+    headers: &HeaderMap,
+    arguments: Arguments<'_>,
+) -> Result<Credentials, Denial> {
+    let found = match proxy.credential_location {
+        CredentialLocation::Query => from_arguments(kind, &proxy.credential_names, arguments),
+        CredentialLocation::Headers => from_headers(kind, &proxy.credential_names, headers),
+        CredentialLocation::Authorization => from_authorization(kind, headers),
+    };
+    found.ok_or(Denial::CredentialsMissing)
+}
+
+fn from_arguments(
+    kind: CredentialKind,
+    names: &CredentialNames,
+    arguments: Arguments<'_>,
+) -> Option<Credentials> {
+    match kind {
+        CredentialKind::UserKey => user_key(&arguments.credential(&names.user_key)?),
+        CredentialKind::AppIdAndKey => {
+            pair(&arguments.credential(&names.app_id)?, &arguments.credential_or_empty(&names.app_key)?)
+        }
+        CredentialKind::ClientId => None,
+    }
+}
+
+fn from_headers(kind: CredentialKind, names: &CredentialNames, headers: &HeaderMap) -> Option<Credentials> {
+    let value = |name: &str| {
+        let (_, value) = headers.iter().find(|(found, _)| same_header(found.as_str(), name))?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    match kind {
+        CredentialKind::UserKey => user_key(&value(&names.user_key)?),
+        CredentialKind::AppIdAndKey => pair(&value(&names.app_id)?, &value(&names.app_key)?),
+        CredentialKind::ClientId => None,
+    }
+}
+
+fn from_authorization(kind: CredentialKind, headers: &HeaderMap) -> Option<Credentials> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = text.trim().split_once(' ')?;
+    let rest = rest.trim();
+    let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+    match kind {
+        CredentialKind::UserKey if is("bearer") => user_key(rest),
+        CredentialKind::UserKey if is("basic") => {
+            let (user, password) = basic(rest)?;
+            user_key(if user.is_empty() { &password } else { &user })
+        }
+        CredentialKind::AppIdAndKey if is("basic") => {
+            let (user, password) = basic(rest)?;
+            pair(&user, &password)
+        }
+        // A client id needs a token that was verified: the place where OpenID Connect comes in.
+        _ => None,
+    }
+}
+
+/// User and password; the first colon parts them.
+fn basic(encoded: &str) -> Option<(String, String)> {
+    let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let engine = GeneralPurpose::new(&base64::alphabet::STANDARD, padding);
+    let decoded = engine.decode(encoded).ok()?;
+    let text = String::from_utf8_lossy(&decoded);
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+fn user_key(key: &str) -> Option<Credentials> {
+    (!key.is_empty()).then(|| Credentials::UserKey(Secret::new(key)))
+}
+
+fn pair(app_id: &str, app_key: &str) -> Option<Credentials> {
+    (!app_id.is_empty())
+        .then(|| Credentials::AppIdAndKey { app_id: app_id.to_owned(), app_key: Some(Secret::new(app_key)) })
+}
+
+/// Whether two header names are the same to a credential: `-` and `_` are one, and so are both cases.
+pub(crate) fn same_header(one: &str, other: &str) -> bool {
+    let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(|(a, b)| plain(a) == plain(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use CredentialKind::{AppIdAndKey, ClientId, UserKey};
+    use CredentialLocation::{Authorization, Headers, Query};
+
+    #[track_caller]
+    fn check(kind: CredentialKind, place: CredentialLocation, names: [&str; 3], sent: &str, expected: &str) {
+        let [user_key, app_id, app_key] = names.map(str::to_owned);
+        let proxy = Proxy {
+            credential_location: place,
+            credential_names: CredentialNames { user_key, app_id, app_key },
+            ..Proxy::default()
+        };
+        let mut headers = HeaderMap::new();
+        let mut query = "";
+        for part in sent.split('|').filter(|part| !part.is_empty()) {
+            match part.strip_prefix('?') {
+                Some(text) => query = text,
+                None => {
+                    let (name, value) = part.split_once(": ").unwrap();
+                    let name: header::HeaderName = name.to_ascii_lowercase().parse().unwrap();
+                    headers.append(name, value.parse().unwrap());
+                }
+            }
+        }
+        let found = match credentials(kind, &proxy, &headers, Arguments { query, form: b"" }) {
+            Ok(Credentials::UserKey(key)) => key.expose().to_owned(),
+            Ok(Credentials::AppIdAndKey { app_id, app_key }) => {
+                format!("{app_id} / {}", app_key.unwrap().expose())
+            }
+            Ok(Credentials::ClientId(id)) => id,
+            Err(denial) => denial.code().to_owned(),
+        };
+        assert_eq!(found, expected, "{sent}");
+    }
+
+    const NAMES: [&str; 3] = ["user_key", "app_id", "app_key"];
+    const MISSING: &str = "credentials_missing";
+
+    #[test]
+    fn from_the_query() {
+        check(UserKey, Query, NAMES, "?a=1&user_key=k", "k");
+        check(UserKey, Query, ["api-key", "", ""], "?api-key=k", "k");
+        check(UserKey, Query, NAMES, "?user_key=", MISSING);
+        check(UserKey, Query, NAMES, "user_key: k", MISSING);
+        check(AppIdAndKey, Query, NAMES, "?app_id=i&app_key=s", "i / s");
+        check(AppIdAndKey, Query, NAMES, "?app_id=i&app_key=", "i / ");
+        check(AppIdAndKey, Query, NAMES, "?app_id=i", MISSING);
+        check(AppIdAndKey, Query, NAMES, "?app_id=&app_key=s", MISSING);
+        check(AppIdAndKey, Query, NAMES, "?app_id=i|app_key: s", MISSING);
+        check(AppIdAndKey, Query, NAMES, "?user_key=k", MISSING);
+    }
+
+    #[test]
+    fn from_headers() {
+        check(UserKey, Headers, ["X-API-Key", "", ""], "x-api-KEY: k", "k");
+        check(UserKey, Headers, ["api-key", "", ""], "api_key: k", "k");
+        check(UserKey, Headers, NAMES, "?user_key=k", MISSING);
+        check(UserKey, Headers, NAMES, "user_key: a:b&c=d?e#f", "a:b&c=d?e#f");
+        check(AppIdAndKey, Headers, NAMES, "app_id: i d&x=1|app-key: %41+", "i d&x=1 / %41+");
+        check(AppIdAndKey, Headers, NAMES, "app-id: i", MISSING);
+    }
+
+    #[test]
+    fn from_authorization() {
+        let check = |kind, sent: &str, expected| {
+            check(kind, Authorization, NAMES, &format!("Authorization: {sent}"), expected);
+        };
+        check(UserKey, "Basic azo=", "k");
+        check(UserKey, "basic   azo=", "k");
+        check(UserKey, "Basic azo", "k");
+        check(UserKey, "Basic azppZ25vcmVk", "k");
+        check(UserKey, "Basic OnBhc3M=", "pass");
+        check(UserKey, "Basic aw==", MISSING);
+        check(UserKey, "Basic %%%", MISSING);
+        check(UserKey, "Bearer k.k-k", "k.k-k");
+        check(UserKey, "bearer k", "k");
+        check(UserKey, "Digest k", MISSING);
+        check(UserKey, "Bearer", MISSING);
+        check(AppIdAndKey, "Basic aTpz", "i / s");
+        check(AppIdAndKey, "Basic aTpzOnQ=", "i / s:t");
+        check(AppIdAndKey, "Basic aTo=", "i / ");
+        check(AppIdAndKey, "Bearer i", MISSING);
+        check(ClientId, "Bearer i", MISSING);
+    }
+}

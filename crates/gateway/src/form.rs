@@ -1,0 +1,113 @@
+//! Reads a form body ahead, so that its arguments count like those of the URL.
+//!
+//! Only bodies of POST, PUT and PATCH that say they are forms, and only up to a bound: a longer one is not
+//! searched. Whatever was read goes upstream all the same, in front of the rest.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use crate::body::BodyError;
+
+/// Longest form body that is searched.
+const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// What was read of a body before the request went anywhere.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// The bytes, still to be sent upstream.
+    pub(crate) bytes: Bytes,
+    /// Whether they are a whole form.
+    pub(crate) is_form: bool,
+}
+
+impl Ahead {
+    /// The form, empty when there is none.
+    pub(crate) fn form(&self) -> &[u8] {
+        if self.is_form { &self.bytes } else { b"" }
+    }
+}
+
+/// Reads ahead if the request may carry a form.
+///
+/// # Errors
+/// When the body pauses longer than `idle` or breaks off.
+pub(crate) async fn read_ahead<B>(head: &Parts, body: &mut B, idle: Duration) -> Result<Ahead, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if body.is_end_stream() || !may_carry_form(head) {
+        return Ok(Ahead::default());
+    }
+    let mut read = BytesMut::new();
+    while read.len() <= FORM_BYTES_MAX {
+        let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_| BodyError::Stalled)?;
+        match frame {
+            None => return Ok(Ahead { bytes: read.freeze(), is_form: true }),
+            Some(frame) => {
+                // Trailers of a form mean nothing to anyone.
+                if let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() {
+                    read.extend_from_slice(&data);
+                }
+            }
+        }
+    }
+    Ok(Ahead { bytes: read.freeze(), is_form: false })
+}
+
+fn may_carry_form(head: &Parts) -> bool {
+    matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
+        && head.headers.get_all(CONTENT_TYPE).iter().any(|value| {
+            let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+            text.contains("application/x-www-form-urlencoded")
+        })
+        && declared_length(&head.headers).is_none_or(|length| length <= FORM_BYTES_MAX as u64)
+}
+
+/// The length that the client declares.
+pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+
+    #[track_caller]
+    fn check(method: &str, content_type: &str, body: &str, expected: (usize, bool)) {
+        let head = http::Request::builder()
+            .method(method)
+            .header(CONTENT_TYPE, content_type)
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        let mut body = Full::new(Bytes::from(body.to_owned()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let read = runtime.block_on(read_ahead(&head, &mut body, Duration::from_secs(1))).unwrap();
+        assert_eq!((read.bytes.len(), read.is_form), expected);
+    }
+
+    #[test]
+    fn only_forms_are_read() {
+        let form = "application/x-www-form-urlencoded";
+        check("POST", form, "v=1", (3, true));
+        check("PATCH", "Application/X-WWW-Form-Urlencoded; charset=UTF-8", "v=1", (3, true));
+        check("DELETE", form, "v=1", (0, false));
+        check("POST", "application/json", "v=1", (0, false));
+        check("POST", form, "", (0, false));
+    }
+
+    #[test]
+    fn long_forms_are_not_searched() {
+        let form = "application/x-www-form-urlencoded";
+        check("POST", form, &"x".repeat(FORM_BYTES_MAX), (FORM_BYTES_MAX, true));
+        check("POST", form, &"x".repeat(FORM_BYTES_MAX + 1), (FORM_BYTES_MAX + 1, false));
+    }
+}

@@ -1,0 +1,241 @@
+//! What becomes of headers on their way through: what ends here, what is added, what is replaced.
+//!
+//! Hop-by-hop headers end at the gateway both ways, with those that `Connection` names. What the gateway
+//! vouches for (who called, from where, under which secret token) replaces whatever a client wrote there, also
+//! under the spelling with `_`, which many backends read as the same header.
+//!
+//! A made request id is not sent upstream, only one that the client chose: backends see the headers they would
+//! have seen without a gateway.
+
+use std::net::IpAddr;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use weir_core::Proxy;
+use weir_core::proxy::CredentialLocation;
+
+use crate::extract::same_header;
+
+/// Names a request in logs, answers and, if the client chose it, upstream.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const DEBUG: HeaderName = HeaderName::from_static("x-3scale-debug");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
+
+/// What the gateway knows of a request that its upstream should.
+pub(crate) struct Forwarding<'a> {
+    /// The client's address.
+    pub(crate) peer: IpAddr,
+    /// Host as the client wrote it.
+    pub(crate) host: Option<HeaderValue>,
+    /// Host as the upstream sees it.
+    pub(crate) upstream_host: &'a HeaderValue,
+    /// The secret token's header, and the token if the service has one.
+    pub(crate) secret: &'a (HeaderName, Option<HeaderValue>),
+    /// The client's request id, if it chose a sane one.
+    pub(crate) request_id: Option<&'a HeaderValue>,
+}
+
+/// Turns a client's headers into those for the upstream.
+pub(crate) fn to_upstream(headers: &mut HeaderMap, forwarding: Forwarding<'_>) {
+    remove_hops(headers);
+    headers.remove(EXPECT);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(DEBUG);
+    let (secret_name, secret) = forwarding.secret;
+    let forwarded_for = chain(headers, forwarding.peer);
+    remove_same(headers, &[&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST, &REAL_IP, secret_name]);
+    headers.remove(REQUEST_ID);
+    if let Ok(peer) = HeaderValue::from_str(&forwarding.peer.to_string()) {
+        headers.insert(REAL_IP, peer);
+    }
+    headers.insert(FORWARDED_FOR, forwarded_for);
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Some(host) = forwarding.host {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    if let Some(token) = secret {
+        headers.insert(secret_name, token.clone());
+    }
+    if let Some(id) = forwarding.request_id {
+        headers.insert(REQUEST_ID, id.clone());
+    }
+    headers.insert(HOST, forwarding.upstream_host.clone());
+}
+
+/// Removes what ends at the gateway from an upstream's answer.
+pub(crate) fn to_client(headers: &mut HeaderMap) {
+    remove_hops(headers);
+}
+
+/// Takes the service's credentials out of the headers, wherever it looks for them there.
+pub(crate) fn strip_credentials(headers: &mut HeaderMap, proxy: &Proxy) {
+    let names = &proxy.credential_names;
+    match proxy.credential_location {
+        CredentialLocation::Query => {}
+        CredentialLocation::Authorization => drop(headers.remove(AUTHORIZATION)),
+        CredentialLocation::Headers => remove_all(headers, |found| {
+            [&names.user_key, &names.app_id, &names.app_key].iter().any(|name| same_header(found, name))
+        }),
+    }
+}
+
+/// Says how long the body is that goes upstream: as the client did, or not at all.
+pub(crate) fn frame_body(headers: &mut HeaderMap, exact: Option<u64>, is_empty: bool) {
+    match exact {
+        Some(length) if headers.contains_key(CONTENT_LENGTH) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Some(_) => {}
+        None if is_empty => {}
+        None => {
+            headers.remove(CONTENT_LENGTH);
+            // Without it a GET's body would be left out.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+}
+
+/// Whether a client's request id may be passed on and logged: at most 128 visible characters.
+pub(crate) fn is_sane_request_id(value: &HeaderValue) -> bool {
+    (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+fn remove_hops(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in &named {
+        headers.remove(name);
+    }
+    for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// The addresses that a request came through, the peer last.
+fn chain(headers: &HeaderMap, peer: IpAddr) -> HeaderValue {
+    let mut chain = Vec::new();
+    for value in headers.get_all(FORWARDED_FOR) {
+        chain.extend_from_slice(value.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.to_string().as_bytes());
+    HeaderValue::from_bytes(&chain).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+fn remove_same(headers: &mut HeaderMap, names: &[&HeaderName]) {
+    for name in names {
+        headers.remove(*name);
+    }
+    if headers.keys().any(|name| name.as_str().contains('_')) {
+        remove_all(headers, |found| names.iter().any(|name| same_header(found, name.as_str())));
+    }
+}
+
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let unwanted: Vec<HeaderName> =
+        headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
+    for name in unwanted {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(text: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for part in text.split('|').filter(|part| !part.is_empty()) {
+            let (name, value) = part.split_once(": ").unwrap();
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn text(headers: &HeaderMap) -> String {
+        let mut lines: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort_by(|a, b| a.split(':').next().cmp(&b.split(':').next()));
+        lines.join("|")
+    }
+
+    const ADDED: &str = "host: up.test|x-forwarded-for: 192.0.2.1|x-forwarded-host: api.test|\
+                         x-forwarded-proto: http|x-real-ip: 192.0.2.1";
+
+    #[track_caller]
+    fn check(sent: &str, token: Option<&'static str>, expected: &str) {
+        let mut headers = map(sent);
+        let secret = (HeaderName::from_static("x-secret-token"), token.map(HeaderValue::from_static));
+        let forwarding = Forwarding {
+            peer: [192, 0, 2, 1].into(),
+            host: Some(HeaderValue::from_static("api.test")),
+            upstream_host: &HeaderValue::from_static("up.test"),
+            secret: &secret,
+            request_id: None,
+        };
+        to_upstream(&mut headers, forwarding);
+        let mut all = map(ADDED);
+        for (name, value) in &map(expected) {
+            if ADDED.contains(name.as_str()) {
+                all.insert(name, value.clone());
+            } else {
+                all.append(name, value.clone());
+            }
+        }
+        assert_eq!(text(&headers), text(&all), "{sent}");
+    }
+
+    #[test]
+    fn most_headers_pass() {
+        check("accept: */*|x-many: 1|x-many: 2|x-empty: ", None, "accept: */*|x-many: 1|x-many: 2|x-empty: ");
+        check("x-3scale-usage: 1|authorization: Bearer a", None, "x-3scale-usage: 1|authorization: Bearer a");
+    }
+
+    #[test]
+    fn hops_end_here() {
+        check("connection: keep-alive, X-Hop|keep-alive: timeout=5|x-hop: 1", None, "");
+        check("te: trailers|upgrade: foo/1|proxy-connection: close|expect: 100-continue", None, "");
+        check("x-3scale-debug: anything|proxy-authorization: Basic eA==", None, "");
+    }
+
+    #[test]
+    fn a_client_cannot_vouch_for_itself() {
+        check("x-secret-token: mine|x_secret_token: mine", None, "");
+        check("x-secret-token: mine", Some("s3cret"), "x-secret-token: s3cret");
+        check("connection: x-secret-token", Some("s3cret"), "x-secret-token: s3cret");
+        check("x-real-ip: 9.9.9.9|x-forwarded-host: evil|x-forwarded-proto: https|x_real_ip: 1", None, "");
+        check("x-forwarded-for: 198.51.100.7", None, "x-forwarded-for: 198.51.100.7, 192.0.2.1");
+    }
+
+    #[test]
+    fn credentials_are_taken_out() {
+        let mut proxy = Proxy { credential_location: CredentialLocation::Headers, ..Proxy::default() };
+        let mut headers = map("user-key: k|app_id: i|authorization: Bearer t|x: 1");
+        strip_credentials(&mut headers, &proxy);
+        assert_eq!(text(&headers), "authorization: Bearer t|x: 1");
+        proxy.credential_location = CredentialLocation::Authorization;
+        strip_credentials(&mut headers, &proxy);
+        assert_eq!(text(&headers), "x: 1");
+    }
+
+    #[test]
+    fn request_ids_are_checked() {
+        for (id, sane) in [("abc-1", true), ("", false), ("a b", false)] {
+            assert_eq!(is_sane_request_id(&HeaderValue::from_str(id).unwrap()), sane, "{id}");
+        }
+        assert!(!is_sane_request_id(&HeaderValue::from_str(&"x".repeat(129)).unwrap()));
+    }
+}

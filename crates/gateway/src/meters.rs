@@ -1,0 +1,91 @@
+//! The gateway's metrics, named in one place.
+//!
+//! Labels come from closed sets: services, classes of answers, outcomes. Handles of a service are looked up
+//! once, when it is compiled, so that a request only adds to them.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+/// Handles of one service.
+pub(crate) struct Meters {
+    classes: [Counter; 6],
+    request_seconds: Histogram,
+    upstream_seconds: Histogram,
+}
+
+/// Index 0: nothing was answered.
+const CLASSES: [&str; 6] = ["aborted", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl Meters {
+    /// The handles of a service.
+    pub(crate) fn of(service: &str) -> Self {
+        let label = || service.to_owned();
+        Self {
+            classes: CLASSES
+                .map(|class| counter!("weir_gateway_requests_total", "service" => label(), "class" => class)),
+            request_seconds: histogram!("weir_gateway_request_seconds", "service" => label()),
+            upstream_seconds: histogram!("weir_gateway_upstream_seconds", "service" => label()),
+        }
+    }
+
+    /// A request has ended.
+    pub(crate) fn ended(&self, status: Option<StatusCode>, took: Duration) {
+        let class = status.map_or(0, |status| usize::from(status.as_u16() / 100));
+        if let Some(counter) = self.classes.get(class) {
+            counter.increment(1);
+        }
+        self.request_seconds.record(took.as_secs_f64());
+    }
+
+    /// The upstream sent the head of its answer.
+    pub(crate) fn upstream_answered(&self, took: Duration) {
+        self.upstream_seconds.record(took.as_secs_f64());
+    }
+}
+
+/// How an authorisation ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome {
+    Allowed,
+    Denied,
+    LimitsExceeded,
+    Unavailable,
+}
+
+/// Counts an authorisation.
+pub(crate) fn authorised(outcome: Outcome) {
+    let outcome = match outcome {
+        Outcome::Allowed => "allowed",
+        Outcome::Denied => "denied",
+        Outcome::LimitsExceeded => "limits_exceeded",
+        Outcome::Unavailable => "unavailable",
+    };
+    counter!("weir_gateway_authorisations_total", "outcome" => outcome).increment(1);
+}
+
+/// Takings-back that wait for a listener.
+pub(crate) fn cancels_waiting() -> Gauge {
+    gauge!("weir_gateway_cancels_waiting")
+}
+
+/// Takings-back that were given up: their requests stay counted.
+pub(crate) fn cancels_dropped() -> Counter {
+    counter!("weir_gateway_cancels_dropped_total")
+}
+
+/// Open client connections.
+pub(crate) fn connections() -> Gauge {
+    gauge!("weir_gateway_connections")
+}
+
+/// Listeners with an open stream.
+pub(crate) fn listeners_up() -> Gauge {
+    gauge!("weir_gateway_listeners_up")
+}
+
+/// Revision of the configuration in force.
+pub(crate) fn revision() -> Gauge {
+    gauge!("weir_gateway_configuration_revision")
+}

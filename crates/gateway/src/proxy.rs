@@ -1,0 +1,323 @@
+//! The life of one request, phase by phase.
+//!
+//! [`Pipeline::pass`] lists the phases in order; whichever refuses ends the request, and [`crate::reply`] says it
+//! to the client. Nothing is counted before the question to the listener, and nothing is asked that would be
+//! refused anyway. Between an admission and the upstream nothing waits, so what was counted is sent.
+//!
+//! A panic in here ends this request with 500 and no other.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use http::header::{EXPECT, REFERER};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, Uri, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tracing::error;
+use weir_core::path::RequestPath;
+use weir_core::proxy::CredentialLocation;
+use weir_core::{Credentials, Decision, Denial, LimitStatus, Timestamp, Usage};
+use weir_proto::CREDENTIAL_BYTES_MAX;
+
+use crate::access::Call;
+use crate::arguments::{Arguments, without};
+use crate::backend::{Authoriser, Question, Verdict};
+use crate::body::{BodyError, Progress, ReplyBody, RequestBody};
+use crate::connection::Fragments;
+use crate::extract;
+use crate::form::{self, Ahead};
+use crate::headers::{self, Forwarding, REQUEST_ID};
+use crate::meters::Meters;
+use crate::ratelimit;
+use crate::reply::{self, Denied, Refusal};
+use crate::request_id::RequestIds;
+use crate::service::Service;
+use crate::snapshot::Snapshot;
+use crate::target::{Target, TargetError};
+use crate::upstream::{self, Upstream, UpstreamError};
+
+/// Longest referrer that is passed to the listener.
+const REFERRER_BYTES_MAX: usize = 2048;
+
+/// What requests pass through.
+pub(crate) struct Pipeline {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) authoriser: Authoriser,
+    pub(crate) ids: RequestIds,
+    /// For requests that belong to no service.
+    pub(crate) nobody: Arc<Meters>,
+}
+
+/// Who sends requests over a connection.
+pub(crate) struct Client {
+    pub(crate) peer: IpAddr,
+    pub(crate) fragments: Fragments,
+}
+
+impl Pipeline {
+    /// Answers a request, whatever happens.
+    pub(crate) async fn serve(&self, request: Request<Incoming>, client: &Client) -> Response<ReplyBody> {
+        let mut call = Call::begin(&request, self.ids.next(), Arc::clone(&self.nobody));
+        let (head, body) = request.into_parts();
+        let may_linger = !head.headers.contains_key(EXPECT);
+        let mut body = Some(body);
+        let passed = AssertUnwindSafe(self.pass(&mut call, head, &mut body, client)).catch_unwind().await;
+        let mut reply = match passed {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(refusal)) => reply::render(&refusal, call.wants_problem, &call.shown_id()),
+            Err(_panic) => {
+                error!(request_id = call.shown_id(), "a request ended in a panic");
+                reply::render(&Refusal::Broken, call.wants_problem, &call.shown_id())
+            }
+        };
+        if let Some(body) = body.filter(|body| may_linger && !body.is_end_stream()) {
+            tokio::spawn(linger(body));
+        }
+        if let Ok(id) = HeaderValue::from_str(&call.shown_id()) {
+            reply.headers_mut().insert(REQUEST_ID, id);
+        }
+        call.answered(reply.status());
+        reply.map(|body| body.of(call))
+    }
+
+    /// The phases.
+    async fn pass(
+        &self,
+        call: &mut Call,
+        head: Parts,
+        body: &mut Option<Incoming>,
+        client: &Client,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let target = read_target(&head, client)?;
+        let (service, path) = self.route(&head, &target)?;
+        call.belongs_to(&service);
+        let ahead = read_ahead(&head, body, &service).await?;
+        let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
+        let credentials = credentials(&service, &head, arguments)?;
+        let usage = usage(&service, &head, &path, arguments)?;
+        let upstream = service.upstream.as_ref().ok_or(Refusal::NoUpstream)?;
+        check_length(&service, &head, &ahead)?;
+        let limits = self.authorise(call, &service, &head, &credentials, &usage).await?;
+        let url = upstream_url(&service, upstream, &path, target.query)?;
+        let forwarding = Forwarding {
+            peer: client.peer,
+            host: target.authority.and_then(|host| HeaderValue::from_str(host).ok()),
+            upstream_host: &upstream.host,
+            secret: &service.secret,
+            request_id: call.client_id.as_ref(),
+        };
+        let outgoing = Outgoing { head, url, ahead, body: body.take() };
+        exchange(&service, outgoing, forwarding, limits).await
+    }
+
+    /// Finds the service, and reads the path as it and its upstream will.
+    fn route<'a>(
+        &self,
+        head: &Parts,
+        target: &Target<'a>,
+    ) -> Result<(Arc<Service>, RequestPath<'a>), Refusal> {
+        let routes = self.snapshot.load();
+        let host = target.host().filter(|host| routes.serves(host)).ok_or(Refusal::NoService)?;
+        let path = RequestPath::parse(target.path).map_err(|e| Refusal::Target(TargetError::Path(e)))?;
+        let query = target.query.unwrap_or_default();
+        let service = routes.find(&host, head.method.as_str(), &path.decoded, query);
+        Ok((Arc::clone(service.ok_or(Refusal::NoService)?), path))
+    }
+
+    /// Asks whether the call may go on, and counts it if it may.
+    async fn authorise(
+        &self,
+        call: &Call,
+        service: &Arc<Service>,
+        head: &Parts,
+        credentials: &Credentials,
+        usage: &Usage,
+    ) -> Result<Limits, Refusal> {
+        let referrer = head.headers.get(REFERER).and_then(|value| value.to_str().ok());
+        // `*` passes every filter: not for a client to say.
+        let referrer = referrer.filter(|text| *text != "*" && text.len() <= REFERRER_BYTES_MAX);
+        let question = Question { id: call.id, service, credentials, usage, referrer };
+        match self.authoriser.authorise(question).await {
+            Verdict::Decided(Decision::Allow(limits), at) => Ok(Limits { limits, at }),
+            Verdict::Decided(Decision::Deny(denial), at) => {
+                Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at }))
+            }
+            Verdict::Unclear => Err(Refusal::Undecided(Arc::clone(service))),
+            Verdict::Unavailable => Err(Refusal::Unavailable),
+        }
+    }
+}
+
+/// Where an admitted call's limits stand, and when.
+struct Limits {
+    limits: Vec<LimitStatus>,
+    at: Timestamp,
+}
+
+/// What goes upstream.
+struct Outgoing {
+    head: Parts,
+    url: Uri,
+    ahead: Ahead,
+    body: Option<Incoming>,
+}
+
+fn read_target<'a>(head: &'a Parts, client: &Client) -> Result<Target<'a>, Refusal> {
+    if client.fragments.take(head.method.as_str(), &head.uri) {
+        return Err(Refusal::Target(TargetError::Malformed("the request target has a #")));
+    }
+    Target::read(head).map_err(Refusal::Target)
+}
+
+async fn read_ahead(head: &Parts, body: &mut Option<Incoming>, service: &Service) -> Result<Ahead, Refusal> {
+    let Some(body) = body else { return Ok(Ahead::default()) };
+    let idle = Duration::from_millis(service.proxy.timeouts.idle_ms.into());
+    form::read_ahead(head, body, idle).await.map_err(|error| match error {
+        BodyError::TooLong => Refusal::BodyTooLong,
+        // Who broke off does not read the answer.
+        BodyError::Stalled | BodyError::Broken => Refusal::BodyStalled,
+    })
+}
+
+fn credentials(
+    service: &Arc<Service>,
+    head: &Parts,
+    arguments: Arguments<'_>,
+) -> Result<Credentials, Refusal> {
+    let found = extract::credentials(service.credentials, &service.proxy, &head.headers, arguments)
+        .map_err(|denial| Refusal::denied(service, denial))?;
+    let is_long = |text: &str| text.len() > CREDENTIAL_BYTES_MAX;
+    // The contract has no room for them, and no application has such a key.
+    let denial = match &found {
+        Credentials::UserKey(key) if is_long(key.expose()) => Denial::UserKeyInvalid,
+        Credentials::AppIdAndKey { app_id, .. } if is_long(app_id) => Denial::ApplicationNotFound,
+        Credentials::AppIdAndKey { app_key: Some(key), .. } if is_long(key.expose()) => {
+            Denial::ApplicationKeyInvalid
+        }
+        _ => return Ok(found),
+    };
+    Err(Refusal::denied(service, denial))
+}
+
+fn usage(
+    service: &Arc<Service>,
+    head: &Parts,
+    path: &RequestPath<'_>,
+    arguments: Arguments<'_>,
+) -> Result<Usage, Refusal> {
+    let matched = service.rules.matches(head.method.as_str(), &path.decoded, &|name| arguments.last(name));
+    if matched.usage.is_empty() {
+        return Err(Refusal::denied(service, Denial::NoMappingRule));
+    }
+    Ok(matched.usage)
+}
+
+fn check_length(service: &Service, head: &Parts, ahead: &Ahead) -> Result<(), Refusal> {
+    let read = ahead.bytes.len() as u64;
+    let length = form::declared_length(&head.headers).unwrap_or(0).max(read);
+    if length > service.proxy.request_body_bytes_max {
+        return Err(Refusal::BodyTooLong);
+    }
+    Ok(())
+}
+
+fn upstream_url(
+    service: &Service,
+    upstream: &Upstream,
+    path: &RequestPath<'_>,
+    query: Option<&str>,
+) -> Result<Uri, Refusal> {
+    let stripped = query.and_then(|query| stripped(service, query.as_bytes()));
+    let stripped = stripped.as_deref().map(String::from_utf8_lossy);
+    let query = match &stripped {
+        Some(rest) if rest.is_empty() => None,
+        Some(rest) => Some(rest.as_ref()),
+        None => query,
+    };
+    upstream.url(&path.target, query).map_err(|problem| {
+        error!(service.id = service.id.as_str(), %problem, "the upstream's URL cannot be put together");
+        Refusal::Upstream(UpstreamError::BadAnswer)
+    })
+}
+
+/// A query or form without credentials; `None`: they stay, or there are none.
+fn stripped(service: &Service, text: &[u8]) -> Option<Vec<u8>> {
+    let proxy = &service.proxy;
+    if !proxy.strip_credentials || proxy.credential_location != CredentialLocation::Query {
+        return None;
+    }
+    let names = &proxy.credential_names;
+    without(text, &[&names.user_key, &names.app_id, &names.app_key])
+}
+
+/// Sends the request, and turns the head of the answer into the client's.
+async fn exchange(
+    service: &Service,
+    outgoing: Outgoing,
+    forwarding: Forwarding<'_>,
+    limits: Limits,
+) -> Result<Response<ReplyBody>, Refusal> {
+    let timeouts = service.proxy.timeouts;
+    let idle = Duration::from_millis(timeouts.idle_ms.into());
+    let progress = Progress::new();
+    let request = upstream_request(service, outgoing, forwarding, &progress);
+    let sent = Instant::now();
+    let answer = upstream::send(&service.client, request, &progress, timeouts).await?;
+    service.meters.upstream_answered(sent.elapsed());
+    let (mut head, body) = answer.into_parts();
+    head.version = Version::HTTP_11;
+    headers::to_client(&mut head.headers);
+    ratelimit::write(&mut head.headers, &limits.limits, limits.at);
+    Ok(Response::from_parts(head, ReplyBody::stream(body, idle)))
+}
+
+fn upstream_request(
+    service: &Service,
+    outgoing: Outgoing,
+    forwarding: Forwarding<'_>,
+    progress: &Arc<Progress>,
+) -> Request<RequestBody> {
+    let Outgoing { mut head, url, ahead, body } = outgoing;
+    // A form that was read has nothing behind it.
+    let rest = body.filter(|_| !ahead.is_form);
+    let ahead = match ahead.is_form.then(|| stripped(service, &ahead.bytes)).flatten() {
+        Some(form) => form.into(),
+        None => ahead.bytes,
+    };
+    let idle = Duration::from_millis(service.proxy.timeouts.idle_ms.into());
+    let max = service.proxy.request_body_bytes_max;
+    let body = RequestBody::new(ahead, rest, max, idle, Arc::clone(progress));
+    if service.proxy.strip_credentials {
+        headers::strip_credentials(&mut head.headers, &service.proxy);
+    }
+    headers::to_upstream(&mut head.headers, forwarding);
+    headers::frame_body(&mut head.headers, body.size_hint().exact(), body.is_end_stream());
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = url;
+    *request.headers_mut() = head.headers;
+    request
+}
+
+/// Most that is read of the body of a request that was refused, and for how long: a client that is still sending
+/// would otherwise find its connection reset before it has read why.
+const LINGER_BYTES_MAX: usize = 256 << 10;
+const LINGER: Duration = Duration::from_secs(2);
+
+async fn linger(mut body: Incoming) {
+    let drain = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if read > LINGER_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // Whatever comes of it, the answer is on its way already.
+    let _ = tokio::time::timeout(LINGER, drain).await;
+}

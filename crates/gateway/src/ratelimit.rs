@@ -1,0 +1,100 @@
+//! Where limits stand, in response headers.
+//!
+//! `RateLimit-Policy` and `RateLimit` as structured fields of the IETF draft "RateLimit header fields for HTTP"
+//! (draft-ietf-httpapi-ratelimit-headers, from its revision 08 on): one item per limit, named
+//! `"<metric>-<period>"`, `q` the ceiling, `w` the window's length and `t` its remaining seconds, `r` what is
+//! left. Windows of all time have neither `w` nor `t`. The older `RateLimit-Limit` and its kin are not sent.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use weir_core::{LimitStatus, Timestamp};
+
+/// Most limits that one answer tells; those with the least left come first.
+const LIMITS_MAX: usize = 4;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Writes the limits of a decision made at `decided_at`; without limits nothing is written.
+pub(crate) fn write(headers: &mut HeaderMap, limits: &[LimitStatus], decided_at: Timestamp) {
+    let mut tightest: Vec<&LimitStatus> = limits.iter().collect();
+    tightest.sort_by_key(|limit| limit.remaining());
+    tightest.truncate(LIMITS_MAX);
+    if tightest.is_empty() {
+        return;
+    }
+    let policy = tightest.iter().map(|limit| policy_item(limit)).collect::<Vec<_>>().join(", ");
+    let state = tightest.iter().map(|limit| state_item(limit, decided_at)).collect::<Vec<_>>().join(", ");
+    for (name, text) in [(POLICY, policy), (STATE, state)] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn policy_item(limit: &LimitStatus) -> String {
+    let item = format!("{};q={}", name(limit), limit.max);
+    match limit.window.seconds_left(limit.window.start) {
+        Some(length_s) => format!("{item};w={length_s}"),
+        None => item,
+    }
+}
+
+fn state_item(limit: &LimitStatus, decided_at: Timestamp) -> String {
+    let item = format!("{};r={}", name(limit), limit.remaining());
+    match limit.window.seconds_left(decided_at) {
+        Some(left_s) => format!("{item};t={left_s}"),
+        None => item,
+    }
+}
+
+/// Metric names have no quote and no backslash, so nothing needs escaping.
+fn name(limit: &LimitStatus) -> String {
+    format!("\"{}-{}\"", limit.metric, limit.window.period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_core::{MetricName, Period};
+
+    const NOW: i64 = 1_795_404_708_000; // 12 s before a full minute
+
+    fn limit(metric: &str, period: Period, max: u64, used: u64) -> LimitStatus {
+        let window = period.window(Timestamp::from_unix_ms(NOW));
+        LimitStatus { metric: MetricName::parse(metric).unwrap(), window, max, used }
+    }
+
+    #[track_caller]
+    fn check(limits: &[LimitStatus], policy: Option<&str>, state: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        write(&mut headers, limits, Timestamp::from_unix_ms(NOW));
+        let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(text(&POLICY).as_deref(), policy);
+        assert_eq!(text(&STATE).as_deref(), state);
+    }
+
+    #[test]
+    fn limits_are_structured_fields() {
+        check(&[], None, None);
+        check(
+            &[limit("hits", Period::Minute, 60, 60)],
+            Some("\"hits-minute\";q=60;w=60"),
+            Some("\"hits-minute\";r=0;t=12"),
+        );
+        check(
+            &[limit("hits", Period::Eternity, 5, 1)],
+            Some("\"hits-eternity\";q=5"),
+            Some("\"hits-eternity\";r=4"),
+        );
+    }
+
+    #[test]
+    fn the_tightest_four_are_told() {
+        let limits: Vec<_> = (1..=6).map(|n| limit(&format!("m{n}"), Period::Eternity, 10, n)).collect();
+        check(
+            &limits,
+            Some("\"m6-eternity\";q=10, \"m5-eternity\";q=10, \"m4-eternity\";q=10, \"m3-eternity\";q=10"),
+            Some("\"m6-eternity\";r=4, \"m5-eternity\";r=5, \"m4-eternity\";r=6, \"m3-eternity\";r=7"),
+        );
+    }
+}

@@ -1,0 +1,318 @@
+//! The one place that turns refusals and failures into HTTP replies.
+//!
+//! A [`Refusal`] says what happened; its status, text and headers are decided here and nowhere else. The four
+//! refusals of a service read as its provider configured them; clients that ask for `application/problem+json`
+//! get a problem document instead, with a stable code. Outside text says what the caller can act on, never a
+//! credential and nothing of what is behind the gateway.
+//!
+//! What hyper cannot parse it answers itself, with an empty body: 400, 414 for a long target, 431 for a long head.
+
+use std::sync::Arc;
+
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde_json::json;
+use weir_core::proxy::RefusalReply;
+use weir_core::{Denial, LimitStatus, Timestamp};
+
+use crate::body::ReplyBody;
+use crate::ratelimit;
+use crate::service::Service;
+use crate::target::TargetError;
+use crate::upstream::UpstreamError;
+
+/// Why a request gets no answer from its upstream.
+pub(crate) enum Refusal {
+    /// The request itself cannot be served.
+    Target(TargetError),
+    /// No service answers to its host (or, with routing by path alone, to its path).
+    NoService,
+    /// The service refuses it.
+    Denied(Denied),
+    /// The listener's answer could not be understood; whatever it was, the call does not go on.
+    Undecided(Arc<Service>),
+    /// No listener decided in time.
+    Unavailable,
+    /// The service has no upstream.
+    NoUpstream,
+    /// The body is longer than the service takes.
+    BodyTooLong,
+    /// The client stopped sending its body.
+    BodyStalled,
+    /// The exchange with the upstream failed.
+    Upstream(UpstreamError),
+    /// Something here broke.
+    Broken,
+}
+
+/// A service's refusal.
+pub(crate) struct Denied {
+    /// Whose texts are used.
+    pub(crate) service: Arc<Service>,
+    pub(crate) denial: Denial,
+    /// What limits' seconds count from.
+    pub(crate) at: Timestamp,
+}
+
+impl Refusal {
+    /// A refusal that needs no listener.
+    pub(crate) fn denied(service: &Arc<Service>, denial: Denial) -> Self {
+        Self::Denied(Denied { service: Arc::clone(service), denial, at: Timestamp::default() })
+    }
+}
+
+/// What a reply says, before it is written as text or as a problem document.
+struct Answer<'a> {
+    status: StatusCode,
+    code: &'a str,
+    detail: String,
+    /// The provider's text and its type; `None`: the detail in plain text.
+    configured: Option<&'a RefusalReply>,
+    limit: Option<(&'a LimitStatus, Timestamp)>,
+}
+
+/// The reply to a refused request; `id` names it in a problem document.
+pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Response<ReplyBody> {
+    let Some(answer) = answer(refusal) else {
+        let mut empty = Response::new(ReplyBody::text(""));
+        *empty.status_mut() = StatusCode::NOT_FOUND;
+        return empty;
+    };
+    let mut reply = match answer.configured {
+        _ if wants_problem => {
+            typed(ReplyBody::text(problem(&answer, id)), HeaderValue::from_static("application/problem+json"))
+        }
+        Some(configured) => typed(
+            ReplyBody::text(configured.body.clone()),
+            HeaderValue::from_str(&configured.content_type).unwrap_or(PLAIN),
+        ),
+        None => typed(ReplyBody::text(answer.detail.clone()), PLAIN),
+    };
+    *reply.status_mut() = answer.status;
+    write_headers(reply.headers_mut(), refusal, &answer);
+    reply
+}
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+fn typed(body: ReplyBody, content_type: HeaderValue) -> Response<ReplyBody> {
+    let mut reply = Response::new(body);
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+fn write_headers(headers: &mut HeaderMap, refusal: &Refusal, answer: &Answer<'_>) {
+    match refusal {
+        Refusal::Target(TargetError::Method) => {
+            let served = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+            headers.insert(ALLOW, HeaderValue::from_static(served));
+        }
+        Refusal::Unavailable => drop(headers.insert(RETRY_AFTER, HeaderValue::from(1))),
+        _ => {}
+    }
+    if let Some((limit, at)) = answer.limit {
+        if let Some(seconds) = limit.window.seconds_left(at) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        ratelimit::write(headers, std::slice::from_ref(limit), at);
+    }
+}
+
+/// What to say; `None`: 404 and not a word, as for a host that nobody serves.
+fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
+    let plain = |status, code, detail: &str| {
+        Some(Answer { status, code, detail: detail.to_owned(), configured: None, limit: None })
+    };
+    match refusal {
+        Refusal::NoService | Refusal::NoUpstream => None,
+        Refusal::Target(TargetError::Method) => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not served.")
+        }
+        Refusal::Target(TargetError::Malformed(why)) => malformed(why),
+        Refusal::Target(TargetError::Path(error)) => malformed(error),
+        Refusal::Denied(denied) => Some(denied_answer(denied)),
+        Refusal::Undecided(service) => Some(Answer {
+            status: status_of(&service.proxy.refusals.auth_failed),
+            code: "authentication_failed",
+            detail: "The call could not be authorised.".into(),
+            configured: Some(&service.proxy.refusals.auth_failed),
+            limit: None,
+        }),
+        Refusal::Unavailable => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "authorisation_unavailable", "Please try again shortly.")
+        }
+        Refusal::BodyTooLong => {
+            plain(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long", "The request body is too long.")
+        }
+        Refusal::BodyStalled => {
+            plain(StatusCode::REQUEST_TIMEOUT, "body_stalled", "The request body did not arrive in time.")
+        }
+        Refusal::Upstream(error) => {
+            let (status, code, detail) = upstream_answer(*error);
+            plain(status, code, detail)
+        }
+        Refusal::Broken => {
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong here.")
+        }
+    }
+}
+
+fn malformed(why: &dyn std::fmt::Display) -> Option<Answer<'static>> {
+    Some(Answer {
+        status: StatusCode::BAD_REQUEST,
+        code: "request_malformed",
+        detail: format!("The request is malformed: {why}."),
+        configured: None,
+        limit: None,
+    })
+}
+
+fn upstream_answer(error: UpstreamError) -> (StatusCode, &'static str, &'static str) {
+    match error {
+        UpstreamError::NoAddress => {
+            (StatusCode::SERVICE_UNAVAILABLE, "upstream_not_found", "The API has no address.")
+        }
+        UpstreamError::NoConnection => {
+            (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The API cannot be reached.")
+        }
+        UpstreamError::BadAnswer => {
+            (StatusCode::BAD_GATEWAY, "upstream_failed", "The API gave no valid answer.")
+        }
+        UpstreamError::Timeout => {
+            (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The API did not answer in time.")
+        }
+    }
+}
+
+fn denied_answer(denied: &Denied) -> Answer<'_> {
+    let refusals = &denied.service.proxy.refusals;
+    let (configured, limit) = match &denied.denial {
+        Denial::CredentialsMissing => (&refusals.auth_missing, None),
+        Denial::NoMappingRule => (&refusals.no_match, None),
+        // A ceiling of 0: the plan does not have the metric, and waiting does not help.
+        Denial::LimitsExceeded(limit) if limit.max > 0 => {
+            (&refusals.limits_exceeded, Some((limit, denied.at)))
+        }
+        _ => (&refusals.auth_failed, None),
+    };
+    Answer {
+        status: status_of(configured),
+        code: denied.denial.code(),
+        detail: denied.denial.sentence(),
+        configured: Some(configured),
+        limit,
+    }
+}
+
+fn status_of(configured: &RefusalReply) -> StatusCode {
+    StatusCode::from_u16(configured.status).unwrap_or(StatusCode::FORBIDDEN)
+}
+
+/// RFC 9457.
+fn problem(answer: &Answer<'_>, id: &str) -> String {
+    let mut document = json!({
+        "type": format!("urn:weir:problem:{}", answer.code),
+        "title": answer.status.canonical_reason().unwrap_or("Refused"),
+        "status": answer.status.as_u16(),
+        "detail": answer.detail,
+        "code": answer.code,
+        "instance": format!("urn:weir:request:{id}"),
+    });
+    if let Some((limit, at)) = answer.limit {
+        document["limit"] = json!({
+            "metric": limit.metric.as_str(),
+            "period": limit.window.period.as_str(),
+            "max": limit.max,
+            "used": limit.used,
+            // `null`: never.
+            "reset_seconds": limit.window.seconds_left(at),
+        });
+    }
+    document.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use weir_core::{MetricName, Period};
+
+    const NOW: i64 = 1_795_404_708_000; // 12 s before a full minute
+
+    fn exceeded(period: Period, max: u64) -> Denial {
+        let window = period.window(Timestamp::from_unix_ms(NOW));
+        Denial::LimitsExceeded(LimitStatus {
+            metric: MetricName::parse("hits").unwrap(),
+            window,
+            max,
+            used: max,
+        })
+    }
+
+    fn denied(denial: Denial) -> Refusal {
+        let service = Arc::new(Service::for_tests("api", &["api.test"], &["/"]));
+        Refusal::Denied(Denied { service, denial, at: Timestamp::from_unix_ms(NOW) })
+    }
+
+    fn read(reply: Response<ReplyBody>) -> (http::response::Parts, String) {
+        let (head, body) = reply.into_parts();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let bytes = runtime.block_on(body.collect()).unwrap().to_bytes();
+        (head, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[track_caller]
+    fn check(refusal: &Refusal, status: u16, body: &str, retry_after: Option<&str>) {
+        let (head, found) = read(render(refusal, false, "id"));
+        assert_eq!((head.status.as_u16(), found.as_str()), (status, body));
+        let header = head.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+        assert_eq!(header, retry_after);
+    }
+
+    #[test]
+    fn the_four_refusals_read_as_configured() {
+        check(&denied(Denial::CredentialsMissing), 401, "Authentication parameters missing", None);
+        check(&denied(Denial::UserKeyInvalid), 403, "Authentication failed", None);
+        check(&denied(Denial::NoMappingRule), 404, "No Mapping Rule matched", None);
+        check(&denied(exceeded(Period::Minute, 60)), 429, "Limits exceeded", Some("12"));
+    }
+
+    #[test]
+    fn waiting_is_only_advised_where_it_helps() {
+        check(&denied(exceeded(Period::Eternity, 60)), 429, "Limits exceeded", None);
+        check(&denied(exceeded(Period::Minute, 0)), 403, "Authentication failed", None);
+        check(&Refusal::Unavailable, 503, "Please try again shortly.", Some("1"));
+    }
+
+    #[test]
+    fn failures_say_whose_fault_it_is() {
+        check(&Refusal::NoService, 404, "", None);
+        check(&Refusal::NoUpstream, 404, "", None);
+        check(&Refusal::Target(TargetError::Malformed("no")), 400, "The request is malformed: no.", None);
+        check(&Refusal::Upstream(UpstreamError::NoConnection), 502, "The API cannot be reached.", None);
+        check(&Refusal::Upstream(UpstreamError::Timeout), 504, "The API did not answer in time.", None);
+        check(&Refusal::Upstream(UpstreamError::NoAddress), 503, "The API has no address.", None);
+        check(&Refusal::BodyTooLong, 413, "The request body is too long.", None);
+    }
+
+    #[test]
+    fn problems_name_the_limit() {
+        let (head, body) = read(render(&denied(exceeded(Period::Minute, 60)), true, "abc"));
+        assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(head.headers["ratelimit"], "\"hits-minute\";r=0;t=12");
+        let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            document,
+            json!({
+                "type": "urn:weir:problem:limits_exceeded",
+                "title": "Too Many Requests",
+                "status": 429,
+                "detail": "The limit of 60 hits per minute is reached.",
+                "code": "limits_exceeded",
+                "instance": "urn:weir:request:abc",
+                "limit":
+                    {"metric": "hits", "period": "minute", "max": 60, "used": 60, "reset_seconds": 12},
+            })
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! Ids of requests: 16 bytes that no other request of any gateway has.
+//!
+//! Half of an id is random and made once per process, the other half counts up: as unlikely to collide as
+//! need be, and no system call per request. The listener counts a request once by it, logs show it in hex.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The id of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// As the listener wants it.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// Makes ids.
+pub(crate) struct RequestIds {
+    prefix: [u8; 8],
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(crate) fn new() -> Result<Self, getrandom::Error> {
+        let mut prefix = [0; 8];
+        getrandom::fill(&mut prefix)?;
+        Ok(Self { prefix, next: AtomicU64::new(0) })
+    }
+
+    /// A new id.
+    pub(crate) fn next(&self) -> RequestId {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.prefix);
+        id[8..].copy_from_slice(&count.to_be_bytes());
+        RequestId(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_print_as_hex() {
+        let ids = RequestIds { prefix: [0xab; 8], next: AtomicU64::new(1) };
+        assert_eq!(ids.next().to_string(), "abababababababab0000000000000001");
+        assert_eq!(ids.next().to_string(), "abababababababab0000000000000002");
+    }
+}

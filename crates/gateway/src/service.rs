@@ -1,0 +1,103 @@
+//! A service as the gateway runs it: everything that can be worked out before a request comes is.
+//!
+//! Compiled from what a listener tells, kept in a snapshot, shared by the requests in flight. A service that
+//! does not compile is reported with the field at fault and left out; the others go on.
+
+use http::{HeaderName, HeaderValue};
+use weir_core::{CredentialKind, MappingRules, Proxy, ServiceId};
+use weir_proto::{FieldError, v1};
+
+use crate::meters::Meters;
+use crate::target::bare_host;
+use crate::upstream::{Client, Clients, Upstream, UpstreamUrlError};
+
+/// One service, ready to serve.
+pub(crate) struct Service {
+    pub(crate) id: ServiceId,
+    /// Which credentials its applications have.
+    pub(crate) credentials: CredentialKind,
+    /// Its mapping rules are in `rules` and no longer here.
+    pub(crate) proxy: Proxy,
+    pub(crate) rules: MappingRules,
+    /// `None`: it has none, requests end with 404.
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) client: Client,
+    /// The secret token's header, and the token.
+    pub(crate) secret: (HeaderName, Option<HeaderValue>),
+    pub(crate) meters: Meters,
+}
+
+/// Why a service cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    #[error("the message is not what the contract says")]
+    Field(#[from] FieldError),
+    #[error("the base URL of its upstream")]
+    Upstream(#[from] UpstreamUrlError),
+    #[error("the name of the secret token's header")]
+    SecretName(#[source] http::header::InvalidHeaderName),
+    #[error("the secret token is no header value")]
+    Secret,
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Service {
+    /// Compiles what a listener told.
+    pub(crate) fn compile(message: &v1::GatewayService, clients: &Clients) -> Result<Self, ServiceError> {
+        let id = ServiceId::parse(&message.id).map_err(|e| FieldError::new("id", e))?;
+        let credentials = CredentialKind::try_from(message.credentials())?;
+        let missing = || FieldError::new("proxy", "is missing");
+        let proxy = Proxy::try_from(message.proxy.as_ref().ok_or_else(missing)?)?;
+        Self::new(id, credentials, proxy, clients)
+    }
+
+    fn new(
+        id: ServiceId,
+        credentials: CredentialKind,
+        mut proxy: Proxy,
+        clients: &Clients,
+    ) -> Result<Self, ServiceError> {
+        let rewrite = proxy.host_rewrite.as_deref();
+        let upstream = proxy.api_backend.as_deref().map(|url| Upstream::parse(url, rewrite)).transpose()?;
+        let secret_name = proxy.secret_token_header.parse().map_err(ServiceError::SecretName)?;
+        let token = proxy.secret_token.as_ref().map(|token| {
+            let mut value = HeaderValue::from_str(token.expose()).map_err(|_| ServiceError::Secret)?;
+            value.set_sensitive(true);
+            Ok::<_, ServiceError>(value)
+        });
+        for host in &mut proxy.hosts {
+            *host = bare_host(host);
+        }
+        Ok(Self {
+            meters: Meters::of(id.as_str()),
+            client: clients.connecting_within(proxy.timeouts.connect_ms)?,
+            rules: MappingRules::new(std::mem::take(&mut proxy.mapping_rules)),
+            secret: (secret_name, token.transpose()?),
+            id,
+            credentials,
+            proxy,
+            upstream,
+        })
+    }
+
+    /// A service with these hosts and patterns of GET rules that count hits.
+    #[cfg(test)]
+    pub(crate) fn for_tests(id: &str, hosts: &[&str], patterns: &[&str]) -> Self {
+        use weir_core::{HttpMethod, MappingRule, MetricName};
+        let rule = |pattern: &&str| MappingRule {
+            http_method: HttpMethod::Get,
+            pattern: pattern.parse().unwrap(),
+            metric: MetricName::parse("hits").unwrap(),
+            delta: 1,
+            position: 0,
+            last: false,
+        };
+        let proxy = Proxy {
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            mapping_rules: patterns.iter().map(rule).collect(),
+            ..Proxy::default()
+        };
+        Self::new(ServiceId::parse(id).unwrap(), CredentialKind::UserKey, proxy, &Clients::new(1)).unwrap()
+    }
+}

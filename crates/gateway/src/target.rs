@@ -1,0 +1,159 @@
+//! What a request asks for: which host, which path, which query.
+//!
+//! The pipeline reads it before anything else. The host of an absolute-form target beats the `Host` header;
+//! names compare in lower case, without port and trailing dot. What cannot be proxied (TRACE, CONNECT,
+//! `OPTIONS *`) and what two servers may read differently (no or several `Host`s) ends here.
+//!
+//! Knows no services, and leaves the path to [`weir_core::path::RequestPath`].
+
+use http::request::Parts;
+use http::{Method, Version, header};
+use weir_core::path::PathError;
+
+/// A request target whose host is known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target<'a> {
+    /// Host and perhaps port, as the client wrote them; `None`: HTTP/1.0 without any.
+    pub(crate) authority: Option<&'a str>,
+    /// Not decoded, not checked.
+    pub(crate) path: &'a str,
+    /// As sent, without `?`.
+    pub(crate) query: Option<&'a str>,
+}
+
+/// Why a request is refused before its host is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TargetError {
+    /// TRACE.
+    Method,
+    /// A path that is malformed, or that two servers may read differently.
+    Path(PathError),
+    /// Everything else; says what.
+    Malformed(&'static str),
+}
+
+impl<'a> Target<'a> {
+    /// Reads the head of a request.
+    pub(crate) fn read(head: &'a Parts) -> Result<Self, TargetError> {
+        check_method(&head.method)?;
+        let uri = &head.uri;
+        let text = uri.path_and_query().map_or("/", |target| target.as_str());
+        if uri.scheme().is_none() && !text.starts_with('/') {
+            return Err(TargetError::Malformed("the request target is not a path"));
+        }
+        if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+            return Err(TargetError::Malformed("the request target is not an HTTP URL"));
+        }
+        let named = host_header(head)?;
+        let authority = uri.authority().map(http::uri::Authority::as_str).or(named);
+        if authority.is_some_and(|text| !is_authority(text)) {
+            return Err(TargetError::Malformed("the host is malformed"));
+        }
+        Ok(Self { authority, path: uri.path(), query: uri.query() })
+    }
+
+    /// The host as services name it: lower case, no port, no trailing dot.
+    pub(crate) fn host(&self) -> Option<String> {
+        self.authority.map(bare_host)
+    }
+}
+
+/// A host in the form that is compared: lower case, no port, no trailing dot.
+pub(crate) fn bare_host(authority: &str) -> String {
+    let host = match (authority.starts_with('['), authority.split_once(']')) {
+        (true, Some((address, _))) => return format!("{address}]").to_ascii_lowercase(),
+        _ => authority.split_once(':').map_or(authority, |(host, _port)| host),
+    };
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+fn check_method(method: &Method) -> Result<(), TargetError> {
+    match method.as_str() {
+        "TRACE" => Err(TargetError::Method),
+        "CONNECT" => Err(TargetError::Malformed("CONNECT is not served")),
+        // Some servers read `get` as GET, others do not.
+        name if name.bytes().any(|b| b.is_ascii_lowercase()) => {
+            Err(TargetError::Malformed("the method has small letters"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn host_header(head: &Parts) -> Result<Option<&str>, TargetError> {
+    let mut named = head.headers.get_all(header::HOST).iter();
+    match (named.next(), named.next()) {
+        (None, _) if head.version >= Version::HTTP_11 => {
+            Err(TargetError::Malformed("the Host header is missing"))
+        }
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(TargetError::Malformed("there is more than one Host header")),
+        (Some(value), None) => {
+            value.to_str().map(Some).map_err(|_| TargetError::Malformed("the host is malformed"))
+        }
+    }
+}
+
+fn is_authority(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]~%!$&'()*+;=".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(request: &str, expected: &str) {
+        let mut lines = request.split('|');
+        let mut first = lines.next().unwrap().split(' ');
+        let mut builder = http::Request::builder().method(first.next().unwrap()).uri(first.next().unwrap());
+        builder = builder.version(match first.next() {
+            Some("1.0") => Version::HTTP_10,
+            _ => Version::HTTP_11,
+        });
+        for host in lines {
+            builder = builder.header(header::HOST, host);
+        }
+        let head = builder.body(()).unwrap().into_parts().0;
+        let found = match Target::read(&head) {
+            Ok(target) => {
+                let host = target.host().unwrap_or_else(|| "-".into());
+                format!("{host} {} {}", target.path, target.query.unwrap_or("-"))
+            }
+            Err(TargetError::Method) => "405".into(),
+            Err(TargetError::Malformed(why)) => why.into(),
+            Err(TargetError::Path(error)) => error.to_string(),
+        };
+        assert_eq!(found, expected, "{request}");
+    }
+
+    #[test]
+    fn hosts_compare_bare() {
+        check("GET /a?b=c|api.test", "api.test /a b=c");
+        check("GET /|API.Test.:8080", "api.test / -");
+        check("GET /|[::1]:80", "[::1] / -");
+        check("GET http://one.test/x?y|two.test", "one.test /x y");
+        check("GET http://one.test|two.test", "one.test / -");
+        check("GET / 1.0", "- / -");
+        check("GET /|", " / -");
+    }
+
+    #[test]
+    fn hosts_that_servers_read_differently_are_refused() {
+        check("GET /", "the Host header is missing");
+        check("GET /|a.test|a.test", "there is more than one Host header");
+        check("GET /|a b", "the host is malformed");
+        check("GET /|a@b", "the host is malformed");
+        check("GET /|a,b", "the host is malformed");
+        check("GET http://me@one.test/|two.test", "the host is malformed");
+    }
+
+    #[test]
+    fn what_is_not_proxied() {
+        check("TRACE /|a.test", "405");
+        check("CONNECT a.test:443|a.test", "CONNECT is not served");
+        check("OPTIONS *|a.test", "the request target is not a path");
+        check("get /|a.test", "the method has small letters");
+        check("GET ftp://a.test/|a.test", "the request target is not an HTTP URL");
+        check("PURGE /|a.test", "a.test / -");
+    }
+}

@@ -1,0 +1,104 @@
+//! The store in Redis 7 or later, shared by all listeners.
+//!
+//! Decisions travel as batches of one shard over a few multiplexed connections (see [`queue`]); the catalog is
+//! read and written over checked-out connections of a pool, where pipelines are long and rare. The rules run
+//! in Redis as a function library, [`FUNCTIONS`].
+//!
+//! A Redis that may lose or evict counters is refused at start.
+
+mod batch;
+mod catalog;
+mod connect;
+mod queue;
+
+use std::sync::Arc;
+
+use weir_core::ApplicationRef;
+
+use crate::config::RedisConfig;
+use crate::key::{SHARDS, shard_of};
+use crate::{Ask, Entry, IDEMPOTENCY_ID_BYTES_MAX, OpenError, Outcome, Report, RequestId, StoreError};
+use batch::{Answer, Operation};
+use queue::ShardQueue;
+
+/// The function library, one text for decisions and catalog.
+pub(crate) const FUNCTIONS: &str = include_str!("redis/functions.lua");
+
+/// A store in Redis.
+#[derive(Clone)]
+pub struct Redis {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pool: deadpool_redis::Pool,
+    functions: connect::Functions,
+    queues: Vec<ShardQueue>,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Redis")
+    }
+}
+
+impl Redis {
+    /// Connects, checks that this Redis keeps what it is given, and loads the functions.
+    pub(crate) async fn open(config: RedisConfig) -> Result<Self, OpenError> {
+        let opened = connect::open(&config).await?;
+        let queues = (0..SHARDS)
+            .map(|shard| {
+                let connection = opened.connections[shard % opened.connections.len()].clone();
+                ShardQueue::new(shard, connection, opened.functions.clone(), &config)
+            })
+            .collect();
+        let shared = Shared { pool: opened.pool, functions: opened.functions, queues };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
+        let queue = &self.shared.queues[shard_of(&ask.application)];
+        match queue.ask(Operation::ask(&ask)).await? {
+            (Answer::Admitted { used }, at) => Ok(Outcome::Admitted { used, at }),
+            (Answer::Refused { exceeded, used }, at) => Ok(Outcome::Refused { exceeded, used, at }),
+            (Answer::Stale { application, service }, _) => Ok(Outcome::Stale { application, service }),
+            (other, _) => Err(StoreError::Answer(format!("{other:?} to an ask"))),
+        }
+    }
+
+    pub(crate) async fn cancel(
+        &self,
+        application: &ApplicationRef,
+        request: RequestId,
+    ) -> Result<bool, StoreError> {
+        let queue = &self.shared.queues[shard_of(application)];
+        match queue.ask(Operation::cancel(request)).await? {
+            (Answer::TakenBack(taken_back), _) => Ok(taken_back),
+            (other, _) => Err(StoreError::Answer(format!("{other:?} to a cancel"))),
+        }
+    }
+
+    /// Each shard counts its part under the same id, so sending a report again completes it.
+    pub(crate) async fn report(&self, report: Report) -> Result<bool, StoreError> {
+        debug_assert!(report.idempotency_id.len() <= IDEMPOTENCY_ID_BYTES_MAX);
+        let mut by_shard: std::collections::BTreeMap<usize, Vec<Entry>> = std::collections::BTreeMap::new();
+        for entry in report.entries {
+            by_shard.entry(shard_of(&entry.application)).or_default().push(entry);
+        }
+        let parts: Vec<_> = by_shard
+            .into_iter()
+            .map(|(shard, entries)| {
+                let operation = Operation::report(&report.idempotency_id, &entries);
+                self.shared.queues[shard].ask(operation)
+            })
+            .collect();
+        let mut counted = false;
+        for part in parts {
+            match part.await? {
+                (Answer::Reported(part), _) => counted |= part,
+                (other, _) => return Err(StoreError::Answer(format!("{other:?} to a report"))),
+            }
+        }
+        Ok(counted)
+    }
+}

@@ -1,0 +1,258 @@
+//! The wire form of a batch: operations as MessagePack, answers back from Redis' own types.
+//!
+//! `functions.lua` documents the shapes; this is their only other end.
+
+use std::time::Duration;
+
+use redis::Value;
+use rmp::encode::{write_array_len, write_nil, write_str, write_str_len, write_uint};
+use weir_core::period::window_names;
+use weir_core::{COUNT_MAX, Increment, Period, Timestamp, UsageValue};
+
+use crate::key::window_expiry;
+use crate::{Ask, Entry, Mode, Record, RequestId, StoreError, Version};
+
+/// One operation, encoded.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) id: RequestId,
+    body: Body,
+    /// Asks can be asked again as a retry, the others are safe to repeat as they are.
+    pub(super) retry: bool,
+}
+
+#[derive(Debug)]
+enum Body {
+    Ask(Ask),
+    Report { idempotency_id: Vec<u8>, entries: Vec<Entry> },
+    Cancel { owner: Option<String> },
+}
+
+impl Operation {
+    pub(super) fn ask(ask: &Ask) -> Self {
+        Self { id: ask.request, retry: ask.retry, body: Body::Ask(ask.clone()) }
+    }
+
+    /// Without an idempotency id of its own a report gets one that only this process knows, so that sending it
+    /// again after an unknown outcome is safe all the same.
+    pub(super) fn report(idempotency_id: &[u8], entries: &[Entry]) -> Self {
+        let mut id = [0; 16];
+        // Without random numbers ids could repeat, and a report be taken for another: the process cannot go on.
+        getrandom::fill(&mut id).expect("the system gives random bytes");
+        let idempotency_id = if idempotency_id.is_empty() { id.to_vec() } else { idempotency_id.to_vec() };
+        Self {
+            id: RequestId(id),
+            retry: false,
+            body: Body::Report { idempotency_id, entries: entries.to_vec() },
+        }
+    }
+
+    pub(super) fn cancel(id: RequestId) -> Self {
+        Self { id, retry: false, body: Body::Cancel { owner: None } }
+    }
+
+    /// Takes back only what this writer counted.
+    pub(super) fn cancel_own(id: RequestId, writer: &str) -> Self {
+        Self { id, retry: false, body: Body::Cancel { owner: Some(writer.to_owned()) } }
+    }
+
+    /// Whether something is counted that an absent caller would want taken back.
+    pub(super) fn counts(&self) -> bool {
+        matches!(&self.body, Body::Ask(ask) if ask.mode == Mode::Count && !ask.increments.is_empty())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        // Writing to a Vec cannot fail.
+        self.write(&mut out).expect("memory takes all bytes");
+        out
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), rmp::encode::ValueWriteError> {
+        match &self.body {
+            Body::Ask(ask) => {
+                write_array_len(out, 8)?;
+                write_str(out, "A")?;
+                write_bytes(out, &self.id.0)?;
+                write_uint(out, self.retry.into())?;
+                write_array_len(out, 1)?;
+                write_entry(out, &ask.application.to_string(), &ask.increments, None)?;
+                write_str(out, &version_text(ask.application_version))?;
+                write_str(out, ask.application.service.as_str())?;
+                write_str(out, &version_text(ask.service_version))?;
+                write_uint(out, (ask.mode == Mode::Count).into())?;
+            }
+            Body::Report { idempotency_id, entries } => {
+                write_array_len(out, 4)?;
+                write_str(out, "R")?;
+                write_bytes(out, &self.id.0)?;
+                write_bytes(out, idempotency_id)?;
+                write_array_len(out, length(entries.len()))?;
+                for entry in entries {
+                    write_entry(out, &entry.application.to_string(), &entry.increments, entry.at)?;
+                }
+            }
+            Body::Cancel { owner } => {
+                write_array_len(out, 3)?;
+                write_str(out, "C")?;
+                write_bytes(out, &self.id.0)?;
+                write_str(out, owner.as_deref().unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As a text, since Redis' decoder knows no binary type; its texts take any bytes.
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), rmp::encode::ValueWriteError> {
+    write_str_len(out, length(bytes.len()))?;
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn length(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn write_entry(
+    out: &mut Vec<u8>,
+    application: &str,
+    increments: &[Increment],
+    at: Option<Timestamp>,
+) -> Result<(), rmp::encode::ValueWriteError> {
+    write_array_len(out, 4)?;
+    write_str(out, application)?;
+    write_array_len(out, length(increments.len()))?;
+    for increment in increments {
+        let (sets, value) = match increment.value {
+            UsageValue::Add(by) => (0, by),
+            UsageValue::Set(to) => (1, to),
+        };
+        write_array_len(out, length(4 + 2 * increment.ceilings.len()))?;
+        write_str(out, increment.metric.as_str())?;
+        write_uint(out, sets)?;
+        write_uint(out, value.min(COUNT_MAX))?;
+        write_uint(out, lua_index(increment.periods()[0]))?;
+        for ceiling in &increment.ceilings {
+            write_uint(out, lua_index(ceiling.period))?;
+            write_uint(out, ceiling.max.min(COUNT_MAX))?;
+        }
+    }
+    let Some(at) = at else {
+        write_nil(out).map_err(rmp::encode::ValueWriteError::InvalidMarkerWrite)?;
+        write_nil(out).map_err(rmp::encode::ValueWriteError::InvalidMarkerWrite)?;
+        return Ok(());
+    };
+    write_array_len(out, 7)?;
+    for name in window_names(at) {
+        write_str(out, &name)?;
+    }
+    write_array_len(out, 7)?;
+    for seconds in window_expiries_s(at) {
+        write_uint(out, seconds)?;
+    }
+    Ok(())
+}
+
+fn lua_index(period: Period) -> u64 {
+    period.index() as u64 + 1
+}
+
+fn window_expiries_s(at: Timestamp) -> [u64; 7] {
+    Period::ALL.map(|period| window_expiry(period, at).map_or(0, |end| end.unix_s().unsigned_abs()))
+}
+
+pub(super) fn version_text(version: Version) -> String {
+    format!("{:016x}", version.0)
+}
+
+pub(super) fn read_version(text: &[u8]) -> Option<Version> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok().map(Version)
+}
+
+/// The call for a batch of a shard.
+pub(super) fn command(
+    function: &str,
+    shard: usize,
+    writer: &str,
+    number: u64,
+    at: Timestamp,
+    operations: &[&Operation],
+) -> redis::Cmd {
+    let mut command = redis::cmd("FCALL");
+    command.arg(function).arg(1).arg(format!("weir:{{{shard}}}")).arg(writer).arg(number).arg(at.unix_ms());
+    for name in window_names(at) {
+        command.arg(name);
+    }
+    for seconds in window_expiries_s(at) {
+        command.arg(seconds);
+    }
+    for operation in operations {
+        command.arg(operation.encode());
+    }
+    command
+}
+
+/// What one operation came to.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Admitted { used: Vec<u64> },
+    Refused { exceeded: usize, used: Vec<u64> },
+    Stale { application: Option<Record>, service: Option<Version> },
+    TakenBack(bool),
+    Reported(bool),
+}
+
+/// The answers to a batch of `expected` operations.
+pub(super) fn read_answers(value: Value, expected: usize) -> Result<Vec<Answer>, StoreError> {
+    let Value::Array(answers) = value else {
+        return Err(StoreError::Answer("no array".into()));
+    };
+    if answers.len() != expected {
+        return Err(StoreError::Answer(format!("{} answers to {expected} operations", answers.len())));
+    }
+    answers.into_iter().map(read_answer).collect()
+}
+
+fn read_answer(value: Value) -> Result<Answer, StoreError> {
+    let broken = || StoreError::Answer("an answer of unknown shape".into());
+    let Value::Array(parts) = value else { return Err(broken()) };
+    let numbers = |from: usize| -> Result<Vec<u64>, StoreError> {
+        parts[from..].iter().map(|part| number(part).ok_or_else(broken)).collect()
+    };
+    match parts.first().and_then(number) {
+        Some(0) => Ok(Answer::Admitted { used: numbers(1)? }),
+        Some(1) if parts.len() > 1 => {
+            let exceeded = number(&parts[1]).and_then(|n| usize::try_from(n).ok()).ok_or_else(broken)?;
+            Ok(Answer::Refused { exceeded, used: numbers(2)? })
+        }
+        Some(2) if parts.len() == 4 => {
+            let version = |part: &Value| text(part).and_then(read_version);
+            let application = match (version(&parts[1]), text(&parts[2])) {
+                (Some(version), Some(bytes)) => Some(Record { version, bytes: bytes.into() }),
+                _ => None,
+            };
+            Ok(Answer::Stale { application, service: version(&parts[3]) })
+        }
+        Some(3) if parts.len() == 2 => Ok(Answer::TakenBack(number(&parts[1]) == Some(1))),
+        Some(4) if parts.len() == 2 => Ok(Answer::Reported(number(&parts[1]) == Some(1))),
+        _ => Err(broken()),
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(n) => u64::try_from(*n).ok(),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Longest pause before a batch whose predecessor failed is sent.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);

@@ -1,0 +1,283 @@
+-- The ledger inside Redis: decides and counts a batch of one shard in one step.
+--
+-- KEYS[1] is the shard's base, "weir:{17}"; every other key begins with it, so all of them share its slot:
+--   :count:<service>/<app>:<window>   hash   metric -> count; expires with its window
+--   :applications                     hash   <service>/<app> -> version
+--   :records                          hash   <service>/<app> -> record
+--   :services                         hash   service -> version
+--   :writers                          hash   writer -> "<number of its last batch> <ms>"; field "rotated" -> ms
+--   :recent, :recent-older            hash   request id -> how to take it back; two generations
+--   :report:<id>                      string idempotency ids, kept ten minutes
+-- Numbers are whole, 0 to 2^53 - 1. The script holds no policy: which counters change by how much under which
+-- ceilings is computed by the caller.
+--
+-- @SUFFIX@ is replaced by a hash of this text, since function names are global and versions live side by side.
+
+local COUNT_MAX = 9007199254740991
+local CLOCK_SKEW_MS_MAX = 1000
+local RECENT_KEPT_MS = 10000
+local WRITER_KEPT_MS = 60000
+local REPORT_KEPT_MS = 600000
+
+-- An increment: {metric, sets (1) or adds (0), value, first period, period, max, period, max, ...};
+-- periods count from 1 (minute) to 7 (eternity).
+local METRIC, SETS, VALUE, FIRST, CEILINGS = 1, 2, 3, 4, 5
+
+local function server_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function count_key(base, application, window)
+  return base .. ':count:' .. application .. ':' .. window
+end
+
+-- What the counter of each ceiling holds.
+local function read_used(base, application, windows, increments)
+  local used = {}
+  for _, increment in ipairs(increments) do
+    for at = CEILINGS, #increment, 2 do
+      local key = count_key(base, application, windows[increment[at]])
+      used[#used + 1] = tonumber(redis.call('HGET', key, increment[METRIC]) or 0)
+    end
+  end
+  return used
+end
+
+-- The place of the first ceiling that would be exceeded, or nil.
+local function first_exceeded(increments, used)
+  local place = 0
+  for _, increment in ipairs(increments) do
+    for at = CEILINGS, #increment, 2 do
+      place = place + 1
+      local after = increment[VALUE]
+      if increment[SETS] == 0 then after = after + used[place] end
+      if after > increment[at + 1] then return place end
+    end
+  end
+end
+
+local function expire(key, at_s)
+  if at_s > 0 then redis.call('EXPIREAT', key, at_s) end
+end
+
+-- Changes one counter; returns what it holds after, and by how much it changed.
+local function change(key, increment, expires_s)
+  local metric, value = increment[METRIC], increment[VALUE]
+  if increment[SETS] == 1 then
+    local before = tonumber(redis.call('HGET', key, metric) or 0)
+    redis.call('HSET', key, metric, value)
+    expire(key, expires_s)
+    return value, value - before
+  end
+  local after = redis.call('HINCRBY', key, metric, value)
+  if after > COUNT_MAX then
+    redis.call('HSET', key, metric, COUNT_MAX)
+    after = COUNT_MAX
+  end
+  -- A first increment may have made the key; no other one can have.
+  if after == value then expire(key, expires_s) end
+  return after, value
+end
+
+-- Counts an entry {application, increments, windows, expiries}; the last two default to the batch's.
+-- Returns the values of all ceilings after, and appends to `changes`, where given, what it changed.
+local function count(base, batch, entry, changes)
+  local windows, expiries = entry[3] or batch.windows, entry[4] or batch.expiries
+  local used = {}
+  for _, increment in ipairs(entry[2]) do
+    local after = {}
+    if increment[VALUE] > 0 or increment[SETS] == 1 then
+      for period = increment[FIRST], 7 do
+        local key = count_key(base, entry[1], windows[period])
+        local delta
+        after[period], delta = change(key, increment, expiries[period])
+        if changes then
+          changes[#changes + 1] = key
+          changes[#changes + 1] = increment[METRIC]
+          changes[#changes + 1] = delta
+        end
+      end
+    end
+    for at = CEILINGS, #increment, 2 do
+      used[#used + 1] = after[increment[at]] or false
+    end
+  end
+  return used
+end
+
+local function lower(key, metric, by)
+  local held = redis.call('HGET', key, metric)
+  -- A window that is gone, or a counter that was never raised, has nothing to give back.
+  if held then
+    local after = math.min(math.max(tonumber(held) - by, 0), COUNT_MAX)
+    redis.call('HSET', key, metric, after)
+  end
+end
+
+local function has_set(entries)
+  for _, entry in ipairs(entries) do
+    for _, increment in ipairs(entry[2]) do
+      if increment[SETS] == 1 then return true end
+    end
+  end
+  return false
+end
+
+-- Counts entries and remembers how to take them back. What only adds is remembered as it came; a set value needs
+-- to know what it replaced.
+local function count_and_remember(base, batch, id, entries, raw)
+  local changes = has_set(entries) and { batch.writer } or nil
+  local used
+  for _, entry in ipairs(entries) do
+    used = count(base, batch, entry, changes)
+  end
+  redis.call('HSET', base .. ':recent', id, changes and cmsgpack.pack(changes) or (batch.head .. raw))
+  return used
+end
+
+local function find_recent(base, id)
+  for _, generation in ipairs({ ':recent', ':recent-older' }) do
+    local record = redis.call('HGET', base .. generation, id)
+    if record then return base .. generation, record end
+  end
+end
+
+-- Asks are {'A', id, retry, {entry}, application version, service, service version, counts}.
+local function decide(base, batch, op, raw)
+  local entry = op[4][1]
+  local application, increments = entry[1], entry[2]
+  local version = redis.call('HGET', base .. ':applications', application)
+  local service_version = redis.call('HGET', base .. ':services', op[6])
+  if version ~= op[5] or service_version ~= op[7] then
+    return { 2, version, version and redis.call('HGET', base .. ':records', application), service_version }
+  end
+  if op[3] == 1 then
+    local generation, record = find_recent(base, op[2])
+    if generation then
+      -- Whoever asks again owns the outcome now: the first asker's taking back must not touch it.
+      local head, counted = cmsgpack.unpack(record)
+      head[1] = batch.writer
+      local packed = cmsgpack.pack(head)
+      redis.call('HSET', generation, op[2], counted and (packed .. cmsgpack.pack(counted)) or packed)
+      return { 0, unpack(read_used(base, application, batch.windows, increments)) }
+    end
+  end
+  local used = read_used(base, application, batch.windows, increments)
+  local exceeded = first_exceeded(increments, used)
+  if exceeded then return { 1, exceeded - 1, unpack(used) } end
+  if op[8] == 1 and #increments > 0 then
+    local after = count_and_remember(base, batch, op[2], op[4], raw)
+    for place, value in ipairs(after) do
+      if value then used[place] = value end
+    end
+  end
+  return { 0, unpack(used) }
+end
+
+-- Reports are {'R', id, idempotency id or '', entries}.
+local function report(base, batch, op, raw)
+  if op[3] ~= '' and not redis.call('SET', base .. ':report:' .. op[3], 1, 'NX', 'PX', REPORT_KEPT_MS) then
+    return { 4, 0 }
+  end
+  count_and_remember(base, batch, op[2], op[4], raw)
+  return { 4, 1 }
+end
+
+-- Cancels are {'C', id, owner or ''}: with an owner only what that writer counted is taken back.
+local function cancel(base, _, op)
+  local generation, record = find_recent(base, op[2])
+  if not generation then return { 3, 0 } end
+  local head, counted = cmsgpack.unpack(record)
+  if op[3] ~= '' and op[3] ~= head[1] then return { 3, 0 } end
+  redis.call('HDEL', generation, op[2])
+  if not counted then
+    for at = 2, #head, 3 do lower(head[at], head[at + 1], head[at + 2]) end
+    return { 3, 1 }
+  end
+  for _, entry in ipairs(counted[4]) do
+    for _, increment in ipairs(entry[2]) do
+      for period = increment[FIRST], 7 do
+        local window = entry[3] and entry[3][period] or head[1 + period]
+        lower(count_key(base, entry[1], window), increment[METRIC], increment[VALUE])
+      end
+    end
+  end
+  if counted[1] == 'R' and counted[3] ~= '' then redis.call('DEL', base .. ':report:' .. counted[3]) end
+  return { 3, 1 }
+end
+
+-- Every ten seconds the recent requests grow a generation older, and writers long gone are forgotten.
+local function rotate(base, now_ms)
+  if redis.call('EXISTS', base .. ':recent') == 1 then
+    redis.call('RENAME', base .. ':recent', base .. ':recent-older')
+    redis.call('EXPIRE', base .. ':recent-older', 3600)
+  end
+  local writers = redis.call('HGETALL', base .. ':writers')
+  for at = 1, #writers, 2 do
+    local seen_ms = string.match(writers[at + 1], ' (%d+)$')
+    if seen_ms and now_ms - tonumber(seen_ms) > WRITER_KEPT_MS then
+      redis.call('HDEL', base .. ':writers', writers[at])
+    end
+  end
+  redis.call('HSET', base .. ':writers', 'rotated', string.format('%.0f', now_ms))
+end
+
+-- args: writer, number, now in ms, 7 window names, 7 expiries in s, operations.
+local function step(keys, args)
+  local base, writer, number, now_ms = keys[1], args[1], tonumber(args[2]), tonumber(args[3])
+  local skew_ms = server_ms() - now_ms
+  if math.abs(skew_ms) > CLOCK_SKEW_MS_MAX then
+    return redis.error_reply(string.format('WEIRCLOCK %.0f', skew_ms))
+  end
+  local known = redis.call('HMGET', base .. ':writers', writer, 'rotated')
+  if known[1] and tonumber(string.match(known[1], '^%d+')) >= number then
+    return redis.error_reply('WEIRFENCED a later batch of this writer was seen')
+  end
+  redis.call('HSET', base .. ':writers', writer, string.format('%.0f %.0f', number, now_ms))
+  if now_ms - tonumber(known[2] or 0) > RECENT_KEPT_MS then rotate(base, now_ms) end
+
+  local batch = { writer = writer, windows = {}, expiries = {} }
+  for period = 1, 7 do
+    batch.windows[period] = args[3 + period]
+    batch.expiries[period] = tonumber(args[10 + period])
+  end
+  batch.head = cmsgpack.pack({ writer, unpack(batch.windows) })
+  local replies, kinds = {}, { A = decide, R = report, C = cancel }
+  for at = 18, #args do
+    local op = cmsgpack.unpack(args[at])
+    replies[#replies + 1] = kinds[op[1]](base, batch, op, args[at])
+  end
+  return replies
+end
+
+-- args: revision, then triples (application, version, record); version '' removes it; then '' and pairs
+-- (service, version), version '' removing it. A shard never goes back to a lower revision.
+local function publish(keys, args)
+  local base, revision = keys[1], tonumber(args[1])
+  local held = tonumber(redis.call('GET', base .. ':revision') or 0)
+  if held > revision then return redis.error_reply(string.format('WEIROLDER %.0f', held)) end
+  redis.call('SET', base .. ':revision', string.format('%.0f', revision))
+  local at = 2
+  while args[at] ~= '' do
+    if args[at + 1] == '' then
+      redis.call('HDEL', base .. ':applications', args[at])
+      redis.call('HDEL', base .. ':records', args[at])
+    else
+      redis.call('HSET', base .. ':applications', args[at], args[at + 1])
+      redis.call('HSET', base .. ':records', args[at], args[at + 2])
+    end
+    at = at + 3
+  end
+  for pair = at + 1, #args, 2 do
+    if args[pair + 1] == '' then
+      redis.call('HDEL', base .. ':services', args[pair])
+    else
+      redis.call('HSET', base .. ':services', args[pair], args[pair + 1])
+    end
+  end
+  return 1
+end
+
+redis.register_function('weir_step_@SUFFIX@', step)
+redis.register_function('weir_publish_@SUFFIX@', publish)

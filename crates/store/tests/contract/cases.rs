@@ -1,0 +1,192 @@
+//! The contract, case by case. Each uses applications of its own; revisions rise from case to case.
+
+use weir_core::{KeyHash, Timestamp};
+use weir_store::{Ask, Mode, Outcome, PublishError, Store};
+
+use crate::words::{app, apply, ask, check, increments, publication, read, record, report, request, words};
+
+const APPLICATIONS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+
+pub(crate) async fn all(store: &Store) {
+    store.publish(publication(1, &APPLICATIONS)).await.unwrap();
+    all_increments_fit_or_none_counts(store).await;
+    every_window_counts_from_its_start(store).await;
+    parallel_callers_never_pass_a_limit(store).await;
+    a_retry_counts_once_and_cancel_takes_back(store).await;
+    set_values_replace_and_come_back(store).await;
+    what_nobody_waits_for_is_taken_back(store).await;
+    reports_count_whatever_the_limits(store).await;
+    counters_saturate(store).await;
+    old_records_are_answered_with_new_ones(store).await;
+    publications_never_go_back(store).await;
+}
+
+async fn all_increments_fit_or_none_counts(store: &Store) {
+    let usage = "hits=1<=3/day mail=2<=4/hour<=100/eternity";
+    assert_eq!(apply(store, "a", usage).await, "ok 1 2 2");
+    assert_eq!(apply(store, "a", usage).await, "ok 2 4 4");
+    assert_eq!(apply(store, "a", usage).await, "over 1: 2 4 4", "mail refuses, hits stays");
+    assert_eq!(apply(store, "a", "hits=1<=3/day").await, "ok 3", "exactly the limit");
+    assert_eq!(apply(store, "a", "hits=1<=3/day").await, "over 0: 3", "and not one more");
+    assert_eq!(apply(store, "a", "hits=0<=3/day").await, "ok 3");
+    assert_eq!(apply(store, "a", "off=1<=0/eternity").await, "over 0: 0");
+    assert_eq!(apply(store, "a", "").await, "ok");
+}
+
+async fn every_window_counts_from_its_start(store: &Store) {
+    assert_eq!(apply(store, "b", "hits=5").await, "ok");
+    let all = "hits=1<=9/hour<=9/day<=9/week<=9/month<=9/year<=9/eternity";
+    assert_eq!(apply(store, "b", all).await, "ok 6 6 6 6 6 6", "a limit added later counts from the start");
+    assert_eq!(read(store, "b", "hits=0<=9/minute").await, "ok 0", "minutes count where a limit needs them");
+}
+
+async fn parallel_callers_never_pass_a_limit(store: &Store) {
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut admitted = 0;
+                for _ in 0..25 {
+                    let outcome = store.apply(ask("c", "hits=1<=1000/day all=1")).await.unwrap();
+                    admitted += u64::from(matches!(outcome, Outcome::Admitted { .. }));
+                }
+                admitted
+            })
+        })
+        .collect();
+    let mut admitted = 0;
+    for task in tasks {
+        admitted += task.await.unwrap();
+    }
+    assert_eq!(admitted, 1000);
+    assert_eq!(read(store, "c", "hits=0<=2000/day all=0<=2000/day").await, "ok 1000 1000");
+}
+
+async fn a_retry_counts_once_and_cancel_takes_back(store: &Store) {
+    let first = ask("d", "hits=2<=9/day");
+    let again = Ask { retry: true, ..first.clone() };
+    check(&store.apply(first.clone()).await.unwrap(), "ok 2");
+    check(&store.apply(again.clone()).await.unwrap(), "ok 2");
+    check(&store.apply(again.clone()).await.unwrap(), "ok 2");
+    assert!(store.cancel(&app("d"), first.request).await.unwrap());
+    assert!(!store.cancel(&app("d"), first.request).await.unwrap(), "once");
+    assert_eq!(read(store, "d", "hits=0<=9/day").await, "ok 0");
+    check(&store.apply(again).await.unwrap(), "ok 2");
+    assert!(!store.cancel(&app("d"), request()).await.unwrap(), "an unknown request");
+    let refused = ask("d", "hits=8<=9/day");
+    check(&store.apply(refused.clone()).await.unwrap(), "over 0: 2");
+    assert!(!store.cancel(&app("d"), refused.request).await.unwrap(), "a refused request counted nothing");
+}
+
+async fn set_values_replace_and_come_back(store: &Store) {
+    assert_eq!(apply(store, "e", "disk=7<=9/month").await, "ok 7");
+    let set = ask("e", "disk=#4<=9/month<=9/eternity");
+    check(&store.apply(set.clone()).await.unwrap(), "ok 4 4");
+    assert_eq!(apply(store, "e", "disk=2<=9/month").await, "ok 6");
+    assert!(store.cancel(&app("e"), set.request).await.unwrap());
+    assert_eq!(read(store, "e", "disk=0<=9/month").await, "ok 9", "what came after stays");
+    assert_eq!(apply(store, "e", "disk=#10<=9/month").await, "over 0: 9");
+    assert_eq!(apply(store, "e", "disk=#0<=9/month").await, "ok 0", "a set value is judged by itself");
+}
+
+async fn what_nobody_waits_for_is_taken_back(store: &Store) {
+    for _ in 0..50 {
+        // One poll sends it; then the caller leaves.
+        let mut pending = Box::pin(store.apply(ask("f", "hits=1<=1000/day")));
+        let polled = futures_poll_once(&mut pending).await;
+        if let Some(outcome) = polled {
+            // The embedded store answers at once: nobody can leave before.
+            assert_eq!(words(&outcome.unwrap()).split(' ').next(), Some("ok"));
+            assert!(matches!(store, Store::Embedded(_)));
+            return;
+        }
+    }
+    weir_tests::wait::until_async("the counter to come back to zero", || async {
+        let settled = read(store, "f", "hits=0<=1000/day").await == "ok 0";
+        settled.then_some(())
+    })
+    .await;
+}
+
+async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+async fn reports_count_whatever_the_limits(store: &Store) {
+    let usage = "hits=5<=1/day";
+    assert!(store.report(report("r1", &[("g", usage, None), ("h", usage, None)])).await.unwrap());
+    assert!(!store.report(report("r1", &[("g", usage, None), ("h", usage, None)])).await.unwrap());
+    assert!(store.report(report("", &[("g", usage, None)])).await.unwrap());
+    assert!(store.report(report("", &[("g", usage, None)])).await.unwrap(), "without an id each counts");
+    assert_eq!(read(store, "g", "hits=0<=99/day").await, "ok 15");
+    assert_eq!(read(store, "h", "hits=0<=99/day").await, "ok 5");
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let yesterday = Timestamp::from_unix_ms(i64::try_from(now_ms).unwrap() - 86_400_000);
+    store.report(report("", &[("g", "hits=2", Some(yesterday))])).await.unwrap();
+    assert_eq!(read(store, "g", "hits=0<=99/day<=99/eternity").await, "ok 15 17", "booked to its own day");
+}
+
+async fn counters_saturate(store: &Store) {
+    let most = (1_u64 << 53) - 1;
+    store.report(report("", &[("i", &format!("hits={most}"), None)])).await.unwrap();
+    store.report(report("", &[("i", "hits=5", None)])).await.unwrap();
+    assert_eq!(read(store, "i", &format!("hits=0<={most}/eternity")).await, format!("ok {most}"));
+    assert_eq!(apply(store, "i", &format!("hits=1<={most}/eternity")).await, format!("over 0: {most}"));
+}
+
+async fn old_records_are_answered_with_new_ones(store: &Store) {
+    let old_application = Ask { application_version: record("old").version, ..ask("j", "hits=1<=9/day") };
+    let Outcome::Stale { application, service } = store.apply(old_application).await.unwrap() else {
+        panic!("an old application record was trusted");
+    };
+    assert_eq!(application, Some(record("j")));
+    assert_eq!(service, Some(record("api").version));
+    let old_service = Ask { service_version: record("old").version, ..ask("j", "hits=1<=9/day") };
+    assert!(matches!(store.apply(old_service).await.unwrap(), Outcome::Stale { .. }));
+    let unknown = Ask { increments: increments(""), mode: Mode::Check, ..ask("nobody", "") };
+    let Outcome::Stale { application: None, .. } = store.apply(unknown).await.unwrap() else {
+        panic!("an application that does not exist was trusted");
+    };
+    assert_eq!(read(store, "j", "hits=0<=9/day").await, "ok 0", "nothing was counted");
+}
+
+async fn publications_never_go_back(store: &Store) {
+    let key: KeyHash = format!("hmac:1:{}", "ab".repeat(32)).parse().unwrap();
+    let mut next = publication(7, &["a", "new"]);
+    next.applications[1].user_key = Some(key.clone());
+    store.publish(next.clone()).await.unwrap();
+    store.publish(next.clone()).await.unwrap();
+    assert_eq!(store.revision().await.unwrap(), 7);
+    let older = store.publish(publication(6, &["a"])).await;
+    assert!(matches!(older, Err(PublishError::Older { held: 7, offered: 6 })));
+    let other = store.publish(publication(7, &["a"])).await;
+    assert!(matches!(other, Err(PublishError::OtherContent { revision: 7 })));
+    assert_eq!(store.application(&app("new")).await.unwrap(), Some(record("new")));
+    assert_eq!(store.application(&app("b")).await.unwrap(), None, "gone with the complete publication");
+    assert_eq!(read(store, "a", "hits=0<=9/day").await, "ok 3", "counters outlive publications");
+
+    let service = "api".parse().unwrap();
+    let found = store.application_of_user_key(&service, &key).await.unwrap();
+    assert_eq!(found.unwrap().as_str(), "new");
+    next.revision = 8;
+    next.applications[1].user_key = None;
+    next.applications[1].record = record("new, without key");
+    store.publish(next).await.unwrap();
+    assert_eq!(store.application_of_user_key(&service, &key).await.unwrap(), None);
+
+    let mut removal = publication(9, &[]);
+    (removal.complete, removal.services) = (false, vec![]);
+    removal.removed_applications = vec![app("new")];
+    store.publish(removal).await.unwrap();
+    assert_eq!(store.application(&app("new")).await.unwrap(), None);
+    assert_eq!(store.application(&app("a")).await.unwrap(), Some(record("a")), "not named, not touched");
+    let services = store.services().await.unwrap();
+    assert_eq!(services, vec![(service.clone(), record("api"))]);
+    assert_eq!(store.service(&service).await.unwrap(), Some(record("api")));
+}

@@ -1,0 +1,68 @@
+//! The command line as a shell sees it: exit codes, and what goes to which stream.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Runs `weir` in the folder of the examples.
+#[track_caller]
+fn check(arguments: &[&str], variables: &[(&str, &str)], code: i32, out: &str, err: &str) {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/example");
+    let done = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .current_dir(examples)
+        .output()
+        .expect("the binary starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(
+        (done.status.code(), text(&done.stdout), text(&done.stderr)),
+        (Some(code), out.into(), err.into())
+    );
+}
+
+#[test]
+fn good_files_get_a_line_each() {
+    check(
+        &["check", "catalog.toml", "gateway.toml", "listener.toml"],
+        &[],
+        0,
+        "catalog.toml: ok: 1 service, 5 plans, 12 mapping rules, 4 applications\n\
+         gateway.toml: ok: production gateway on 0.0.0.0:8080, 1 listener\n\
+         listener.toml: ok: listener on 0.0.0.0:8090 and 0.0.0.0:8091, embedded store, 2 gateways; \
+         its catalog: 1 service, 5 plans, 12 mapping rules, 4 applications\n",
+        "",
+    );
+}
+
+#[test]
+fn one_bad_file_does_not_hide_another() {
+    check(
+        &["check", "key-hash-secrets.txt", "catalog.toml", "nowhere.toml"],
+        &[],
+        2,
+        "catalog.toml: ok: 1 service, 5 plans, 12 mapping rules, 4 applications\n",
+        "key-hash-secrets.txt: is neither a catalog (revision, providers) nor a gateway's file (listeners) nor a \
+         listener's (store, gateways)\n\
+         nowhere.toml: cannot be read: No such file or directory (os error 2)\n",
+    );
+}
+
+#[test]
+fn roles_start_nothing_when_anything_is_wrong() {
+    check(
+        &["gateway", "--config", "gateway.toml"],
+        &[("WEIR_GATEWAY__ADDRESS", "here"), ("WEIR_GATEWAY__ROUTNG", "path")],
+        2,
+        "",
+        "WEIR_GATEWAY__ADDRESS: address \"here\" is not an address and port such as 0.0.0.0:8080\n\
+         WEIR_GATEWAY__ROUTNG: overrides no key (did you mean \"ROUTING\"?)\n",
+    );
+    check(
+        &["listener", "--config", "listener.toml"],
+        &[("WEIR_LISTENER__CATALOG", "nowhere.toml")],
+        2,
+        "",
+        "nowhere.toml: cannot be read: No such file or directory (os error 2)\n",
+    );
+}

@@ -1,0 +1,100 @@
+//! A private Redis: real, on a free port, with its own folder, kept as production would keep it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::wait::{free_port, until};
+
+/// A running Redis server; ended when dropped.
+pub struct RedisServer {
+    port: u16,
+    dir: tempfile::TempDir,
+    options: Vec<String>,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    /// Starts one that keeps what it acknowledged even when killed.
+    ///
+    /// # Panics
+    /// When Redis is not installed or does not start.
+    pub fn start() -> Self {
+        Self::start_with(&[
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+            "--maxmemory-policy",
+            "noeviction",
+        ])
+    }
+
+    /// Starts one with these settings alone.
+    ///
+    /// # Panics
+    /// When Redis is not installed or does not start.
+    pub fn start_with(options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut server = Self { port: free_port(), dir, options, process: None };
+        server.run();
+        server
+    }
+
+    fn run(&mut self) {
+        let process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .arg("--dir")
+            .arg(self.dir.path())
+            .args(&self.options)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is not installed: apt-get install redis-server");
+        self.process = Some(process);
+        until("redis to answer PING", || (self.command("PING") == "+PONG").then_some(()));
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Sends one inline command and returns the first line of the answer; empty when nobody answers.
+    pub fn command(&self, text: &str) -> String {
+        let exchange = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(format!("{text}\r\n").as_bytes())?;
+            let mut answer = Vec::new();
+            let mut byte = [0];
+            while stream.read(&mut byte)? == 1 && byte[0] != b'\n' {
+                answer.push(byte[0]);
+            }
+            Ok(String::from_utf8_lossy(&answer).trim().to_owned())
+        };
+        exchange().unwrap_or_default()
+    }
+
+    /// Ends it without warning, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It may be gone already; either way it is not running afterwards.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts it again on the same port and folder.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.run();
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
