@@ -17,6 +17,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("weir.bin"), files.encode_to_vec())?;
     let mut config = tonic_prost_build::Config::new();
     config.skip_debug(SECRET.map(|name| format!(".weir.v1.{name}")));
-    tonic_prost_build::configure().compile_fds_with_config(files, config)?;
+    tonic_prost_build::configure().codec_path("crate::StrictCodec").compile_fds_with_config(files, config)?;
     Ok(())
 }

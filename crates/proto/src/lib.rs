@@ -6,6 +6,7 @@
 //! It decides nothing and does no I/O.
 
 mod catalog;
+mod codec;
 mod decision;
 mod proxy;
 mod usage;
@@ -22,6 +23,7 @@ pub mod v1 {
     tonic::include_proto!("weir.v1");
 }
 
+pub use codec::{StrictCodec, StrictDecoder, StrictEncoder};
 pub use usage::{CREDENTIAL_BYTES_MAX, USAGE_ENTRIES_MAX};
 
 /// The compiled descriptors, for gRPC reflection.

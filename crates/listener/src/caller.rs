@@ -1,0 +1,65 @@
+//! Who asks: gateways prove themselves by a token, the control plane by another.
+
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+use weir_core::{Secret, ServiceId};
+
+use crate::config::GatewayToken;
+use crate::status::Failure;
+
+/// The token of `authorization: Bearer <token>`.
+fn bearer(metadata: &MetadataMap) -> Option<Secret> {
+    let value = metadata.get("authorization")?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(token.trim()))
+}
+
+/// The gateway that a call comes from.
+///
+/// Every known token is compared, each in constant time, so the time taken tells nothing.
+///
+/// # Errors
+/// UNAUTHENTICATED.
+pub(crate) fn gateway<'a>(
+    gateways: &'a [GatewayToken],
+    metadata: &MetadataMap,
+) -> Result<&'a GatewayToken, Status> {
+    let token = bearer(metadata).ok_or_else(|| Status::unauthenticated("a gateway token is needed"))?;
+    let mut found = None;
+    for gateway in gateways {
+        if gateway.token == token {
+            found = Some(gateway);
+        }
+    }
+    found.ok_or_else(|| {
+        tracing::warn!("a caller with an unknown gateway token was refused");
+        Status::unauthenticated("the gateway token is not known")
+    })
+}
+
+/// Whether a call comes from the control plane.
+///
+/// # Errors
+/// UNAUTHENTICATED, or FAILED_PRECONDITION where the catalog comes from a file.
+pub(crate) fn publisher(publish_token: Option<&Secret>, metadata: &MetadataMap) -> Result<(), Status> {
+    let Some(wanted) = publish_token else {
+        return Err(Status::failed_precondition("this listener takes its catalog from a file"));
+    };
+    if bearer(metadata).as_ref() == Some(wanted) {
+        Ok(())
+    } else {
+        Err(Status::unauthenticated("the publisher's token is needed"))
+    }
+}
+
+impl GatewayToken {
+    /// Whether it may ask about a service.
+    pub(crate) fn serves(&self, service: &ServiceId) -> bool {
+        self.services.as_ref().is_none_or(|services| services.contains(service))
+    }
+
+    /// Refuses a service that the token is not for.
+    pub(crate) fn check(&self, service: &ServiceId) -> Result<(), Failure> {
+        if self.serves(service) { Ok(()) } else { Err(Failure::Forbidden(service.to_string())) }
+    }
+}

@@ -1,0 +1,74 @@
+//! The gRPC port: authorisation, catalog, gateways, health and reflection.
+
+mod authorization;
+mod catalog;
+mod gateways;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use weir_proto::v1::authorization_server::AuthorizationServer;
+use weir_proto::v1::catalog_server::CatalogServer;
+use weir_proto::v1::gateways_server::GatewaysServer;
+
+use crate::server::{Shared, Status};
+
+/// Longest message a caller may send; a catalog change fits.
+const MESSAGE_BYTES_MAX: usize = 8 << 20;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most calls in work on one connection.
+const CONCURRENT_CALLS_MAX: u32 = 4_096;
+
+/// All services of the port.
+pub(crate) fn router(
+    shared: &Arc<Shared>,
+    status: Status,
+) -> Result<Router, tonic_reflection::server::Error> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tokio::spawn(report_health(reporter, status, shared.stop.clone()));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(weir_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let authorization = AuthorizationServer::new(authorization::Service(Arc::clone(shared)));
+    let catalog = CatalogServer::new(catalog::Service(Arc::clone(shared)));
+    let gateways = GatewaysServer::new(gateways::Service(Arc::clone(shared)));
+    Ok(Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(Some(CONCURRENT_CALLS_MAX))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(authorization.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(catalog.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(gateways))
+}
+
+/// Health follows readiness, once a quarter of a second.
+async fn report_health(
+    reporter: tonic_health::server::HealthReporter,
+    status: Status,
+    stop: tokio_util::sync::CancellationToken,
+) {
+    let serving = |ready: bool| {
+        if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing }
+    };
+    loop {
+        let state = serving(status.ready().is_ok());
+        for service in ["", "weir.v1.Authorization", "weir.v1.Gateways"] {
+            reporter.set_service_status(service, state).await;
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+        // Also wakes at the stop, to say so at once.
+        let _ = tokio::time::timeout(Duration::from_millis(250), stop.cancelled()).await;
+    }
+}

@@ -1,0 +1,171 @@
+//! Authorize, Report, AuthRep and Cancel as unary calls; AuthRepStream is next door.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, Streaming};
+use weir_core::{Credentials, Secret, ServiceId, Timestamp};
+use weir_proto::v1::authorization_server::Authorization;
+use weir_proto::{FieldError, REQUEST_ID_BYTES, v1};
+use weir_store::{IDEMPOTENCY_ID_BYTES_MAX, Mode, RequestId};
+
+use super::stream;
+use crate::caller;
+use crate::config::GatewayToken;
+use crate::engine::{Question, Transaction, Verdict};
+use crate::server::Shared;
+use crate::status::Failure;
+
+/// Most transactions in a report.
+const TRANSACTIONS_MAX: usize = 4_096;
+
+/// Longest referrer.
+const REFERRER_BYTES_MAX: usize = 4_096;
+
+pub(crate) struct Service(pub(crate) Arc<Shared>);
+
+#[tonic::async_trait]
+impl Authorization for Service {
+    async fn authorize(
+        &self,
+        request: Request<v1::AuthorizeRequest>,
+    ) -> Result<Response<v1::Decision>, Status> {
+        let gateway = caller::gateway(&self.0.config.gateways, request.metadata())?;
+        let question = read_authorize(gateway, &request.into_inner())?;
+        let verdict = self.0.engine.decide(&question).await?;
+        Ok(Response::new(decision(&verdict)))
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
+        let gateway = caller::gateway(&self.0.config.gateways, request.metadata())?;
+        let message = request.into_inner();
+        let service = read_service(gateway, &message.service_id)?;
+        let transactions = read_transactions(&message)?;
+        let counted = self.0.engine.report(&service, message.idempotency_id, &transactions).await?;
+        Ok(Response::new(v1::ReportResponse { counted }))
+    }
+
+    async fn auth_rep(&self, request: Request<v1::AuthRepRequest>) -> Result<Response<v1::Decision>, Status> {
+        let gateway = caller::gateway(&self.0.config.gateways, request.metadata())?;
+        let question = read_auth_rep(gateway, &request.into_inner())?;
+        let verdict = self.0.engine.decide(&question).await?;
+        Ok(Response::new(decision(&verdict)))
+    }
+
+    type AuthRepStreamStream = stream::Answers;
+
+    async fn auth_rep_stream(
+        &self,
+        request: Request<Streaming<v1::AuthRepStreamRequest>>,
+    ) -> Result<Response<Self::AuthRepStreamStream>, Status> {
+        let gateway = caller::gateway(&self.0.config.gateways, request.metadata())?.clone();
+        Ok(Response::new(stream::answer(Arc::clone(&self.0), gateway, request.into_inner())))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<v1::CancelRequest>,
+    ) -> Result<Response<v1::CancelResponse>, Status> {
+        let gateway = caller::gateway(&self.0.config.gateways, request.metadata())?;
+        Ok(Response::new(cancel(&self.0, gateway, &request.into_inner()).await?))
+    }
+}
+
+/// Takes a request back.
+pub(super) async fn cancel(
+    shared: &Shared,
+    gateway: &GatewayToken,
+    message: &v1::CancelRequest,
+) -> Result<v1::CancelResponse, Failure> {
+    let service = read_service(gateway, &message.service_id)?;
+    let credentials = v1::Credentials::read(message.credentials.as_ref())?;
+    let request = read_request_id(&message.request_id)?;
+    let taken_back = shared.engine.cancel(&service, &credentials, request).await?;
+    Ok(v1::CancelResponse { taken_back })
+}
+
+/// The message for a verdict.
+pub(super) fn decision(verdict: &Verdict) -> v1::Decision {
+    let application = verdict.application.as_ref().map_or("", |id| id.as_str());
+    v1::Decision::new(&verdict.decision, application, verdict.at)
+}
+
+/// The question that an AuthRep asks.
+pub(super) fn read_auth_rep(
+    gateway: &GatewayToken,
+    message: &v1::AuthRepRequest,
+) -> Result<Question, Failure> {
+    Ok(Question {
+        request: read_request_id(&message.request_id)?,
+        retry: message.retry,
+        service: read_service(gateway, &message.service_id)?,
+        credentials: v1::Credentials::read(message.credentials.as_ref())?,
+        usage: v1::UsageEntry::read(&message.usage)?,
+        referrer: read_referrer(message.referrer.as_deref())?,
+        mode: Mode::Count,
+    })
+}
+
+fn read_authorize(gateway: &GatewayToken, message: &v1::AuthorizeRequest) -> Result<Question, Failure> {
+    Ok(Question {
+        request: RequestId([0; REQUEST_ID_BYTES]),
+        retry: false,
+        service: read_service(gateway, &message.service_id)?,
+        credentials: v1::Credentials::read(message.credentials.as_ref())?,
+        usage: v1::UsageEntry::read(&message.usage)?,
+        referrer: read_referrer(message.referrer.as_deref())?,
+        mode: Mode::Check,
+    })
+}
+
+fn read_service(gateway: &GatewayToken, text: &str) -> Result<ServiceId, Failure> {
+    let service = text.parse().map_err(|error| FieldError::new("service_id", error))?;
+    gateway.check(&service)?;
+    Ok(service)
+}
+
+fn read_request_id(bytes: &[u8]) -> Result<RequestId, Failure> {
+    let id = bytes.try_into().map_err(|_| {
+        FieldError::new("request_id", format!("has {} bytes, not {REQUEST_ID_BYTES}", bytes.len()))
+    })?;
+    Ok(RequestId(id))
+}
+
+fn read_referrer(referrer: Option<&str>) -> Result<Option<String>, Failure> {
+    if referrer.is_some_and(|text| text.len() > REFERRER_BYTES_MAX) {
+        let problem = format!("is longer than {REFERRER_BYTES_MAX} bytes");
+        return Err(FieldError::new("referrer", problem).into());
+    }
+    Ok(referrer.map(str::to_owned))
+}
+
+fn read_transactions(message: &v1::ReportRequest) -> Result<Vec<Transaction>, Failure> {
+    if message.idempotency_id.len() > IDEMPOTENCY_ID_BYTES_MAX {
+        let problem = format!("is longer than {IDEMPOTENCY_ID_BYTES_MAX} bytes");
+        return Err(FieldError::new("idempotency_id", problem).into());
+    }
+    if message.transactions.len() > TRANSACTIONS_MAX {
+        let problem = format!("has more than {TRANSACTIONS_MAX} entries");
+        return Err(FieldError::new("transactions", problem).into());
+    }
+    let read = |(place, transaction): (usize, &v1::Transaction)| {
+        read_transaction(transaction).map_err(|error| error.within(&format!("transactions[{place}]")).into())
+    };
+    message.transactions.iter().enumerate().map(read).collect()
+}
+
+fn read_transaction(transaction: &v1::Transaction) -> Result<Transaction, FieldError> {
+    use v1::transaction::Application;
+    let credentials = match &transaction.application {
+        Some(Application::AppId(id)) => Credentials::ClientId(id.clone()),
+        Some(Application::UserKey(key)) => Credentials::UserKey(Secret::new(key)),
+        None => return Err(FieldError::new("application", "is missing")),
+    };
+    Ok(Transaction {
+        credentials,
+        usage: v1::UsageEntry::read(&transaction.usage)?,
+        at: transaction.at_unix_s.map(Timestamp::from_unix_s),
+    })
+}

@@ -1,0 +1,163 @@
+//! Binding, serving and stopping.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use weir_store::Store;
+
+use crate::catalog::CatalogHandle;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::watch::{Seen, follow};
+use crate::{grpc, http};
+
+/// How long what is in flight may take to end once the listener is told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The listener could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The gRPC server ended.
+    #[error("the gRPC server ended")]
+    Serve(#[source] tonic::transport::Error),
+    /// The descriptors for reflection cannot be read.
+    #[error("cannot serve gRPC reflection")]
+    Reflection(#[source] tonic_reflection::server::Error),
+}
+
+/// A bound listener that does not serve yet.
+pub struct Listener {
+    shared: Arc<Shared>,
+    grpc: TcpListener,
+    http: TcpListener,
+    grpc_address: SocketAddr,
+    http_address: SocketAddr,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) engine: Engine,
+    pub(crate) catalog: CatalogHandle,
+    /// Ends long streams.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Whether a listener can decide; cheap to copy.
+#[derive(Clone)]
+pub struct Status {
+    seen: Arc<watch::Sender<Seen>>,
+    stop: CancellationToken,
+}
+
+impl Status {
+    /// Whether it has a catalog and its store answers.
+    ///
+    /// # Errors
+    /// Why it cannot decide.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.stop.is_cancelled() {
+            return Err("stopping".into());
+        }
+        let seen = self.seen.borrow();
+        match (&seen.trouble, &seen.snapshot) {
+            (Some(trouble), _) => Err(trouble.clone()),
+            (None, None) => Err("no catalog yet".into()),
+            (None, Some(_)) => Ok(()),
+        }
+    }
+}
+
+impl Listener {
+    /// Binds both ports.
+    ///
+    /// # Errors
+    /// When one of them is taken.
+    pub async fn bind(config: Config, store: Store) -> Result<Self, StartError> {
+        let (grpc, grpc_address) = bind(config.grpc_address).await?;
+        let (http, http_address) = bind(config.http_address).await?;
+        let seen = Arc::new(watch::Sender::new(Seen::default()));
+        let timeout = Duration::from_millis(config.decision_timeout_ms);
+        let engine =
+            Engine::new(store.clone(), config.key_hasher.clone(), timeout, config.applications_cached_max);
+        let catalog = CatalogHandle { store, seen };
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared { config, engine, catalog, stop });
+        Ok(Self { shared, grpc, http, grpc_address, http_address })
+    }
+
+    /// Where gateways connect.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// Where HTTP clients connect.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// For readiness probes.
+    pub fn status(&self) -> Status {
+        Status { seen: Arc::clone(&self.shared.catalog.seen), stop: self.shared.stop.clone() }
+    }
+
+    /// For loading a catalog from a file.
+    pub fn catalog(&self) -> CatalogHandle {
+        self.shared.catalog.clone()
+    }
+
+    /// Serves until told to stop, then lets what is in flight end.
+    ///
+    /// # Errors
+    /// When a server cannot go on.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
+        let ended = self.shared.stop.clone();
+        tokio::spawn({
+            let ended = ended.clone();
+            async move {
+                stop.cancelled().await;
+                ended.cancel();
+            }
+        });
+        let poll = Duration::from_millis(self.shared.config.catalog_poll_ms);
+        let CatalogHandle { store, seen } = self.shared.catalog.clone();
+        tokio::spawn(follow(store, seen, poll, ended.clone()));
+        tokio::spawn(http::serve(self.http, ended.clone()));
+
+        let router = grpc::router(&self.shared, self.status()).map_err(StartError::Reflection)?;
+        let incoming = TcpListenerStream::new(self.grpc);
+        let serving = router.serve_with_incoming_shutdown(incoming, ended.cancelled());
+        let drained = async {
+            ended.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(StartError::Serve),
+            () = drained => {
+                tracing::warn!("connections were still open after the drain time");
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
