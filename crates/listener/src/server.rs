@@ -133,12 +133,12 @@ impl Listener {
                 ended.cancel();
             }
         });
+        let router = grpc::router(&self.shared, self.status()).map_err(StartError::Reflection)?;
         let poll = Duration::from_millis(self.shared.config.catalog_poll_ms);
         let CatalogHandle { store, seen } = self.shared.catalog.clone();
         tokio::spawn(follow(store, seen, poll, ended.clone()));
         tokio::spawn(http::serve(self.http, ended.clone()));
 
-        let router = grpc::router(&self.shared, self.status()).map_err(StartError::Reflection)?;
         let incoming = TcpListenerStream::new(self.grpc);
         let serving = router.serve_with_incoming_shutdown(incoming, ended.cancelled());
         let drained = async {
