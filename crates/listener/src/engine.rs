@@ -4,6 +4,7 @@
 //! once the store has compared the versions in the same step that counts; a refusal too is checked before it is given.
 
 mod report;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;

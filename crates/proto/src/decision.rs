@@ -17,6 +17,18 @@ impl From<&LimitStatus> for v1::LimitStatus {
     }
 }
 
+impl From<&LimitStatus> for v1::Counter {
+    fn from(limit: &LimitStatus) -> Self {
+        Self {
+            metric: limit.metric.to_string(),
+            period: v1::Period::from(limit.window.period).into(),
+            used: limit.used,
+            window_start_unix_ms: limit.window.start.unix_ms(),
+            window_end_unix_ms: limit.window.end.map(Timestamp::unix_ms),
+        }
+    }
+}
+
 impl TryFrom<&v1::LimitStatus> for LimitStatus {
     type Error = FieldError;
     fn try_from(limit: &v1::LimitStatus) -> Result<Self, FieldError> {

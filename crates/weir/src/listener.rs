@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
 use weir_listener::CatalogHandle;
 
 use crate::catalog::{self, CatalogFile, KeyHashing};
@@ -55,14 +57,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::log_all(&warnings);
     let metrics = telemetry::install_recorder()?;
     roles::run(async |stop| {
-        let hashing = KeyHashing::under(settings.listener.key_hasher.clone());
-        let role = ListenerRole::bind(settings, metrics).await?;
-        if let Some(catalog) = catalog {
-            let watch = publish(catalog, hashing, role.catalog()).await?;
-            tokio::spawn(watch.run(stop.clone()));
-        }
+        let role = bind(ListenerInput { settings, catalog }, metrics, &stop).await?;
         Ok(role.run(stop).await?)
     })
+}
+
+/// Binds a listener, publishes its catalog and follows that from then on.
+///
+/// # Errors
+/// When an address is taken, or the catalog cannot be published.
+pub(crate) async fn bind(
+    input: ListenerInput,
+    metrics: PrometheusHandle,
+    stop: &CancellationToken,
+) -> Result<ListenerRole, Failure> {
+    let ListenerInput { settings, catalog } = input;
+    let hashing = KeyHashing::under(settings.listener.key_hasher.clone());
+    let role = ListenerRole::bind(settings, metrics).await?;
+    if let Some(catalog) = catalog {
+        let watch = publish(catalog, hashing, role.catalog()).await?;
+        tokio::spawn(watch.run(stop.clone()));
+    }
+    Ok(role)
 }
 
 /// Publishes the catalog as it was read; from then on its file is to be watched.

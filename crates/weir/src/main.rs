@@ -15,6 +15,7 @@ mod catalog_watch;
 mod check;
 mod completions;
 mod config;
+mod demo;
 #[cfg(test)]
 mod documented;
 mod failure;
@@ -44,6 +45,8 @@ enum Command {
     Gateway(gateway::Arguments),
     /// Run a listener: it authorises calls and counts them in its store.
     Listener(listener::Arguments),
+    /// Run everything at once, with an example to try: gateways, listener and a sample e-mail API.
+    Demo(demo::Arguments),
     /// Say everything that is wrong with configuration and catalog files; start nothing.
     Check(check::Arguments),
     /// Print a completion script for a shell.
@@ -52,6 +55,7 @@ enum Command {
 
 const AFTER_HELP: &str = "\
 Examples:
+  weir demo
   weir check catalog.toml listener.toml gateway.toml
   weir listener --config listener.toml
   weir gateway --config gateway.toml
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Gateway(arguments) => gateway::run(&arguments),
         Command::Listener(arguments) => listener::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };

@@ -116,6 +116,9 @@ impl Keeper {
                     let ended = session.run(&mut self.waiting, inbound).await;
                     meters::listeners_up().decrement(1);
                     self.tell(State::Down(Instant::now()));
+                    if self.waiting.is_closed() {
+                        return;
+                    }
                     if session.was_answered {
                         backoff.reset();
                     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, Streaming};
-use weir_core::{Credentials, Secret, ServiceId, Timestamp};
+use weir_core::{Credentials, MetricName, Secret, ServiceId, Timestamp};
 use weir_proto::v1::authorization_server::Authorization;
-use weir_proto::{FieldError, REQUEST_ID_BYTES, v1};
+use weir_proto::{FieldError, REQUEST_ID_BYTES, USAGE_ENTRIES_MAX, v1};
 use weir_store::{IDEMPOTENCY_ID_BYTES_MAX, Mode, RequestId};
 
 use super::stream;
@@ -45,6 +45,15 @@ impl Authorization for Service {
         let transactions = read_transactions(&message)?;
         let counted = self.0.engine.report(&service, message.idempotency_id, &transactions).await?;
         Ok(Response::new(v1::ReportResponse { counted }))
+    }
+
+    async fn usage(&self, request: Request<v1::UsageRequest>) -> Result<Response<v1::UsageResponse>, Status> {
+        let gateway = caller::gateway(&self.0.config.gateways, request.metadata())?;
+        let message = request.into_inner();
+        let service = read_service(gateway, &message.service_id)?;
+        let metrics = read_metrics(&message.metrics)?;
+        let counters = self.0.engine.usage(&service, &message.app_id, &metrics).await?;
+        Ok(Response::new(v1::UsageResponse { counters: counters.iter().map(Into::into).collect() }))
     }
 
     async fn auth_rep(&self, request: Request<v1::AuthRepRequest>) -> Result<Response<v1::Decision>, Status> {
@@ -139,6 +148,15 @@ fn read_referrer(referrer: Option<&str>) -> Result<Option<String>, Failure> {
         return Err(FieldError::new("referrer", problem).into());
     }
     Ok(referrer.map(str::to_owned))
+}
+
+fn read_metrics(names: &[String]) -> Result<Vec<MetricName>, Failure> {
+    if names.len() > USAGE_ENTRIES_MAX {
+        let error = FieldError::new("metrics", format!("has more than {USAGE_ENTRIES_MAX} entries"));
+        return Err(error.into());
+    }
+    let read = |name: &String| name.parse().map_err(|error| FieldError::new("metrics", error).into());
+    names.iter().map(read).collect()
 }
 
 fn read_transactions(message: &v1::ReportRequest) -> Result<Vec<Transaction>, Failure> {

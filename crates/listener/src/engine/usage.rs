@@ -1,0 +1,85 @@
+//! What an application has used: every counter of some metrics, in the windows of now.
+//!
+//! Asked of the store as a check that nothing could fail, so that it is as exact as a decision.
+
+use weir_core::counter::{Ceiling, Increment};
+use weir_core::decide::limit_statuses;
+use weir_core::{COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Service, ServiceId, UsageValue};
+use weir_proto::FieldError;
+use weir_store::{Ask, Mode, Outcome, RequestId};
+
+use super::{ATTEMPTS_MAX, Engine};
+use crate::status::Failure;
+
+impl Engine {
+    /// Reads the counters of an application; no metrics named: all of the service.
+    pub(crate) async fn usage(
+        &self,
+        service: &ServiceId,
+        app_id: &str,
+        metrics: &[MetricName],
+    ) -> Result<Vec<LimitStatus>, Failure> {
+        self.within_deadline(async {
+            let credentials = Credentials::ClientId(app_id.to_owned());
+            for _ in 0..ATTEMPTS_MAX {
+                if let Some(counters) = self.read_usage(service, &credentials, metrics).await? {
+                    return Ok(counters);
+                }
+            }
+            Err(Failure::Unsettled)
+        })
+        .await
+    }
+
+    /// `None`: read by old records, which have been renewed.
+    async fn read_usage(
+        &self,
+        id: &ServiceId,
+        credentials: &Credentials,
+        metrics: &[MetricName],
+    ) -> Result<Option<Vec<LimitStatus>>, Failure> {
+        let service = self.records.service(id).await?;
+        let service = service.ok_or_else(|| FieldError::new("service_id", "there is no such service"))?;
+        let found = self.find_application(&service.value, credentials).await?;
+        let application = found.ok_or_else(|| FieldError::new("app_id", "there is no such application"))?;
+        let increments = every_counter(&service.value, metrics)?;
+        let ask = Ask {
+            request: RequestId([0; 16]),
+            retry: false,
+            application: application.value.reference.clone(),
+            application_version: application.version,
+            service_version: service.version,
+            increments: increments.clone(),
+            mode: Mode::Check,
+        };
+        match self.store.apply(ask).await? {
+            Outcome::Admitted { used, at } | Outcome::Refused { used, at, .. } => {
+                Ok(Some(limit_statuses(&increments, &used, at)))
+            }
+            Outcome::Stale { application: record, .. } => {
+                self.records.forget_service(id);
+                self.records.renew_application(&application.value.reference, record.as_ref())?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn every_counter(service: &Service, metrics: &[MetricName]) -> Result<Vec<Increment>, FieldError> {
+    if let Some(unknown) = metrics.iter().find(|name| service.metrics.find(name.as_str()).is_none()) {
+        return Err(FieldError::new("metrics", format!("{unknown} is no metric of the service")));
+    }
+    let ceilings: Vec<Ceiling> =
+        Period::ALL.iter().map(|period| Ceiling { period: *period, max: COUNT_MAX }).collect();
+    let wanted = |name: &MetricName| metrics.is_empty() || metrics.contains(name);
+    Ok(service
+        .metrics
+        .iter()
+        .filter(|(_, metric)| wanted(&metric.name))
+        .map(|(_, metric)| Increment {
+            metric: metric.name.clone(),
+            value: UsageValue::Add(0),
+            ceilings: ceilings.clone(),
+        })
+        .collect())
+}
