@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tracing::error;
@@ -28,6 +28,9 @@ use crate::request_id::RequestId;
 use crate::service::Service;
 use cancel::{Cancel, Cancels};
 use link::{Ask, Link, State};
+
+/// How long an answer that is no longer waited for may still come.
+const LATE_ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// A call to be decided on.
 pub(crate) struct Question<'a> {
@@ -123,7 +126,7 @@ impl Authoriser {
                 Reply::Hopeless => return None,
                 Reply::Again => {}
             }
-            doubt.ask.retry = true;
+            doubt.ask.attempt += 1;
             last = Some(link);
             // Every listener was asked: they need a moment.
             if attempt >= self.links.links.len() {
@@ -144,6 +147,7 @@ impl Authoriser {
         if !near.ask(Ask { ask, answer }) {
             return Reply::Again;
         }
+        doubt.open = Some(answered);
         let before = doubt.asked.replace(link);
         let until = if self.links.best(Some(link)).is_some() {
             // Leaves the other half for another listener.
@@ -152,14 +156,17 @@ impl Authoriser {
         } else {
             deadline
         };
-        match timeout_at(until, answered).await {
-            Ok(Ok(Answer::Decision(decision))) => Reply::Decision(decision),
-            Ok(Ok(Answer::Failure(failure))) => doubt.failed(&failure, before),
-            Ok(Ok(Answer::Cancelled(_)) | Err(_)) => Reply::Again,
-            Err(_) => {
-                near.mark_slow();
-                Reply::Again
-            }
+        let Some(answered) = &mut doubt.open else { return Reply::Again };
+        let Ok(answer) = timeout_at(until, answered).await else {
+            near.mark_slow();
+            doubt.give_up_waiting();
+            return Reply::Again;
+        };
+        doubt.open = None;
+        match answer {
+            Ok(Answer::Decision(decision)) => Reply::Decision(decision),
+            Ok(Answer::Failure(failure)) => doubt.failed(&failure, before),
+            Ok(Answer::Cancelled(_)) | Err(_) => Reply::Again,
         }
     }
 }
@@ -222,28 +229,59 @@ impl Links {
 
 /// Whether a request may be counted without anybody knowing. Dropped in doubt, the request is taken back.
 struct Doubt<'a> {
-    cancels: &'a Cancels,
+    cancels: &'a Arc<Cancels>,
     ask: AuthRepRequest,
+    /// Where the answer to the latest attempt comes, while it is waited for.
+    open: Option<oneshot::Receiver<Answer>>,
     /// The link of the attempt whose outcome is not known, the latest one.
     asked: Option<usize>,
 }
 
 impl<'a> Doubt<'a> {
-    fn new(cancels: &'a Cancels, question: Question<'_>) -> Self {
+    fn new(cancels: &'a Arc<Cancels>, question: Question<'_>) -> Self {
         let ask = AuthRepRequest {
             request_id: question.id.as_bytes().to_vec(),
-            retry: false,
+            attempt: 0,
             service_id: question.service.id.to_string(),
             credentials: Some(question.credentials.into()),
             usage: v1::UsageEntry::list(question.usage),
             referrer: question.referrer.map(str::to_owned),
         };
-        Self { cancels, ask, asked: None }
+        Self { cancels, ask, open: None, asked: None }
     }
 
-    /// A failure is a promise that nothing stays counted of that attempt: `before` is what is still in doubt.
+    /// The answer of this attempt is no longer waited for. Should it come late and say that the attempt was counted,
+    /// that one attempt is taken back; a later one may be in use.
+    fn give_up_waiting(&mut self) {
+        let (Some(answered), Some(link)) = (self.open.take(), self.asked) else { return };
+        let cancel = Cancel { request: self.cancel_request(Some(self.ask.attempt)), link };
+        let cancels = Arc::clone(self.cancels);
+        // Without a runtime the process is ending, and its streams with it: the listener takes back by itself.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Ok(Ok(Answer::Decision(late))) = timeout(LATE_ANSWER_WAIT, answered).await
+                && late.denial.is_none()
+            {
+                cancels.push(cancel);
+            }
+        });
+    }
+
+    fn cancel_request(&self, attempt: Option<u32>) -> CancelRequest {
+        CancelRequest {
+            service_id: self.ask.service_id.clone(),
+            credentials: self.ask.credentials.clone(),
+            request_id: self.ask.request_id.clone(),
+            attempt,
+        }
+    }
+
+    /// UNAVAILABLE is a promise that nothing stays counted, but of a listener that may die before it keeps it; other
+    /// failures come before anything is counted, and leave in doubt only what was asked `before`.
     fn failed(&mut self, failure: &v1::Failure, before: Option<usize>) -> Reply {
-        self.asked = before;
+        if failure.code != Code::Unavailable as i32 {
+            self.asked = before;
+        }
         let code = Code::from_i32(failure.code);
         match code {
             Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
@@ -274,12 +312,8 @@ impl<'a> Doubt<'a> {
 
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
+        self.give_up_waiting();
         let Some(link) = self.asked else { return };
-        let request = CancelRequest {
-            service_id: std::mem::take(&mut self.ask.service_id),
-            credentials: self.ask.credentials.take(),
-            request_id: std::mem::take(&mut self.ask.request_id),
-        };
-        self.cancels.push(Cancel { request, link });
+        self.cancels.push(Cancel { request: self.cancel_request(None), link });
     }
 }

@@ -29,7 +29,7 @@ const ATTEMPTS_MAX: usize = 8;
 /// What is asked of the engine.
 pub(crate) struct Question {
     pub(crate) request: RequestId,
-    pub(crate) retry: bool,
+    pub(crate) attempt: u32,
     pub(crate) service: ServiceId,
     pub(crate) credentials: Credentials,
     pub(crate) usage: Usage,
@@ -105,7 +105,7 @@ impl Engine {
         };
         let ask = Ask {
             request: question.request,
-            retry: question.retry,
+            attempt: question.attempt,
             application: application.value.reference.clone(),
             application_version: application.version,
             service_version: service.version,
@@ -207,12 +207,13 @@ impl Engine {
         service: &ServiceId,
         credentials: &Credentials,
         request: RequestId,
+        attempt: Option<u32>,
     ) -> Result<bool, Failure> {
         self.within_deadline(async {
             let Some(service) = self.records.service(service).await? else { return Ok(false) };
             let found = self.find_application(&service.value, credentials).await?;
             let Some(application) = found else { return Ok(false) };
-            Ok(self.store.cancel(&application.value.reference, request).await?)
+            Ok(self.store.cancel(&application.value.reference, request, attempt).await?)
         })
         .await
     }

@@ -47,8 +47,9 @@ pub enum Mode {
 pub struct Ask {
     /// Unique to the request.
     pub request: RequestId,
-    /// Asked before with unknown outcome: looked up first, and not counted twice.
-    pub retry: bool,
+    /// 0 the first time. A later attempt is looked up first and not counted twice; what is counted belongs to the
+    /// latest attempt.
+    pub attempt: u32,
     /// Whose counters.
     pub application: ApplicationRef,
     /// The application's record that the caller judged by.

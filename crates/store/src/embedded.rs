@@ -104,8 +104,11 @@ impl Embedded {
     }
 
     pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
-        let uncertain =
-            Uncertain { store: self, application: ask.application.clone(), request: Some(ask.request) };
+        let uncertain = Uncertain {
+            store: self,
+            application: ask.application.clone(),
+            ask: Some((ask.request, ask.attempt)),
+        };
         let outcome = self.decide(ask)?;
         self.persisted().await?;
         uncertain.answered();
@@ -119,7 +122,7 @@ impl Embedded {
         if let Some(stale) = shard.stale(&ask, service) {
             return Ok(stale);
         }
-        if ask.retry && shard.was_counted(ask.request) {
+        if ask.attempt > 0 && shard.take_over(ask.request, ask.attempt) {
             let used = shard.used(&ask.application, &ask.increments, at);
             return Ok(Outcome::Admitted { used, at });
         }
@@ -130,7 +133,8 @@ impl Embedded {
         if ask.mode == Mode::Check || ask.increments.is_empty() {
             return Ok(Outcome::Admitted { used, at });
         }
-        let mut entry = LogEntry::counted(ask.request, ask.application.clone(), &ask.increments, at);
+        let mut entry =
+            LogEntry::counted(ask.request, ask.attempt, ask.application.clone(), &ask.increments, at);
         shard.note_replaced(&mut entry);
         let number = self.shared.log.append(&entry)?;
         shard.apply(number, &entry, at);
@@ -141,15 +145,21 @@ impl Embedded {
         &self,
         application: &ApplicationRef,
         request: RequestId,
+        attempt: Option<u32>,
     ) -> Result<bool, StoreError> {
-        let taken_back = self.take_back(application, request)?;
+        let taken_back = self.take_back(application, request, attempt)?;
         self.persisted().await?;
         Ok(taken_back)
     }
 
-    fn take_back(&self, application: &ApplicationRef, request: RequestId) -> Result<bool, StoreError> {
+    fn take_back(
+        &self,
+        application: &ApplicationRef,
+        request: RequestId,
+        attempt: Option<u32>,
+    ) -> Result<bool, StoreError> {
         let mut shard = self.shared.shards[shard_of(application)].lock();
-        if !shard.was_counted(request) {
+        if !shard.was_counted(request, attempt) {
             return Ok(false);
         }
         let entry = LogEntry::TakenBack { request, application: application.clone() };
@@ -275,19 +285,19 @@ impl Embedded {
 struct Uncertain<'a> {
     store: &'a Embedded,
     application: ApplicationRef,
-    request: Option<RequestId>,
+    ask: Option<(RequestId, u32)>,
 }
 
 impl Uncertain<'_> {
     fn answered(mut self) {
-        self.request = None;
+        self.ask = None;
     }
 }
 
 impl Drop for Uncertain<'_> {
     fn drop(&mut self) {
-        let Some(request) = self.request else { return };
-        if let Err(error) = self.store.take_back(&self.application, request) {
+        let Some((request, attempt)) = self.ask else { return };
+        if let Err(error) = self.store.take_back(&self.application, request, Some(attempt)) {
             tracing::error!(error = %error, "cannot take back a request that was not answered");
         }
     }

@@ -58,15 +58,20 @@ impl Store {
         }
     }
 
-    /// Takes back a request of an application that was counted in the last seconds, whoever asked for it.
+    /// Takes back a request of an application that was counted in the last seconds: of one attempt, or of any.
     /// Returns whether there was anything to take back.
     ///
     /// # Errors
     /// When the store is away: ask again.
-    pub async fn cancel(&self, application: &ApplicationRef, request: RequestId) -> Result<bool, StoreError> {
+    pub async fn cancel(
+        &self,
+        application: &ApplicationRef,
+        request: RequestId,
+        attempt: Option<u32>,
+    ) -> Result<bool, StoreError> {
         match self {
-            Self::Embedded(store) => store.cancel(application, request).await,
-            Self::Redis(store) => store.cancel(application, request).await,
+            Self::Embedded(store) => store.cancel(application, request, attempt).await,
+            Self::Redis(store) => store.cancel(application, request, attempt).await,
         }
     }
 

@@ -70,9 +70,10 @@ impl Redis {
         &self,
         application: &ApplicationRef,
         request: RequestId,
+        attempt: Option<u32>,
     ) -> Result<bool, StoreError> {
         let queue = &self.shared.queues[shard_of(application)];
-        match queue.ask(Operation::cancel(request)).await? {
+        match queue.ask(Operation::cancel(request, attempt)).await? {
             (Answer::TakenBack(taken_back), _) => Ok(taken_back),
             (other, _) => Err(StoreError::Answer(format!("{other:?} to a cancel"))),
         }

@@ -45,7 +45,7 @@ impl Engine {
         let increments = every_counter(&service.value, metrics)?;
         let ask = Ask {
             request: RequestId([0; 16]),
-            retry: false,
+            attempt: 0,
             application: application.value.reference.clone(),
             application_version: application.version,
             service_version: service.version,

@@ -91,7 +91,7 @@ pub(super) async fn cancel(
     let service = read_service(gateway, &message.service_id)?;
     let credentials = v1::Credentials::read(message.credentials.as_ref())?;
     let request = read_request_id(&message.request_id)?;
-    let taken_back = shared.engine.cancel(&service, &credentials, request).await?;
+    let taken_back = shared.engine.cancel(&service, &credentials, request, message.attempt).await?;
     Ok(v1::CancelResponse { taken_back })
 }
 
@@ -108,7 +108,7 @@ pub(super) fn read_auth_rep(
 ) -> Result<Question, Failure> {
     Ok(Question {
         request: read_request_id(&message.request_id)?,
-        retry: message.retry,
+        attempt: message.attempt,
         service: read_service(gateway, &message.service_id)?,
         credentials: v1::Credentials::read(message.credentials.as_ref())?,
         usage: v1::UsageEntry::read(&message.usage)?,
@@ -120,7 +120,7 @@ pub(super) fn read_auth_rep(
 fn read_authorize(gateway: &GatewayToken, message: &v1::AuthorizeRequest) -> Result<Question, Failure> {
     Ok(Question {
         request: RequestId([0; REQUEST_ID_BYTES]),
-        retry: false,
+        attempt: 0,
         service: read_service(gateway, &message.service_id)?,
         credentials: v1::Credentials::read(message.credentials.as_ref())?,
         usage: v1::UsageEntry::read(&message.usage)?,

@@ -115,8 +115,8 @@ async fn hand_over(
         return true;
     }
     for question in counted.into_iter().flatten() {
-        let taken_back =
-            shared.engine.cancel(&question.service, &question.credentials, question.request).await;
+        let Question { service, credentials, request, attempt, .. } = &question;
+        let taken_back = shared.engine.cancel(service, credentials, *request, Some(*attempt)).await;
         if let Err(failure) = taken_back {
             failure.log();
         }

@@ -18,6 +18,7 @@ pub(super) enum LogEntry {
     Counted {
         shard: usize,
         request: RequestId,
+        attempt: u32,
         /// Empty for requests and for reports without one.
         idempotency_id: Vec<u8>,
         at: Timestamp,
@@ -101,13 +102,14 @@ impl ServiceChange {
 impl LogEntry {
     pub(super) fn counted(
         request: RequestId,
+        attempt: u32,
         application: ApplicationRef,
         increments: &[Increment],
         at: Timestamp,
     ) -> Self {
         let shard = shard_of(&application);
         let usages = vec![Usage { application, at, rows: rows(increments), replaced: vec![] }];
-        Self::Counted { shard, request, idempotency_id: vec![], at, usages }
+        Self::Counted { shard, request, attempt, idempotency_id: vec![], at, usages }
     }
 
     pub(super) fn reported(shard: usize, idempotency_id: &[u8], entries: Vec<Entry>, at: Timestamp) -> Self {
@@ -120,6 +122,7 @@ impl LogEntry {
         Self::Counted {
             shard,
             request: RequestId([0; 16]),
+            attempt: 0,
             idempotency_id: idempotency_id.to_vec(),
             at,
             usages: entries.into_iter().map(usage).collect(),
@@ -162,10 +165,11 @@ impl LogEntry {
 
     fn write(&self, out: &mut Vec<u8>) -> Encoded {
         match self {
-            Self::Counted { shard, request, idempotency_id, at, usages } => {
+            Self::Counted { shard, request, attempt, idempotency_id, at, usages } => {
                 write_uint(out, COUNTED)?;
                 write_uint(out, *shard as u64)?;
                 write_bin(out, &request.0)?;
+                write_uint(out, (*attempt).into())?;
                 write_bin(out, idempotency_id)?;
                 write_sint(out, at.unix_ms())?;
                 write_len(out, usages.len())?;
@@ -206,6 +210,7 @@ impl LogEntry {
             COUNTED => Self::Counted {
                 shard: read_int(from).ok()?,
                 request: RequestId(read_bytes(from)?.try_into().ok()?),
+                attempt: read_int(from).ok()?,
                 idempotency_id: read_bytes(from)?,
                 at: read_timestamp(from)?,
                 usages: read_list(from, read_usage)?,

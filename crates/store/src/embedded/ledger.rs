@@ -83,6 +83,8 @@ pub(super) struct WindowCounts {
 
 /// How to take a counted step back.
 struct Counted {
+    /// The latest one: whose it is to take back.
+    attempt: u32,
     usages: Vec<Usage>,
     idempotency_id: Vec<u8>,
 }
@@ -116,8 +118,16 @@ impl Shard {
         (!current).then(|| Outcome::Stale { application: record.cloned(), service })
     }
 
-    pub(super) fn was_counted(&self, request: RequestId) -> bool {
-        self.recent.contains_key(&request) || self.recent_older.contains_key(&request)
+    /// Whether a request was counted lately, and belongs to that attempt where one is named.
+    pub(super) fn was_counted(&self, request: RequestId, attempt: Option<u32>) -> bool {
+        let counted = self.recent.get(&request).or_else(|| self.recent_older.get(&request));
+        counted.is_some_and(|counted| attempt.is_none_or(|attempt| attempt == counted.attempt))
+    }
+
+    /// Makes a request that was counted lately belong to a later attempt; false when it was not counted.
+    pub(super) fn take_over(&mut self, request: RequestId, attempt: u32) -> bool {
+        let counted = self.recent.get_mut(&request).or_else(|| self.recent_older.get_mut(&request));
+        counted.map(|counted| counted.attempt = counted.attempt.max(attempt)).is_some()
     }
 
     pub(super) fn was_reported(&self, idempotency_id: &[u8], now: Timestamp) -> bool {
@@ -156,7 +166,7 @@ impl Shard {
     /// Takes over one step; nothing happens for accounts that hold it already.
     pub(super) fn apply(&mut self, number: u64, entry: &LogEntry, now: Timestamp) {
         match entry {
-            LogEntry::Counted { request, idempotency_id, usages, .. } => {
+            LogEntry::Counted { request, attempt, idempotency_id, usages, .. } => {
                 self.rotate(now);
                 for usage in usages {
                     self.accounts.entry_ref(&usage.application).or_default().raise(number, usage);
@@ -167,7 +177,7 @@ impl Shard {
                 if request.0 != [0; 16] {
                     let usages = usages.clone();
                     let idempotency_id = idempotency_id.clone();
-                    self.recent.insert(*request, Counted { usages, idempotency_id });
+                    self.recent.insert(*request, Counted { attempt: *attempt, usages, idempotency_id });
                 }
             }
             LogEntry::TakenBack { request, .. } => self.take_back(number, *request),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use redis::Value;
-use rmp::encode::{write_array_len, write_nil, write_str, write_str_len, write_uint};
+use rmp::encode::{write_array_len, write_nil, write_sint, write_str, write_str_len, write_uint};
 use weir_core::period::window_names;
 use weir_core::{COUNT_MAX, Increment, Period, Timestamp, UsageValue};
 
@@ -17,20 +17,20 @@ use crate::{Ask, Entry, Mode, Record, RequestId, StoreError, Version};
 pub(super) struct Operation {
     pub(super) id: RequestId,
     body: Body,
-    /// Asks can be asked again as a retry, the others are safe to repeat as they are.
-    pub(super) retry: bool,
+    /// Asks whose outcome may be known are looked up; the others are safe to repeat as they are.
+    pub(super) looked_up: bool,
 }
 
 #[derive(Debug)]
 enum Body {
     Ask(Ask),
     Report { idempotency_id: Vec<u8>, entries: Vec<Entry> },
-    Cancel { owner: Option<String> },
+    Cancel { attempt: Option<u32> },
 }
 
 impl Operation {
     pub(super) fn ask(ask: &Ask) -> Self {
-        Self { id: ask.request, retry: ask.retry, body: Body::Ask(ask.clone()) }
+        Self { id: ask.request, looked_up: ask.attempt > 0, body: Body::Ask(ask.clone()) }
     }
 
     /// Without an idempotency id of its own a report gets one that only this process knows, so that sending it
@@ -42,23 +42,23 @@ impl Operation {
         let idempotency_id = if idempotency_id.is_empty() { id.to_vec() } else { idempotency_id.to_vec() };
         Self {
             id: RequestId(id),
-            retry: false,
+            looked_up: false,
             body: Body::Report { idempotency_id, entries: entries.to_vec() },
         }
     }
 
-    pub(super) fn cancel(id: RequestId) -> Self {
-        Self { id, retry: false, body: Body::Cancel { owner: None } }
+    pub(super) fn cancel(id: RequestId, attempt: Option<u32>) -> Self {
+        Self { id, looked_up: false, body: Body::Cancel { attempt } }
     }
 
-    /// Takes back only what this writer counted.
-    pub(super) fn cancel_own(id: RequestId, writer: &str) -> Self {
-        Self { id, retry: false, body: Body::Cancel { owner: Some(writer.to_owned()) } }
-    }
-
-    /// Whether something is counted that an absent caller would want taken back.
-    pub(super) fn counts(&self) -> bool {
-        matches!(&self.body, Body::Ask(ask) if ask.mode == Mode::Count && !ask.increments.is_empty())
+    /// What takes this back for a caller that left; `None` when it counts nothing.
+    pub(super) fn undo(&self) -> Option<Self> {
+        match &self.body {
+            Body::Ask(ask) if ask.mode == Mode::Count && !ask.increments.is_empty() => {
+                Some(Self::cancel(self.id, Some(ask.attempt)))
+            }
+            _ => None,
+        }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -71,16 +71,17 @@ impl Operation {
     fn write(&self, out: &mut Vec<u8>) -> Result<(), rmp::encode::ValueWriteError> {
         match &self.body {
             Body::Ask(ask) => {
-                write_array_len(out, 8)?;
+                write_array_len(out, 9)?;
                 write_str(out, "A")?;
                 write_bytes(out, &self.id.0)?;
-                write_uint(out, self.retry.into())?;
+                write_uint(out, self.looked_up.into())?;
                 write_array_len(out, 1)?;
                 write_entry(out, &ask.application.to_string(), &ask.increments, None)?;
                 write_str(out, &version_text(ask.application_version))?;
                 write_str(out, ask.application.service.as_str())?;
                 write_str(out, &version_text(ask.service_version))?;
                 write_uint(out, (ask.mode == Mode::Count).into())?;
+                write_uint(out, ask.attempt.into())?;
             }
             Body::Report { idempotency_id, entries } => {
                 write_array_len(out, 4)?;
@@ -92,11 +93,11 @@ impl Operation {
                     write_entry(out, &entry.application.to_string(), &entry.increments, entry.at)?;
                 }
             }
-            Body::Cancel { owner } => {
+            Body::Cancel { attempt } => {
                 write_array_len(out, 3)?;
                 write_str(out, "C")?;
                 write_bytes(out, &self.id.0)?;
-                write_str(out, owner.as_deref().unwrap_or_default())?;
+                write_sint(out, attempt.map_or(-1, i64::from))?;
             }
         }
         Ok(())

@@ -126,8 +126,8 @@ end
 
 -- Counts entries and remembers how to take them back. What only adds is remembered as it came; a set value needs
 -- to know what it replaced.
-local function count_and_remember(base, batch, id, entries, raw)
-  local changes = has_set(entries) and { batch.writer } or nil
+local function count_and_remember(base, batch, id, attempt, entries, raw)
+  local changes = has_set(entries) and { attempt } or nil
   local used
   for _, entry in ipairs(entries) do
     used = count(base, batch, entry, changes)
@@ -143,7 +143,9 @@ local function find_recent(base, id)
   end
 end
 
--- Asks are {'A', id, retry, {entry}, application version, service, service version, counts}.
+-- Asks are {'A', id, looked up, {entry}, application version, service, service version, counts, attempt}. A record of
+-- a counted one is {window names} and the ask itself, or {attempt, key, metric, change, ...} alone.
+local ATTEMPT = 9
 local function decide(base, batch, op, raw)
   local entry = op[4][1]
   local application, increments = entry[1], entry[2]
@@ -155,11 +157,14 @@ local function decide(base, batch, op, raw)
   if op[3] == 1 then
     local generation, record = find_recent(base, op[2])
     if generation then
-      -- Whoever asks again owns the outcome now: the first asker's taking back must not touch it.
+      -- The latest attempt owns the outcome: taking back an earlier one must not touch it.
       local head, counted = cmsgpack.unpack(record)
-      head[1] = batch.writer
-      local packed = cmsgpack.pack(head)
-      redis.call('HSET', generation, op[2], counted and (packed .. cmsgpack.pack(counted)) or packed)
+      local owner, place = counted or head, counted and ATTEMPT or 1
+      if op[ATTEMPT] > owner[place] then
+        owner[place] = op[ATTEMPT]
+        local packed = cmsgpack.pack(head)
+        redis.call('HSET', generation, op[2], counted and (packed .. cmsgpack.pack(counted)) or packed)
+      end
       return { 0, unpack(read_used(base, application, batch.windows, increments)) }
     end
   end
@@ -167,7 +172,7 @@ local function decide(base, batch, op, raw)
   local exceeded = first_exceeded(increments, used)
   if exceeded then return { 1, exceeded - 1, unpack(used) } end
   if op[8] == 1 and #increments > 0 then
-    local after = count_and_remember(base, batch, op[2], op[4], raw)
+    local after = count_and_remember(base, batch, op[2], op[ATTEMPT], op[4], raw)
     for place, value in ipairs(after) do
       if value then used[place] = value end
     end
@@ -180,16 +185,17 @@ local function report(base, batch, op, raw)
   if op[3] ~= '' and not redis.call('SET', base .. ':report:' .. op[3], 1, 'NX', 'PX', REPORT_KEPT_MS) then
     return { 4, 0 }
   end
-  count_and_remember(base, batch, op[2], op[4], raw)
+  count_and_remember(base, batch, op[2], 0, op[4], raw)
   return { 4, 1 }
 end
 
--- Cancels are {'C', id, owner or ''}: with an owner only what that writer counted is taken back.
+-- Cancels are {'C', id, attempt}: -1 takes back whatever was counted, else only what belongs to that attempt.
 local function cancel(base, _, op)
   local generation, record = find_recent(base, op[2])
   if not generation then return { 3, 0 } end
   local head, counted = cmsgpack.unpack(record)
-  if op[3] ~= '' and op[3] ~= head[1] then return { 3, 0 } end
+  local owner = counted and counted[ATTEMPT] or head[1]
+  if op[3] ~= -1 and op[3] ~= owner then return { 3, 0 } end
   redis.call('HDEL', generation, op[2])
   if not counted then
     for at = 2, #head, 3 do lower(head[at], head[at + 1], head[at + 2]) end
@@ -198,7 +204,7 @@ local function cancel(base, _, op)
   for _, entry in ipairs(counted[4]) do
     for _, increment in ipairs(entry[2]) do
       for period = increment[FIRST], 7 do
-        local window = entry[3] and entry[3][period] or head[1 + period]
+        local window = entry[3] and entry[3][period] or head[period]
         lower(count_key(base, entry[1], window), increment[METRIC], increment[VALUE])
       end
     end
@@ -237,12 +243,12 @@ local function step(keys, args)
   redis.call('HSET', base .. ':writers', writer, string.format('%.0f %.0f', number, now_ms))
   if now_ms - tonumber(known[2] or 0) > RECENT_KEPT_MS then rotate(base, now_ms) end
 
-  local batch = { writer = writer, windows = {}, expiries = {} }
+  local batch = { windows = {}, expiries = {} }
   for period = 1, 7 do
     batch.windows[period] = args[3 + period]
     batch.expiries[period] = tonumber(args[10 + period])
   end
-  batch.head = cmsgpack.pack({ writer, unpack(batch.windows) })
+  batch.head = cmsgpack.pack(batch.windows)
   local replies, kinds = {}, { A = decide, R = report, C = cancel }
   for at = 18, #args do
     local op = cmsgpack.unpack(args[at])

@@ -184,8 +184,8 @@ impl Lane {
         for (pending, answer) in batch.into_iter().zip(answers) {
             let Caller::Waits(caller) = pending.caller else { continue };
             let admitted = matches!(answer, Answer::Admitted { .. });
-            if caller.send(Ok((answer, at))).is_err() && admitted && pending.operation.counts() {
-                let operation = Operation::cancel_own(pending.operation.id, &self.writer);
+            let unheard = caller.send(Ok((answer, at))).is_err();
+            if let (true, Some(operation)) = (unheard && admitted, pending.operation.undo()) {
                 taken_back.push(Pending { operation, caller: Caller::Gone });
             }
         }
@@ -197,7 +197,7 @@ impl Lane {
     fn put_back(&self, batch: Vec<Pending>) {
         let mut state = self.state.lock();
         for pending in batch.into_iter().rev() {
-            if let Some(again) = pending.again(&self.writer) {
+            if let Some(again) = pending.again() {
                 state.waiting.push_front(again);
             }
         }
@@ -208,7 +208,7 @@ impl Pending {
     /// Nobody waits, and it was not sent yet: a retry may have been.
     fn is_pointless(&self) -> bool {
         match &self.caller {
-            Caller::Waits(caller) => caller.is_closed() && !self.operation.retry,
+            Caller::Waits(caller) => caller.is_closed() && !self.operation.looked_up,
             Caller::Gone => false,
         }
     }
@@ -222,18 +222,17 @@ impl Pending {
         Self { operation: self.operation, caller: Caller::Waits(closed) }
     }
 
-    fn again(mut self, writer: &str) -> Option<Self> {
+    fn again(mut self) -> Option<Self> {
         match &self.caller {
             Caller::Gone => Some(self),
             Caller::Waits(caller) if !caller.is_closed() => {
-                self.operation.retry = true;
+                self.operation.looked_up = true;
                 Some(self)
             }
-            Caller::Waits(_) if self.operation.counts() => {
-                let operation = Operation::cancel_own(self.operation.id, writer);
+            Caller::Waits(_) => {
+                let operation = self.operation.undo()?;
                 Some(Self { operation, caller: Caller::Gone })
             }
-            Caller::Waits(_) => None,
         }
     }
 }

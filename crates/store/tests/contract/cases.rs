@@ -64,18 +64,25 @@ async fn parallel_callers_never_pass_a_limit(store: &Store) {
 
 async fn a_retry_counts_once_and_cancel_takes_back(store: &Store) {
     let first = ask("d", "hits=2<=9/day");
-    let again = Ask { retry: true, ..first.clone() };
+    let again = Ask { attempt: 1, ..first.clone() };
     check(&store.apply(first.clone()).await.unwrap(), "ok 2");
     check(&store.apply(again.clone()).await.unwrap(), "ok 2");
     check(&store.apply(again.clone()).await.unwrap(), "ok 2");
-    assert!(store.cancel(&app("d"), first.request).await.unwrap());
-    assert!(!store.cancel(&app("d"), first.request).await.unwrap(), "once");
+    assert!(store.cancel(&app("d"), first.request, None).await.unwrap());
+    assert!(!store.cancel(&app("d"), first.request, None).await.unwrap(), "once");
     assert_eq!(read(store, "d", "hits=0<=9/day").await, "ok 0");
     check(&store.apply(again).await.unwrap(), "ok 2");
-    assert!(!store.cancel(&app("d"), request()).await.unwrap(), "an unknown request");
+    let late = Ask { attempt: 2, ..first.clone() };
+    check(&store.apply(late).await.unwrap(), "ok 2");
+    assert!(!store.cancel(&app("d"), first.request, Some(1)).await.unwrap(), "a later attempt owns it");
+    assert_eq!(read(store, "d", "hits=0<=9/day").await, "ok 2");
+    assert!(!store.cancel(&app("d"), request(), None).await.unwrap(), "an unknown request");
     let refused = ask("d", "hits=8<=9/day");
     check(&store.apply(refused.clone()).await.unwrap(), "over 0: 2");
-    assert!(!store.cancel(&app("d"), refused.request).await.unwrap(), "a refused request counted nothing");
+    assert!(
+        !store.cancel(&app("d"), refused.request, None).await.unwrap(),
+        "a refused request counted nothing"
+    );
 }
 
 async fn set_values_replace_and_come_back(store: &Store) {
@@ -83,7 +90,7 @@ async fn set_values_replace_and_come_back(store: &Store) {
     let set = ask("e", "disk=#4<=9/month<=9/eternity");
     check(&store.apply(set.clone()).await.unwrap(), "ok 4 4");
     assert_eq!(apply(store, "e", "disk=2<=9/month").await, "ok 6");
-    assert!(store.cancel(&app("e"), set.request).await.unwrap());
+    assert!(store.cancel(&app("e"), set.request, None).await.unwrap());
     assert_eq!(read(store, "e", "disk=0<=9/month").await, "ok 9", "what came after stays");
     assert_eq!(apply(store, "e", "disk=#10<=9/month").await, "over 0: 9");
     assert_eq!(apply(store, "e", "disk=#0<=9/month").await, "ok 0", "a set value is judged by itself");

@@ -61,7 +61,7 @@ async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
                 words(&home.store.apply(ask).await.unwrap())
             }
             Step::Retry(back) => match asked.iter().rev().nth(*back) {
-                Some(ask) => words(&home.store.apply(Ask { retry: true, ..ask.clone() }).await.unwrap()),
+                Some(ask) => words(&home.store.apply(Ask { attempt: 1, ..ask.clone() }).await.unwrap()),
                 None => "nothing to ask again".into(),
             },
             Step::Cancel(back) => {
@@ -69,7 +69,7 @@ async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
                     Some(ask) => (ask.application.clone(), ask.request),
                     None => (app(&name(0)), request()),
                 };
-                home.store.cancel(&application, request).await.unwrap().to_string()
+                home.store.cancel(&application, request, None).await.unwrap().to_string()
             }
             Step::Report { application, usage, id } => {
                 let id = format!("{prefix}{id}");

@@ -41,7 +41,7 @@ async fn everything_answered_is_there_after_a_restart() {
     assert_eq!(read(&store, "a", "hits=0<=9/day disk=0<=9/day").await, "ok 2 5");
     assert_eq!(store.revision().await.unwrap(), 3);
     assert!(!store.report(report("r", &[("a", "hits=1", None)])).await.unwrap(), "reported before");
-    assert!(store.cancel(&app("a"), counted.request).await.unwrap(), "still known");
+    assert!(store.cancel(&app("a"), counted.request, None).await.unwrap(), "still known");
     assert_eq!(read(&store, "a", "hits=0<=9/day").await, "ok 1");
 }
 

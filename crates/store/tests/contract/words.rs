@@ -44,7 +44,7 @@ pub(crate) fn increments(text: &str) -> Vec<Increment> {
 pub(crate) fn ask(application: &str, usage: &str) -> Ask {
     Ask {
         request: request(),
-        retry: false,
+        attempt: 0,
         application: app(application),
         application_version: record(application).version,
         service_version: record("api").version,

@@ -1,0 +1,36 @@
+# The only entry point: nobody needs a command that is not here, and CI calls the same targets.
+# Targets hold no logic; where some is needed, it is in scripts/.
+
+help: ## Say what can be done here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Build and run everything with an example to try; make demo ARGS=--check walks through it
+	cargo build --locked --profile demo -p weir
+	target/demo/weir demo $(ARGS)
+
+test: ## Run all tests (installs Redis through apt when run as root and none is found)
+	scripts/setup-test.sh
+	cargo build --locked -p weir
+	cargo test --locked --workspace
+
+check: lint ## Check format, lints and dependencies, without running tests
+	cargo fmt --all --check
+	scripts/check-dependencies.sh
+
+lint: ## Run clippy; a warning is an error
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+fmt: ## Format all code
+	cargo fmt --all
+
+bench: ## Run the micro-benchmarks of the rules
+	cargo bench --locked -p weir-benches
+
+release: ## Build the binary to be deployed: target/release/weir
+	cargo build --locked --release -p weir
+
+clean: ## Remove everything that was built
+	cargo clean
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint fmt bench release clean
