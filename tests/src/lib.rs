@@ -5,5 +5,11 @@
 //!
 //! It uses no role crate: what it checks is what a user could see.
 
+pub mod http;
+pub mod listener;
+pub mod load;
+pub mod process;
 pub mod redis;
+pub mod stack;
+pub mod upstream;
 pub mod wait;

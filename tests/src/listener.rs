@@ -1,0 +1,91 @@
+//! A client of the listener's gRPC port, as a gateway would be one.
+
+use std::net::SocketAddr;
+
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use weir_proto::v1;
+use weir_proto::v1::authorization_client::AuthorizationClient;
+
+/// The service of the tests' catalogs.
+pub const SERVICE: &str = "api";
+
+/// Asks one listener under a gateway's token.
+#[derive(Clone)]
+pub struct ListenerClient {
+    /// The generated client; sign messages with [`ListenerClient::signed`].
+    pub client: AuthorizationClient<Channel>,
+    token: String,
+}
+
+impl ListenerClient {
+    /// Connects at the first call.
+    ///
+    /// # Panics
+    /// When the address is none.
+    pub fn new(address: SocketAddr, token: &str) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        Self { client: AuthorizationClient::new(endpoint.connect_lazy()), token: token.to_owned() }
+    }
+
+    /// A message with the token.
+    ///
+    /// # Panics
+    /// When the token cannot be sent.
+    pub fn signed<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        let value = format!("Bearer {}", self.token).parse().expect("a token of visible characters");
+        request.metadata_mut().insert("authorization", value);
+        request
+    }
+
+    /// What a metric's counter holds.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn used(&self, app_id: &str, metric: &str, period: v1::Period) -> Result<u64, Status> {
+        let message = v1::UsageRequest {
+            service_id: SERVICE.into(),
+            app_id: app_id.into(),
+            metrics: vec![metric.into()],
+        };
+        let counters = self.client.clone().usage(self.signed(message)).await?.into_inner().counters;
+        let found = counters.iter().find(|counter| counter.period() == period);
+        Ok(found.map_or(0, |counter| counter.used))
+    }
+
+    /// An authrep by `user_key`.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn auth_rep(&self, user_key: &str, usage: &[(&str, u64)]) -> Result<v1::Decision, Status> {
+        let message = auth_rep_request(user_key, usage);
+        Ok(self.client.clone().auth_rep(self.signed(message)).await?.into_inner())
+    }
+}
+
+/// An authrep with a fresh request id.
+pub fn auth_rep_request(user_key: &str, usage: &[(&str, u64)]) -> v1::AuthRepRequest {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut request_id = vec![9; 16];
+    request_id[..8].copy_from_slice(&number.to_be_bytes());
+    v1::AuthRepRequest {
+        request_id,
+        attempt: 0,
+        service_id: SERVICE.into(),
+        credentials: Some(user_key_credentials(user_key)),
+        usage: usage.iter().map(|(metric, by)| usage_entry(metric, *by)).collect(),
+        referrer: None,
+    }
+}
+
+/// Credentials that are a `user_key`.
+pub fn user_key_credentials(user_key: &str) -> v1::Credentials {
+    v1::Credentials { kind: Some(v1::credentials::Kind::UserKey(user_key.into())) }
+}
+
+/// An increment.
+pub fn usage_entry(metric: &str, by: u64) -> v1::UsageEntry {
+    v1::UsageEntry { metric: metric.into(), value: Some(v1::usage_entry::Value::Add(by)) }
+}

@@ -1,0 +1,91 @@
+//! The `weir` binary as a real process: started, killed, told to stop.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+
+use crate::wait::until;
+
+/// The binary, built from the sources as they are now.
+///
+/// # Panics
+/// When it does not build.
+pub fn weir_binary() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "weir"]).status();
+        assert!(built.is_ok_and(|status| status.success()), "cargo build --package weir failed");
+        let test = std::env::current_exe().expect("the test's own path");
+        // target/<profile>/deps/<test> stands beside target/<profile>/weir.
+        let profile = test.parent().and_then(Path::parent).expect("a target folder");
+        profile.join("weir")
+    })
+}
+
+/// Runs a subcommand to its end.
+///
+/// # Panics
+/// When the binary cannot be run.
+pub fn weir(arguments: &[&str]) -> Output {
+    Command::new(weir_binary()).args(arguments).output().expect("weir runs")
+}
+
+/// A running role; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a subcommand; what it logs goes to a file.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(arguments: &[&str], log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).expect("a log file");
+        let child = Command::new(weir_binary())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file)
+            .spawn()
+            .expect("weir starts");
+        Self { child, log: log.to_owned() }
+    }
+
+    /// All it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it without warning, as a crash would.
+    pub fn kill(&mut self) {
+        // It may be gone already; either way it is not running afterwards.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to stop and waits until it has.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(told.is_ok_and(|status| status.success()), "kill -TERM {id} failed");
+        until("the process to stop", || self.child.try_wait().ok().flatten())
+    }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
