@@ -30,6 +30,10 @@ pub struct Plan {
     pub gateway_lines: String,
     /// Further lines in front of each listener's file.
     pub listener_lines: String,
+    /// Further tables at the end of each listener's file.
+    pub listener_tables: String,
+    /// Whether listeners read the catalog file; else `listener_lines` names a publish token.
+    pub catalog_file: bool,
 }
 
 impl Plan {
@@ -42,6 +46,8 @@ impl Plan {
             catalog: catalog.to_owned(),
             gateway_lines: String::new(),
             listener_lines: String::new(),
+            listener_tables: String::new(),
+            catalog_file: true,
         }
     }
 }
@@ -55,12 +61,15 @@ pub struct Role {
     pub address: SocketAddr,
     /// Where its metrics and health are.
     pub telemetry: SocketAddr,
+    /// A listener's HTTP port.
+    pub http: Option<SocketAddr>,
 }
 
 impl Role {
     fn new(role: &str, config: &Path, address: SocketAddr, telemetry: SocketAddr) -> Self {
         let arguments = [role, "--config", &config.display().to_string()].map(str::to_owned);
-        Self { process: None, arguments, log: config.with_extension("log"), address, telemetry }
+        let log = config.with_extension("log");
+        Self { process: None, arguments, log, address, telemetry, http: None }
     }
 
     /// Starts it, again if need be, and waits until it is ready.
@@ -88,6 +97,15 @@ impl Role {
             let listens = std::net::TcpStream::connect(telemetry).is_ok();
             (listens && http::get(telemetry, "/readyz").status == 200).then_some(())
         });
+    }
+
+    /// Waits until its telemetry answers, ready or not.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn wait_live(&mut self) {
+        let telemetry = self.telemetry;
+        until("a role to be live", || std::net::TcpStream::connect(telemetry).ok());
     }
 
     /// `kill -9`.
@@ -149,7 +167,12 @@ impl Stack {
             stack.gateways.push(role);
         }
         stack.listeners.iter_mut().chain(&mut stack.gateways).for_each(Role::launch);
-        stack.listeners.iter_mut().chain(&mut stack.gateways).for_each(Role::wait_ready);
+        if plan.catalog_file {
+            stack.listeners.iter_mut().chain(&mut stack.gateways).for_each(Role::wait_ready);
+        } else {
+            // Nobody is ready before something is published.
+            stack.listeners.iter_mut().for_each(Role::wait_live);
+        }
         stack
     }
 
@@ -159,14 +182,16 @@ impl Stack {
             Some(redis) => format!("kind = \"redis\"\n[store.redis]\nurl = \"{}\"", redis.url()),
             None => format!("kind = \"embedded\"\n[store.embedded]\ndir = \"store-{number}\""),
         };
+        let catalog = if plan.catalog_file { "catalog = \"catalog.toml\"\n" } else { "" };
+        let http = loopback(free_port());
         let text = format!(
-            "{}\ngrpc_address = \"{grpc}\"\nhttp_address = \"127.0.0.1:0\"\ntelemetry_address = \"{telemetry}\"\n\
-             catalog = \"catalog.toml\"\nkey_hash_secret_file = \"secrets.txt\"\n[store]\n{store}\n\
-             [[gateways]]\nid = \"stack\"\nenvironment = \"production\"\ntoken = \"{TOKEN}\"\n",
-            plan.listener_lines
+            "{}\ngrpc_address = \"{grpc}\"\nhttp_address = \"{http}\"\ntelemetry_address = \"{telemetry}\"\n\
+             {catalog}key_hash_secret_file = \"secrets.txt\"\n[store]\n{store}\n\
+             [[gateways]]\nid = \"stack\"\nenvironment = \"production\"\ntoken = \"{TOKEN}\"\n{}\n",
+            plan.listener_lines, plan.listener_tables
         );
         let path = self.write(&format!("listener-{number}.toml"), &text);
-        Role::new("listener", &path, grpc, telemetry)
+        Role { http: Some(http), ..Role::new("listener", &path, grpc, telemetry) }
     }
 
     fn gateway(&self, number: usize, plan: &Plan) -> Role {

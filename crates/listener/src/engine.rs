@@ -96,7 +96,7 @@ impl Engine {
             return Ok(Some(Verdict::deny(Denial::ServiceIdInvalid, None)));
         };
         let Some(application) = self.find_application(&service.value, &question.credentials).await? else {
-            return Ok(Some(Verdict::deny(unknown(&service.value), None)));
+            return self.nobody(question, &service).await;
         };
         let judged = self.judge(question, &service.value, &application.value);
         let (wanted, denial) = match judged {
@@ -114,6 +114,17 @@ impl Engine {
         };
         let outcome = self.store.apply(ask).await?;
         self.conclude(question, &service, &application, &wanted, denial, outcome)
+    }
+
+    /// No application: unless what memory says of key or service is old, a refusal.
+    async fn nobody(
+        &self,
+        question: &Question,
+        service: &Versioned<Service>,
+    ) -> Result<Option<Verdict>, Failure> {
+        let renewed = self.forget_hint(&question.service, &question.credentials)
+            || self.records.renew_service(&question.service, service.version).await?;
+        Ok((!renewed).then(|| Verdict::deny(unknown(&service.value), None)))
     }
 
     fn judge(

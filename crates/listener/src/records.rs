@@ -53,6 +53,15 @@ impl Records {
         Ok(Some(service))
     }
 
+    /// Reads a service again; whether its record is another than that of a version.
+    pub(crate) async fn renew_service(&self, id: &ServiceId, version: Version) -> Result<bool, Failure> {
+        let unchanged = self.store.service(id).await?.is_some_and(|record| record.version == version);
+        if !unchanged {
+            self.forget_service(id);
+        }
+        Ok(!unchanged)
+    }
+
     /// Forgets a service, so that it is read again.
     pub(crate) fn forget_service(&self, id: &ServiceId) {
         self.services.write().remove(id);

@@ -3,7 +3,7 @@
 use crate::source::{Source, code_only};
 
 /// Where a rule is broken.
-pub type Faults = Vec<(usize, String)>;
+pub(crate) type Faults = Vec<(usize, String)>;
 
 const CODE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -35,20 +35,20 @@ const REGISTRIES: [&str; 9] = [
 const UNSAFE_CRATE: &str = "crates/journal/";
 
 /// A module says in its first lines what it is.
-pub fn header(source: &Source) -> Faults {
+pub(crate) fn header(source: &Source) -> Faults {
     let says = source.text.lines().find(|line| !line.starts_with("#!")).is_some_and(|l| l.starts_with("//!"));
     if says { vec![] } else { vec![(1, "has no //! header".into())] }
 }
 
 /// No junk drawers.
-pub fn name(source: &Source) -> Faults {
+pub(crate) fn name(source: &Source) -> Faults {
     let stem = |part: &str| part.split('.').next().unwrap_or_default().to_owned();
     let junk = source.path.split('/').map(stem).find(|stem| JUNK_DRAWERS.contains(&stem.as_str()));
     junk.map(|stem| (1, format!("{stem} is no name for an idea"))).into_iter().collect()
 }
 
 /// Files can be read in one sitting. Tests, which come last, do not count.
-pub fn length(source: &Source) -> Faults {
+pub(crate) fn length(source: &Source) -> Faults {
     let code = code_only(&source.text);
     let lines: Vec<&str> = code.lines().collect();
     let is_tests = |at: usize| {
@@ -62,7 +62,7 @@ pub fn length(source: &Source) -> Faults {
 }
 
 /// Functions fit on a screen.
-pub fn functions(source: &Source) -> Faults {
+pub(crate) fn functions(source: &Source) -> Faults {
     let code = code_only(&source.text);
     let lines: Vec<&str> = code.lines().collect();
     let mut faults = Vec::new();
@@ -105,7 +105,7 @@ fn function_length(lines: &[&str]) -> usize {
 }
 
 /// Nothing unfinished, no test that does not run.
-pub fn left_overs(source: &Source) -> Faults {
+pub(crate) fn left_overs(source: &Source) -> Faults {
     let code = code_only(&source.text);
     let found = |line: &str| LEFT_OVERS.into_iter().find(|word| line.contains(word));
     (1..)
@@ -115,7 +115,7 @@ pub fn left_overs(source: &Source) -> Faults {
 }
 
 /// No `unsafe`, with one crate's exception.
-pub fn safety(source: &Source) -> Faults {
+pub(crate) fn safety(source: &Source) -> Faults {
     if source.path.starts_with(UNSAFE_CRATE) {
         return vec![];
     }
@@ -127,7 +127,7 @@ pub fn safety(source: &Source) -> Faults {
 }
 
 /// Nothing of the machine it was written on, and no registry but the one that Cargo.lock names.
-pub fn machine(source: &Source) -> Faults {
+pub(crate) fn machine(source: &Source) -> Faults {
     if source.path.ends_with("Cargo.lock") {
         return vec![];
     }
@@ -148,7 +148,7 @@ fn has_absolute(line: &str, path: &str) -> bool {
 }
 
 /// Relative links lead somewhere; `exists` knows the repository's files and folders.
-pub fn links(source: &Source, exists: &dyn Fn(&str) -> bool) -> Faults {
+pub(crate) fn links(source: &Source, exists: &dyn Fn(&str) -> bool) -> Faults {
     let folder = source.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut faults = Vec::new();
     for (n, line) in source.lines() {

@@ -38,7 +38,7 @@ const CORE_BANS: [&str; 6] = [
 ];
 
 /// The manifest of a crate uses only what the crate may use. Development dependencies are free.
-pub fn arrows(manifest: &Source) -> Faults {
+pub(crate) fn arrows(manifest: &Source) -> Faults {
     let name = manifest.path.split('/').nth(1).unwrap_or_default();
     let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| *known == name) else {
         return vec![(1, format!("{name} has no place in the table of allowed arrows"))];
@@ -60,13 +60,13 @@ pub fn arrows(manifest: &Source) -> Faults {
 }
 
 /// The manifest takes the workspace's lints.
-pub fn lints(manifest: &Source) -> Faults {
+pub(crate) fn lints(manifest: &Source) -> Faults {
     let takes = manifest.text.contains("[lints]\nworkspace = true");
     if takes { vec![] } else { vec![(1, "does not take the workspace's lints".into())] }
 }
 
 /// core's clippy.toml keeps its bans.
-pub fn bans(clippy: &Source) -> Faults {
+pub(crate) fn bans(clippy: &Source) -> Faults {
     let missing = CORE_BANS.iter().filter(|ban| !clippy.text.contains(&format!("path = \"{ban}\"")));
     missing.map(|ban| (1, format!("does not ban {ban}"))).collect()
 }
@@ -87,7 +87,7 @@ const PORTS: [Port; 5] = [
 ];
 
 /// The README's table of ports says what the code does.
-pub fn ports(readme: &Source, sources: &[Source]) -> Faults {
+pub(crate) fn ports(readme: &Source, sources: &[Source]) -> Faults {
     let mut faults = Vec::new();
     for (role, path, forms) in PORTS {
         let Some((n, row)) = readme.lines().find(|(_, line)| line.starts_with(&format!("| {role} |"))) else {
@@ -108,7 +108,7 @@ pub fn ports(readme: &Source, sources: &[Source]) -> Faults {
 }
 
 /// The page of metrics has every metric of the code, and no other.
-pub fn metrics(page: &Source, sources: &[Source]) -> Faults {
+pub(crate) fn metrics(page: &Source, sources: &[Source]) -> Faults {
     let code = sources.iter().filter(|source| source.is_rust() && source.path.starts_with("crates/"));
     let used: Vec<&str> = code.flat_map(|source| metric_names(&source.text)).collect();
     let listed: Vec<(usize, &str)> = page

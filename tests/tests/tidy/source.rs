@@ -6,21 +6,21 @@ use std::path::Path;
 const SKIPPED: [&str; 5] = [".git", "target", "data", "node_modules", "__pycache__"];
 
 /// A text file.
-pub struct Source {
+pub(crate) struct Source {
     /// From the repository's folder, with slashes.
-    pub path: String,
+    pub(crate) path: String,
     /// As it stands.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Source {
     /// A file that need not exist.
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         Self { path: path.to_owned(), text: text.to_owned() }
     }
 
     /// All text files below a folder.
-    pub fn all(root: &Path) -> Vec<Self> {
+    pub(crate) fn all(root: &Path) -> Vec<Self> {
         let mut sources = Vec::new();
         let mut folders = vec![root.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -41,18 +41,18 @@ impl Source {
     }
 
     /// Whether it is Rust.
-    pub fn is_rust(&self) -> bool {
+    pub(crate) fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
     /// Its lines, numbered from 1.
-    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.text.lines())
     }
 }
 
 /// Rust with comments blanked out and literals crossed out, line by line as before.
-pub fn code_only(text: &str) -> String {
+pub(crate) fn code_only(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut code = Vec::with_capacity(bytes.len());
     while let Some(first) = bytes.get(code.len()) {

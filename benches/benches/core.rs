@@ -1,0 +1,81 @@
+//! What the rules cost: everything that core does for one call, each step by itself.
+//!
+//! Run by `make bench`. The figures depend on the machine; compare only inside one run.
+
+use divan::{Bencher, black_box};
+use weir_benches::{compiled_rules, mapping_rules, metrics, now, plan, usage};
+use weir_core::counter::{ceilings, first_exceeded};
+use weir_core::decide::limit_statuses;
+use weir_core::path::RequestPath;
+use weir_core::period::window_names;
+use weir_core::{KeyHasher, MappingRules, Secret, increments};
+
+/// From a handful of rules to more than anyone has.
+const RULES: [usize; 4] = [10, 100, 1_000, 10_000];
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench]
+fn windows_are_named() -> [String; 7] {
+    window_names(black_box(now()))
+}
+
+#[divan::bench]
+fn path_is_read(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| RequestPath::parse(black_box("/v3/resource42/3f2c9a71/part0")).map(drop));
+}
+
+#[divan::bench]
+fn usage_is_expanded(bencher: Bencher<'_, '_>) {
+    let (metrics, usage) = (metrics(), usage());
+    bencher.bench(|| black_box(&usage).expand(black_box(&metrics)));
+}
+
+#[divan::bench]
+fn increments_are_computed(bencher: Bencher<'_, '_>) {
+    let (metrics, usage) = (metrics(), usage());
+    let plan = plan(&metrics);
+    bencher.bench(|| increments(black_box(&usage), &metrics, black_box(&plan)));
+}
+
+#[divan::bench]
+fn limits_are_judged(bencher: Bencher<'_, '_>) {
+    let metrics = metrics();
+    let wanted = increments(&usage(), &metrics, &plan(&metrics)).expect("metrics of the tree");
+    let used = vec![9; ceilings(&wanted).count()];
+    bencher.bench(|| first_exceeded(black_box(&wanted), black_box(&used)));
+}
+
+#[divan::bench]
+fn limits_are_told(bencher: Bencher<'_, '_>) {
+    let metrics = metrics();
+    let wanted = increments(&usage(), &metrics, &plan(&metrics)).expect("metrics of the tree");
+    let used = vec![9; ceilings(&wanted).count()];
+    bencher.bench(|| limit_statuses(black_box(&wanted), black_box(&used), now()));
+}
+
+#[divan::bench]
+fn key_is_hashed(bencher: Bencher<'_, '_>) {
+    let hasher = KeyHasher::new(("1", &Secret::new("a server secret of some length")), &[]);
+    let key = Secret::new("3d3a41c1f4b9e0a6c2d8");
+    bencher.bench(|| hasher.hash(black_box(&key)));
+}
+
+#[divan::bench(args = RULES)]
+fn rules_match(bencher: Bencher<'_, '_>, count: usize) {
+    let (rules, path) = compiled_rules(count);
+    bencher.bench(|| rules.matches("GET", black_box(path.as_bytes()), &|_| None));
+}
+
+#[divan::bench(args = RULES)]
+fn no_rule_matches(bencher: Bencher<'_, '_>, count: usize) {
+    let (rules, _) = compiled_rules(count);
+    bencher.bench(|| rules.matches("GET", black_box(b"/v3/resources/3f2c9a71/part0"), &|_| None));
+}
+
+#[divan::bench(args = RULES, sample_count = 10)]
+fn rules_are_compiled(bencher: Bencher<'_, '_>, count: usize) {
+    bencher.with_inputs(|| mapping_rules(count)).bench_values(MappingRules::new);
+}
