@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::LogConfig;
@@ -26,6 +28,9 @@ mod story;
 
 /// Longest wait for a role to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Said in front of an address that cannot be listened on.
+const PORT_HINT: &str = "cannot start (where another program uses a port, --port-offset 1000 helps)";
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  weir demo\n  weir demo --check\n  \
@@ -61,49 +66,87 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     roles::run(async |stop| {
         progress.show("writing the configuration");
         let setup = Setup::write(&dir, arguments.port_offset, arguments.store.as_deref())?;
-        let running = start(&setup, metrics, &stop, &progress).await?;
-        let outcome = if arguments.check {
-            story::tell(&setup, &progress).await
-        } else {
+        let mut running = Running::default();
+        let outcome = async {
+            running.start(&setup, metrics, &progress).await?;
+            if arguments.check {
+                return story::tell(&setup, &progress).await;
+            }
             progress.end();
             print!("{}", guide::text(&setup, arguments.data_dir.is_some()));
-            stop.cancelled().await;
-            Ok(())
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                ended = running.one_ends() => ended,
+            }
         };
-        stop.cancel();
-        for role in running {
-            role.await.context("a role panicked")??;
-        }
+        let outcome = tokio::select! {
+            outcome = outcome => outcome,
+            () = stop.cancelled() => Ok(()),
+        };
+        progress.end();
+        running.stop().await?;
         outcome
     })
 }
 
-/// Starts everything; returns once all of it is ready.
-async fn start(
-    setup: &Setup,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
-    stop: &CancellationToken,
-    progress: &Progress,
-) -> Result<Vec<tokio::task::JoinHandle<anyhow::Result<()>>>, Failure> {
-    progress.show("starting the sample e-mail API");
-    let upstream = postbote::Postbote::bind(setup.ports.upstream).await?;
-    progress.show("starting the listener");
-    let input = listener::load(&setup.file("listener.toml")).map_err(Failure::BadInput)?;
-    let listener = listener::bind(input.value, metrics.clone(), stop).await?;
-    progress.show("starting the gateways");
-    let mut running =
-        vec![tokio::spawn(upstream.run(stop.clone())), tokio::spawn(listener.run(stop.clone()))];
-    for environment in ["production", "staging"] {
-        let path = setup.file(&format!("gateway-{environment}.toml"));
-        let settings = gateway::load(&path).map_err(Failure::BadInput)?;
-        let role = GatewayRole::bind(settings.value, metrics.clone()).await?;
-        running.push(tokio::spawn(role.run(stop.clone())));
+/// What runs. Gateways stop before what they talk to.
+#[derive(Default)]
+struct Running {
+    gateways: JoinSet<anyhow::Result<()>>,
+    others: JoinSet<anyhow::Result<()>>,
+    stop_gateways: CancellationToken,
+    stop_others: CancellationToken,
+}
+
+impl Running {
+    /// Starts everything; returns once all of it is ready.
+    async fn start(
+        &mut self,
+        setup: &Setup,
+        metrics: PrometheusHandle,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        progress.show("starting the sample e-mail API");
+        let upstream = postbote::Postbote::bind(setup.ports.upstream).await.context(PORT_HINT)?;
+        self.others.spawn(upstream.run(self.stop_others.clone()));
+        progress.show("starting the listener");
+        let input = listener::load(&setup.file("listener.toml")).map_err(Failure::BadInput)?;
+        let listener = listener::bind(input.value, metrics.clone(), &self.stop_others).await?;
+        self.others.spawn(listener.run(self.stop_others.clone()));
+        progress.show("starting the gateways");
+        for environment in ["production", "staging"] {
+            let path = setup.file(&format!("gateway-{environment}.toml"));
+            let settings = gateway::load(&path).map_err(Failure::BadInput)?;
+            let role = GatewayRole::bind(settings.value, metrics.clone()).await.context(PORT_HINT)?;
+            self.gateways.spawn(role.run(self.stop_gateways.clone()));
+        }
+        progress.show("waiting until all is ready");
+        for url in setup.telemetry() {
+            client::until_ready(&url, READY_TIMEOUT).await?;
+        }
+        story::seed(setup).await?;
+        guide::write_json(setup)?;
+        Ok(())
     }
-    progress.show("waiting until all is ready");
-    for url in setup.telemetry() {
-        client::until_ready(&url, READY_TIMEOUT).await?;
+
+    /// Waits until a role ends by itself, which none should.
+    async fn one_ends(&mut self) -> Result<(), Failure> {
+        let ended = tokio::select! {
+            Some(ended) = self.gateways.join_next() => ended,
+            Some(ended) = self.others.join_next() => ended,
+        };
+        ended.context("a role panicked")??;
+        Err(anyhow::anyhow!("a role ended by itself").into())
     }
-    story::seed(setup).await?;
-    guide::write_json(setup)?;
-    Ok(running)
+
+    async fn stop(mut self) -> Result<(), Failure> {
+        for (stop, roles) in [(self.stop_gateways, &mut self.gateways), (self.stop_others, &mut self.others)]
+        {
+            stop.cancel();
+            while let Some(ended) = roles.join_next().await {
+                ended.context("a role panicked")??;
+            }
+        }
+        Ok(())
+    }
 }

@@ -29,9 +29,7 @@ impl Postbote {
     /// When it is taken.
     pub(super) async fn bind(port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await;
-        Ok(Self(
-            listener.with_context(|| format!("cannot listen on 127.0.0.1:{port}; try --port-offset 1000"))?,
-        ))
+        Ok(Self(listener.with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?))
     }
 
     /// Answers until told to stop.
