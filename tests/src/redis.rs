@@ -13,6 +13,8 @@ pub struct RedisServer {
     dir: tempfile::TempDir,
     options: Vec<String>,
     process: Option<Child>,
+    /// Read again at each start.
+    certificates: Option<tempfile::TempDir>,
 }
 
 impl RedisServer {
@@ -38,9 +40,56 @@ impl RedisServer {
     pub fn start_with(options: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut server = Self { port: free_port(), dir, options, process: None };
+        let mut server = Self { port: free_port(), dir, options, process: None, certificates: None };
         server.run();
         server
+    }
+
+    /// Starts one that also speaks TLS, on the port returned beside it, under the certificate authority returned last
+    /// (PEM), and lets in the user `weir` with the password `pass` and the rights that docs/operating.md names.
+    ///
+    /// # Panics
+    /// When Redis is not installed or does not start.
+    pub fn start_with_tls_and_user() -> (Self, u16, String) {
+        let port = free_port();
+        let authority = authority();
+        let names = vec!["localhost".to_owned()];
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let parameters = rcgen::CertificateParams::new(names).expect("a name");
+        let certificate = parameters.signed_by(&key, &authority).expect("a certificate");
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let put = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).expect("a file in a temporary folder");
+            path.display().to_string()
+        };
+        let files = [put("cert.pem", &certificate.pem()), put("key.pem", &key.serialize_pem())];
+        let pem = authority.pem();
+        let options = [
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &files[0],
+            "--tls-key-file",
+            &files[1],
+            "--tls-auth-clients",
+            "no",
+            "--appendonly",
+            "yes",
+            "--maxmemory-policy",
+            "noeviction",
+            "--user",
+            "weir",
+            "on",
+            ">pass",
+            "~weir:*",
+            "+@all",
+            "-@dangerous",
+            "+info",
+        ];
+        let mut server = Self::start_with(&options);
+        server.certificates = Some(dir);
+        (server, port, pem)
     }
 
     fn run(&mut self) {
@@ -54,6 +103,11 @@ impl RedisServer {
             .expect("redis-server is not installed: apt-get install redis-server");
         self.process = Some(process);
         until("redis to answer PING", || (self.command("PING") == "+PONG").then_some(()));
+    }
+
+    /// A port for further listening, free a moment ago.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its address.
@@ -91,6 +145,13 @@ impl RedisServer {
         self.kill();
         self.run();
     }
+}
+
+fn authority() -> rcgen::CertifiedIssuer<'static, rcgen::KeyPair> {
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    rcgen::CertifiedIssuer::self_signed(parameters, key).expect("a certificate")
 }
 
 impl Drop for RedisServer {

@@ -22,6 +22,8 @@ pub struct Plan {
     pub listeners: usize,
     /// How many gateways.
     pub gateways: usize,
+    /// Lines of `[store]` and below that replace what `redis` says.
+    pub store: Option<String>,
     /// Over Redis, else over the embedded store (then one listener).
     pub redis: bool,
     /// The catalog; `{upstream}` stands for the upstream's URL.
@@ -42,6 +44,7 @@ impl Plan {
         Self {
             listeners: 1,
             gateways: 1,
+            store: None,
             redis: false,
             catalog: catalog.to_owned(),
             gateway_lines: String::new(),
@@ -179,6 +182,7 @@ impl Stack {
     fn listener(&self, number: usize, plan: &Plan) -> Role {
         let (grpc, telemetry) = (loopback(free_port()), loopback(free_port()));
         let store = match &self.redis {
+            _ if plan.store.is_some() => plan.store.clone().unwrap_or_default(),
             Some(redis) => format!("kind = \"redis\"\n[store.redis]\nurl = \"{}\"", redis.url()),
             None => format!("kind = \"embedded\"\n[store.embedded]\ndir = \"store-{number}\""),
         };

@@ -38,6 +38,8 @@ impl EmbeddedConfig {
 pub struct RedisConfig {
     /// `redis://[user:password@]host:port[/db]`, or `rediss://` for TLS. A secret, since it may hold a password.
     pub url: Secret,
+    /// The certificate authority to trust with `rediss://`, in PEM. `None`: those that browsers trust.
+    pub tls_ca_pem: Option<Vec<u8>>,
     /// Connections that the shards share. Default 2.
     pub connections: usize,
     /// Longest wait for an answer. Default 200 ms.
@@ -49,6 +51,6 @@ pub struct RedisConfig {
 impl RedisConfig {
     /// The defaults around an address.
     pub fn new(url: Secret) -> Self {
-        Self { url, connections: 2, response_timeout_ms: 200, allow_volatile: false }
+        Self { url, tls_ca_pem: None, connections: 2, response_timeout_ms: 200, allow_volatile: false }
     }
 }

@@ -65,6 +65,8 @@ fn check(file: &Path) -> Reading<String> {
     let source = Source::load(file).map_err(|problem| vec![problem])?;
     match kind(&source) {
         Some(kind) => (kind.check)(file, source),
+        // Whichever kind it was meant to be, its syntax comes first.
+        None if DeTable::parse(&source.text).is_err() => check_catalog(file, source),
         None => Err(vec![Problem::of_file(
             &source.file,
             "is neither a catalog (revision, providers) nor a gateway's file (listeners) nor a listener's \

@@ -2,4 +2,5 @@
 
 mod demo;
 mod outage;
+mod redis_access;
 mod truth;

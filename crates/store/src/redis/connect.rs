@@ -62,7 +62,7 @@ impl Functions {
 }
 
 pub(super) async fn open(config: &RedisConfig) -> Result<Opened, OpenError> {
-    let client = redis::Client::open(config.url.expose()).map_err(OpenError::Redis)?;
+    let client = client(config).map_err(OpenError::Redis)?;
     let mut first = tokio::time::timeout(CONNECT_TIMEOUT, client.get_multiplexed_async_connection())
         .await
         .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
@@ -82,9 +82,9 @@ pub(super) async fn open(config: &RedisConfig) -> Result<Opened, OpenError> {
         let connection = ConnectionManager::new_with_config(client.clone(), managed.clone()).await;
         connections.push(connection.map_err(OpenError::Redis)?);
     }
-    let pool = deadpool_redis::Config::from_url(config.url.expose())
-        .builder()
-        .map_err(|error| OpenError::Pool(error.to_string()))?
+    let info = client.get_connection_info().clone();
+    let manager = deadpool_redis::Manager::new(info).map_err(OpenError::Redis)?;
+    let pool = deadpool_redis::Pool::builder(manager)
         .max_size(POOL_CONNECTIONS)
         .runtime(deadpool_redis::Runtime::Tokio1)
         .wait_timeout(Some(CONNECT_TIMEOUT))
@@ -93,6 +93,17 @@ pub(super) async fn open(config: &RedisConfig) -> Result<Opened, OpenError> {
         .build()
         .map_err(|error| OpenError::Pool(error.to_string()))?;
     Ok(Opened { pool, connections, functions })
+}
+
+fn client(config: &RedisConfig) -> redis::RedisResult<redis::Client> {
+    let url = config.url.expose();
+    match &config.tls_ca_pem {
+        None => redis::Client::open(url),
+        Some(pem) => {
+            let trust = redis::TlsCertificates { client_tls: None, root_cert: Some(pem.clone()) };
+            redis::Client::build_with_tls(url, trust)
+        }
+    }
 }
 
 /// Read from INFO, which every ACL that lets us in can allow, unlike CONFIG.

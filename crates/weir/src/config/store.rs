@@ -56,6 +56,7 @@ fn redis(section: &Section<'_>, chosen: bool) -> Option<RedisConfig> {
     let defaults = RedisConfig::new(url.unwrap_or_else(|| Secret::new("")));
     let config = RedisConfig {
         url: defaults.url,
+        tls_ca_pem: section.file("tls_ca_file").map(|file| file.value.into_bytes()),
         connections: count(section, "connections", defaults.connections),
         response_timeout_ms: duration_ms(section, "response_timeout_ms", defaults.response_timeout_ms),
         allow_volatile: section.flag("allow_volatile").unwrap_or(defaults.allow_volatile),
