@@ -209,7 +209,7 @@ impl Engine {
     /// A key may have moved to another application since its owner was remembered.
     fn forget_hint(&self, service: &ServiceId, credentials: &Credentials) -> bool {
         let Credentials::UserKey(key) = credentials else { return false };
-        self.hasher.hashes(key).fold(false, |any, hash| self.records.forget_user_key(service, &hash) || any)
+        self.hasher.hashes(key).filter(|hash| self.records.forget_user_key(service, hash)).count() > 0
     }
 
     /// Takes a request back.

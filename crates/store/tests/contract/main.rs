@@ -1,4 +1,5 @@
 //! One suite for every store: the same cases, called for the embedded store and for a real Redis.
+#![allow(clippy::unwrap_used, reason = "a test fails by it, with the place")]
 
 mod cases;
 mod differential;
