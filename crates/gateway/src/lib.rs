@@ -100,6 +100,7 @@ impl Gateway {
     /// # Errors
     /// When the configuration cannot work, or the address is taken.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
+        meters::describe();
         let new = |address: &String| Listener::new(address, &config.token);
         let listeners = config.listeners.iter().map(new).collect::<Result<Vec<_>, _>>()?;
         if listeners.is_empty() {

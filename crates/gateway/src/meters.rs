@@ -6,7 +6,29 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+
+/// Tells the recorder what each metric means.
+pub(crate) fn describe() {
+    describe_counter!(
+        "weir_gateway_requests_total",
+        "Requests that ended, by service and class of the answer"
+    );
+    describe_histogram!("weir_gateway_request_seconds", "From a request's head to the end of its answer");
+    describe_histogram!("weir_gateway_upstream_seconds", "From sending a request to the head of the answer");
+    describe_counter!("weir_gateway_authorisations_total", "Decisions on calls, by outcome");
+    describe_gauge!("weir_gateway_cancels_waiting", "Refused calls that listeners have yet to take back");
+    describe_counter!(
+        "weir_gateway_cancels_dropped_total",
+        "Refused calls that stay counted: too many waited"
+    );
+    describe_gauge!("weir_gateway_connections", "Open client connections");
+    describe_gauge!("weir_gateway_listeners_up", "Listeners with an open stream");
+    describe_gauge!("weir_gateway_configuration_revision", "Revision of the configuration in force");
+}
 
 /// Handles of one service.
 pub(crate) struct Meters {

@@ -7,7 +7,7 @@ mod report;
 mod usage;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_core::authenticate::{authenticate, unknown};
 use weir_core::counter::{all_limits, increments};
@@ -18,6 +18,7 @@ use weir_core::{
 };
 use weir_store::{Ask, Mode, Outcome, RequestId, Store};
 
+use crate::meters;
 use crate::records::{Records, Versioned};
 use crate::status::Failure;
 
@@ -68,12 +69,9 @@ impl Engine {
     /// Decides within the deadline. When it passes, the future inside is dropped, which takes back whatever the store
     /// may still count.
     pub(crate) async fn decide(&self, question: &Question) -> Result<Verdict, Failure> {
+        let asked = Instant::now();
         let verdict = self.within_deadline(self.decide_settled(question)).await?;
-        let outcome = match &verdict.decision {
-            Decision::Allow(_) => "allowed",
-            Decision::Deny(denial) => denial.code(),
-        };
-        metrics::counter!("weir_listener_decisions_total", "outcome" => outcome).increment(1);
+        meters::decided(&verdict.decision, asked.elapsed());
         Ok(verdict)
     }
 

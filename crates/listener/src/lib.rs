@@ -12,6 +12,7 @@ pub mod config;
 mod engine;
 mod grpc;
 mod http;
+mod meters;
 mod records;
 mod server;
 mod status;

@@ -88,6 +88,7 @@ impl Listener {
     /// # Errors
     /// When one of them is taken.
     pub async fn bind(config: Config, store: Store) -> Result<Self, StartError> {
+        crate::meters::describe();
         let (grpc, grpc_address) = bind(config.grpc_address).await?;
         let (http, http_address) = bind(config.http_address).await?;
         let seen = Arc::new(watch::Sender::new(Seen::default()));

@@ -51,7 +51,7 @@ impl Failure {
             Self::Timeout | Self::Unsettled => tracing::warn!("{self}"),
             Self::Field(_) | Self::Forbidden(_) | Self::Unknown(_) => tracing::debug!("{self}"),
         }
-        metrics::counter!("weir_listener_failures_total", "code" => label(self.code())).increment(1);
+        crate::meters::failed(label(self.code()));
     }
 }
 

@@ -45,6 +45,8 @@ impl std::fmt::Debug for Redis {
 impl Redis {
     /// Connects, checks that this Redis keeps what it is given, and loads the functions.
     pub(crate) async fn open(config: RedisConfig) -> Result<Self, OpenError> {
+        metrics::describe_counter!("weir_store_calls_total", "Calls to Redis, each a batch of one shard");
+        metrics::describe_counter!("weir_store_failures_total", "Calls to Redis whose outcome was unknown");
         let opened = connect::open(&config).await?;
         let queues = (0..SHARDS)
             .map(|shard| {
