@@ -10,8 +10,7 @@ demo: ## Build and run everything with an example to try; make demo ARGS=--check
 
 test: ## Run all tests (installs Redis through apt when run as root and none is found)
 	scripts/setup-test.sh
-	cargo build --locked -p weir
-	cargo test --locked --workspace
+	WEIR_BUILT=1 cargo test --locked --workspace
 
 check: lint ## Check format, lints and dependencies, without running tests
 	cargo fmt --all --check

@@ -5,11 +5,13 @@
 //!
 //! It uses no role crate: what it checks is what a user could see.
 
+pub mod certificates;
 pub mod http;
 pub mod listener;
 pub mod load;
 pub mod process;
 pub mod redis;
+pub mod scripted;
 pub mod stack;
 pub mod upstream;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! A client of the listener's gRPC port, as a gateway would be one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use tonic::Status;
@@ -52,6 +53,28 @@ impl ListenerClient {
         let counters = self.client.clone().usage(self.signed(message)).await?.into_inner().counters;
         let found = counters.iter().find(|counter| counter.period() == period);
         Ok(found.map_or(0, |counter| counter.used))
+    }
+
+    /// What all metrics of an application have counted so far; metrics that counted nothing are left out.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn totals(&self, service_id: &str, app_id: &str) -> Result<BTreeMap<String, u64>, Status> {
+        let message =
+            v1::UsageRequest { service_id: service_id.into(), app_id: app_id.into(), metrics: vec![] };
+        let counters = self.client.clone().usage(self.signed(message)).await?.into_inner().counters;
+        let all_time = counters.into_iter().filter(|counter| counter.period() == v1::Period::Eternity);
+        Ok(all_time.filter(|counter| counter.used > 0).map(|c| (c.metric, c.used)).collect())
+    }
+
+    /// Counts what has happened already.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn report(&self, service_id: &str, transactions: Vec<v1::Transaction>) -> Result<u32, Status> {
+        let message =
+            v1::ReportRequest { service_id: service_id.into(), idempotency_id: vec![], transactions };
+        Ok(self.client.clone().report(self.signed(message)).await?.into_inner().counted)
     }
 
     /// An authrep by `user_key`.

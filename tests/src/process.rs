@@ -7,15 +7,18 @@ use std::sync::OnceLock;
 
 use crate::wait::until;
 
-/// The binary, built from the sources as they are now.
+/// The binary, built from the sources as they are now; by this, unless `WEIR_BUILT` says that it is (`make test`, where
+/// one `cargo test` builds everything).
 ///
 /// # Panics
 /// When it does not build.
 pub fn weir_binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "weir"]).status();
-        assert!(built.is_ok_and(|status| status.success()), "cargo build --package weir failed");
+        if std::env::var_os("WEIR_BUILT").is_none() {
+            let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "weir"]).status();
+            assert!(built.is_ok_and(|status| status.success()), "cargo build --package weir failed");
+        }
         let test = std::env::current_exe().expect("the test's own path");
         // target/<profile>/deps/<test> stands beside target/<profile>/weir.
         let profile = test.parent().and_then(Path::parent).expect("a target folder");

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::certificates::Authority;
 use crate::wait::{free_port, until};
 
 /// A running Redis server; ended when dropped.
@@ -52,18 +53,15 @@ impl RedisServer {
     /// When Redis is not installed or does not start.
     pub fn start_with_tls_and_user() -> (Self, u16, String) {
         let port = free_port();
-        let authority = authority();
-        let names = vec!["localhost".to_owned()];
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let parameters = rcgen::CertificateParams::new(names).expect("a name");
-        let certificate = parameters.signed_by(&key, &authority).expect("a certificate");
+        let authority = Authority::new();
+        let certificate = authority.issue("localhost");
         let dir = tempfile::tempdir().expect("a temporary folder");
         let put = |name: &str, text: &str| {
             let path = dir.path().join(name);
             std::fs::write(&path, text).expect("a file in a temporary folder");
             path.display().to_string()
         };
-        let files = [put("cert.pem", &certificate.pem()), put("key.pem", &key.serialize_pem())];
+        let files = [put("cert.pem", &certificate.pem), put("key.pem", &certificate.key_pem)];
         let pem = authority.pem();
         let options = [
             "--tls-port",
@@ -145,13 +143,6 @@ impl RedisServer {
         self.kill();
         self.run();
     }
-}
-
-fn authority() -> rcgen::CertifiedIssuer<'static, rcgen::KeyPair> {
-    let mut parameters = rcgen::CertificateParams::default();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = rcgen::KeyPair::generate().expect("a key");
-    rcgen::CertifiedIssuer::self_signed(parameters, key).expect("a certificate")
 }
 
 impl Drop for RedisServer {

@@ -32,6 +32,8 @@ pub struct Plan {
     pub gateway_lines: String,
     /// Further lines in front of each listener's file.
     pub listener_lines: String,
+    /// Gateways reach listeners by `https://`.
+    pub tls_between: bool,
     /// Further tables at the end of each listener's file.
     pub listener_tables: String,
     /// Whether listeners read the catalog file; else `listener_lines` names a publish token.
@@ -49,6 +51,7 @@ impl Plan {
             catalog: catalog.to_owned(),
             gateway_lines: String::new(),
             listener_lines: String::new(),
+            tls_between: false,
             listener_tables: String::new(),
             catalog_file: true,
         }
@@ -200,9 +203,10 @@ impl Stack {
 
     fn gateway(&self, number: usize, plan: &Plan) -> Role {
         let (address, telemetry) = (loopback(free_port()), loopback(free_port()));
+        let scheme = if plan.tls_between { "https" } else { "http" };
         // Each gateway prefers another listener.
         let mut addresses: Vec<String> =
-            self.listeners.iter().map(|role| format!("\"http://{}\"", role.address)).collect();
+            self.listeners.iter().map(|role| format!("\"{scheme}://{}\"", role.address)).collect();
         addresses.rotate_left(number % plan.listeners);
         let text = format!(
             "environment = \"production\"\naddress = \"{address}\"\ntelemetry_address = \"{telemetry}\"\n\

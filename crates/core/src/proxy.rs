@@ -72,7 +72,7 @@ impl Default for CredentialNames {
 /// A refusal's text, as the provider wants its customers to read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusalReply {
-    /// HTTP status, 400 to 599.
+    /// HTTP status, 200 to 599.
     pub status: u16,
     /// The body.
     pub body: String,

@@ -17,6 +17,17 @@ pub enum Routing {
     PathOnly,
 }
 
+/// TLS towards listeners at `https://` addresses.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    /// The authority that their certificates are under, PEM.
+    pub ca_pem: Vec<u8>,
+    /// This gateway's own certificate chain and key, PEM, for listeners that want one.
+    pub identity: Option<(Vec<u8>, Secret)>,
+    /// The name in the listeners' certificates; `None`: the host of each address.
+    pub server_name: Option<String>,
+}
+
 /// A gateway's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -24,8 +35,11 @@ pub struct Config {
     pub address: SocketAddr,
     /// Which deployment of the services it runs.
     pub environment: Environment,
-    /// gRPC addresses of the listener cluster, `http://host:port`; at least one. The first that answers is used.
+    /// gRPC addresses of the listener cluster, `http://host:port` or `https://host:port`; at least one. The first
+    /// that answers is used.
     pub listeners: Vec<String>,
+    /// How `https://` listeners are verified; `None`: all are `http://`.
+    pub listener_tls: Option<ListenerTls>,
     /// Proves this gateway to the listeners.
     pub token: Secret,
     /// How a request finds its service.
@@ -61,6 +75,7 @@ impl Config {
             address,
             environment,
             listeners,
+            listener_tls: None,
             token,
             routing: Routing::default(),
             state_dir: None,

@@ -42,7 +42,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, Routing};
+pub use config::{Config, ListenerTls, Routing};
 pub use status::Status;
 
 use crate::backend::Authoriser;
@@ -69,9 +69,12 @@ pub enum StartError {
     /// No listener is configured.
     #[error("no listener is configured")]
     NoListener,
-    /// A listener's address is no `http://host:port`.
-    #[error("{0:?} is not the address of a listener: use http://host:port")]
+    /// A listener's address is neither `http://host:port` nor, with TLS configured, `https://host:port`.
+    #[error("{0:?} is not the address of a listener: use http://host:port, or https:// with listener_tls")]
     ListenerAddress(String),
+    /// The certificates for listeners cannot be used.
+    #[error("TLS towards the listeners cannot be set up")]
+    ListenerTls(#[source] tonic::transport::Error),
     /// The gateway's token has characters that cannot be sent.
     #[error("the token has characters that cannot be sent")]
     Token,
@@ -101,7 +104,7 @@ impl Gateway {
     /// When the configuration cannot work, or the address is taken.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         meters::describe();
-        let new = |address: &String| Listener::new(address, &config.token);
+        let new = |address: &String| Listener::new(address, &config.token, config.listener_tls.as_ref());
         let listeners = config.listeners.iter().map(new).collect::<Result<Vec<_>, _>>()?;
         if listeners.is_empty() {
             return Err(StartError::NoListener);

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use weir_core::Secret;
 use weir_proto::v1::authorization_client::AuthorizationClient;
 use weir_proto::v1::gateways_client::GatewaysClient;
 
 use crate::StartError;
+use crate::config::ListenerTls;
 
 /// Longest wait for a connection to a listener.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,16 +32,21 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// A listener at `http://host:port`; nothing is connected yet.
+    /// A listener at `http://host:port` or `https://host:port`; nothing is connected yet.
     ///
     /// # Errors
-    /// When the address or the token cannot be used.
-    pub(crate) fn new(address: &str, token: &Secret) -> Result<Self, StartError> {
+    /// When the address, the token or the certificates cannot be used.
+    pub(crate) fn new(address: &str, token: &Secret, tls: Option<&ListenerTls>) -> Result<Self, StartError> {
         let invalid = || StartError::ListenerAddress(address.to_owned());
         let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| invalid())?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().authority().is_none() {
-            return Err(invalid());
-        }
+        let scheme = endpoint.uri().scheme_str().filter(|_| endpoint.uri().authority().is_some());
+        let endpoint = match (scheme, tls) {
+            (Some("http"), _) => endpoint,
+            (Some("https"), Some(tls)) => {
+                endpoint.tls_config(tls_config(tls)).map_err(StartError::ListenerTls)?
+            }
+            _ => return Err(invalid()),
+        };
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -69,6 +75,17 @@ impl Listener {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.authorization.clone());
         request
+    }
+}
+
+fn tls_config(tls: &ListenerTls) -> ClientTlsConfig {
+    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca_pem));
+    if let Some((certificate, key)) = &tls.identity {
+        config = config.identity(Identity::from_pem(certificate, key.expose()));
+    }
+    match &tls.server_name {
+        Some(name) => config.domain_name(name),
+        None => config,
     }
 }
 

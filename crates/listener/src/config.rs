@@ -17,6 +17,17 @@ pub struct GatewayToken {
     pub services: Option<Vec<ServiceId>>,
 }
 
+/// TLS on the gRPC port.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// The certificate chain, PEM.
+    pub certificate_pem: Vec<u8>,
+    /// Its key, PEM.
+    pub key_pem: Secret,
+    /// Callers need a certificate under this authority (PEM), beside their token. `None`: the token is enough.
+    pub client_ca_pem: Option<Vec<u8>>,
+}
+
 /// A listener's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -24,6 +35,8 @@ pub struct Config {
     pub grpc_address: SocketAddr,
     /// Where HTTP clients connect. Default `0.0.0.0:8091`.
     pub http_address: SocketAddr,
+    /// TLS on the gRPC port; `None`: in the clear.
+    pub grpc_tls: Option<ServerTls>,
     /// Who may ask.
     pub gateways: Vec<GatewayToken>,
     /// Proves the control plane when it publishes; `None`: the catalog comes from a file.
@@ -46,6 +59,7 @@ impl Config {
         Self {
             grpc_address,
             http_address,
+            grpc_tls: None,
             gateways: vec![],
             publish_token: None,
             key_hasher,

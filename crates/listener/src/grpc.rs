@@ -8,13 +8,14 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use weir_proto::v1::authorization_server::AuthorizationServer;
 use weir_proto::v1::catalog_server::CatalogServer;
 use weir_proto::v1::gateways_server::GatewaysServer;
 
-use crate::server::{Shared, Status};
+use crate::config::ServerTls;
+use crate::server::{Shared, StartError, Status};
 
 /// Longest message a caller may send; a catalog change fits.
 const MESSAGE_BYTES_MAX: usize = 8 << 20;
@@ -24,10 +25,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONCURRENT_CALLS_MAX: u32 = 4_096;
 
 /// All services of the port.
-pub(crate) fn router(
-    shared: &Arc<Shared>,
-    status: Status,
-) -> Result<Router, tonic_reflection::server::Error> {
+pub(crate) fn router(shared: &Arc<Shared>, status: Status) -> Result<Router, StartError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report_health(reporter, status, shared.stop.clone()));
     let reflection = || {
@@ -38,17 +36,30 @@ pub(crate) fn router(
     let authorization = AuthorizationServer::new(authorization::Service(Arc::clone(shared)));
     let catalog = CatalogServer::new(catalog::Service(Arc::clone(shared)));
     let gateways = GatewaysServer::new(gateways::Service(Arc::clone(shared)));
-    Ok(Server::builder()
+    let mut server = Server::builder();
+    if let Some(tls) = &shared.config.grpc_tls {
+        server = server.tls_config(tls_config(tls)).map_err(StartError::Tls)?;
+    }
+    Ok(server
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(Some(CONCURRENT_CALLS_MAX))
         .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(reflection().build_v1().map_err(StartError::Reflection)?)
+        .add_service(reflection().build_v1alpha().map_err(StartError::Reflection)?)
         .add_service(authorization.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(catalog.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(gateways))
+}
+
+fn tls_config(tls: &ServerTls) -> ServerTlsConfig {
+    let identity = Identity::from_pem(&tls.certificate_pem, tls.key_pem.expose());
+    let config = ServerTlsConfig::new().identity(identity);
+    match &tls.client_ca_pem {
+        Some(pem) => config.client_ca_root(Certificate::from_pem(pem)),
+        None => config,
+    }
 }
 
 /// Health follows readiness, once a quarter of a second.

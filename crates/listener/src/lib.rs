@@ -19,5 +19,5 @@ mod status;
 mod watch;
 
 pub use catalog::{CatalogHandle, PublishError, Published};
-pub use config::{Config, GatewayToken};
+pub use config::{Config, GatewayToken, ServerTls};
 pub use server::{Listener, StartError, Status};

@@ -34,6 +34,9 @@ pub enum StartError {
     /// The gRPC server ended.
     #[error("the gRPC server ended")]
     Serve(#[source] tonic::transport::Error),
+    /// Certificate or key cannot be used.
+    #[error("cannot serve TLS on the gRPC port")]
+    Tls(#[source] tonic::transport::Error),
     /// The descriptors for reflection cannot be read.
     #[error("cannot serve gRPC reflection")]
     Reflection(#[source] tonic_reflection::server::Error),
@@ -134,7 +137,7 @@ impl Listener {
                 ended.cancel();
             }
         });
-        let router = grpc::router(&self.shared, self.status()).map_err(StartError::Reflection)?;
+        let router = grpc::router(&self.shared, self.status())?;
         let poll = Duration::from_millis(self.shared.config.catalog_poll_ms);
         let CatalogHandle { store, seen } = self.shared.catalog.clone();
         tokio::spawn(follow(store, seen, poll, ended.clone()));

@@ -26,6 +26,14 @@ pub(crate) enum Failure {
     /// Records changed faster than they could be read.
     #[error("the catalog changes too fast to decide")]
     Unsettled,
+    /// The store's catalog is older than it was.
+    #[error("the store has lost its catalog: it holds revision {held}, it held {known}")]
+    CatalogLost {
+        /// Its revision now.
+        held: u64,
+        /// The highest one seen.
+        known: u64,
+    },
     /// A record in the store cannot be read.
     #[error("a record in the store cannot be read: {0}")]
     Record(FieldError),
@@ -39,7 +47,9 @@ impl Failure {
             Self::Forbidden(_) => Code::PermissionDenied,
             Self::Unknown(_) => Code::Unimplemented,
             Self::Store(StoreError::Busy) => Code::ResourceExhausted,
-            Self::Timeout | Self::Store(_) | Self::Unsettled | Self::Record(_) => Code::Unavailable,
+            Self::Timeout | Self::Store(_) | Self::Unsettled | Self::CatalogLost { .. } | Self::Record(_) => {
+                Code::Unavailable
+            }
         }
     }
 
@@ -48,7 +58,7 @@ impl Failure {
         match self {
             Self::Record(error) => tracing::error!(error = %error, "a catalog record cannot be read"),
             Self::Store(error) => tracing::warn!(error = %chain(error), "the store cannot answer"),
-            Self::Timeout | Self::Unsettled => tracing::warn!("{self}"),
+            Self::Timeout | Self::Unsettled | Self::CatalogLost { .. } => tracing::warn!("{self}"),
             Self::Field(_) | Self::Forbidden(_) | Self::Unknown(_) => tracing::debug!("{self}"),
         }
         crate::meters::failed(label(self.code()));

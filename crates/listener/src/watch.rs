@@ -3,6 +3,7 @@
 //! One task asks the store for its revision a few times a second, whoever published; every `Watch` stream follows the
 //! snapshot it leaves here.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,8 +73,12 @@ pub(crate) async fn look(store: &Store, seen: &watch::Sender<Seen>) {
 
 async fn read_changed(store: &Store, known: Option<&Snapshot>) -> Result<Option<Snapshot>, Failure> {
     let revision = store.revision().await?;
-    if revision == known.map_or(0, |known| known.revision) {
-        return Ok(None);
+    let known_revision = known.map_or(0, |known| known.revision);
+    match revision.cmp(&known_revision) {
+        Ordering::Equal => return Ok(None),
+        // Emptied, or put back to an older state: gateways keep what they have.
+        Ordering::Less => return Err(Failure::CatalogLost { held: revision, known: known_revision }),
+        Ordering::Greater => {}
     }
     let mut services = BTreeMap::new();
     for (id, record) in store.services().await? {

@@ -149,9 +149,9 @@ fn read_rule(rule: &v1::MappingRule) -> Result<MappingRule, FieldError> {
 
 fn read_refusal(field: &str, reply: Option<&v1::RefusalReply>) -> Result<RefusalReply, FieldError> {
     let reply = reply.ok_or_else(|| FieldError::new(field, "is missing"))?;
-    let status = u16::try_from(reply.status).ok().filter(|status| (400..=599).contains(status));
+    let status = u16::try_from(reply.status).ok().filter(|status| (200..=599).contains(status));
     Ok(RefusalReply {
-        status: status.ok_or_else(|| FieldError::new(field, "has a status outside 400 to 599"))?,
+        status: status.ok_or_else(|| FieldError::new(field, "has a status outside 200 to 599"))?,
         body: reply.body.clone(),
         content_type: reply.content_type.clone(),
     })

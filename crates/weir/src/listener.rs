@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
-use weir_listener::CatalogHandle;
+use weir_listener::{CatalogHandle, PublishError};
 
 use crate::catalog::{self, CatalogFile, KeyHashing};
 use crate::catalog_watch::{self, CatalogWatch, Stamp};
@@ -89,6 +89,9 @@ async fn publish(
 ) -> Result<CatalogWatch, Failure> {
     let LoadedCatalog { file, path, stamp } = catalog;
     if let Err(error) = handle.publish(&file.catalog).await {
+        if matches!(error, PublishError::Store(_)) {
+            return Err(anyhow::Error::new(error).context("cannot publish the catalog").into());
+        }
         let message = format!("cannot be published: {:#}", anyhow::Error::new(error));
         return Err(Failure::BadInput(vec![Problem::of_file(&path.display().to_string(), message)]));
     }

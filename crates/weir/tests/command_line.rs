@@ -42,8 +42,7 @@ fn one_bad_file_does_not_hide_another() {
         &[],
         2,
         "catalog.toml: ok: 1 service, 5 plans, 12 mapping rules, 4 applications\n",
-        "key-hash-secrets.txt: is neither a catalog (revision, providers) nor a gateway's file (listeners) nor a \
-         listener's (store, gateways)\n\
+        "key-hash-secrets.txt:4:6: is not TOML: key with no value, expected `=`\n\
          nowhere.toml: cannot be read: No such file or directory (os error 2)\n",
     );
 }

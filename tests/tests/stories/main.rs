@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it, with the place")]
 
 mod demo;
+mod mutual_tls;
 mod outage;
 mod redis_access;
 mod truth;

@@ -136,6 +136,13 @@ local function count_and_remember(base, batch, id, attempt, entries, raw)
   return used
 end
 
+-- An answer of a kind with the values of all ceilings. (`unpack` takes only so many values.)
+local function answer(kind, more, used)
+  local parts = { kind, more }
+  for _, value in ipairs(used) do parts[#parts + 1] = value end
+  return parts
+end
+
 local function find_recent(base, id)
   for _, generation in ipairs({ ':recent', ':recent-older' }) do
     local record = redis.call('HGET', base .. generation, id)
@@ -165,19 +172,19 @@ local function decide(base, batch, op, raw)
         local packed = cmsgpack.pack(head)
         redis.call('HSET', generation, op[2], counted and (packed .. cmsgpack.pack(counted)) or packed)
       end
-      return { 0, unpack(read_used(base, application, batch.windows, increments)) }
+      return answer(0, nil, read_used(base, application, batch.windows, increments))
     end
   end
   local used = read_used(base, application, batch.windows, increments)
   local exceeded = first_exceeded(increments, used)
-  if exceeded then return { 1, exceeded - 1, unpack(used) } end
+  if exceeded then return answer(1, exceeded - 1, used) end
   if op[8] == 1 and #increments > 0 then
     local after = count_and_remember(base, batch, op[2], op[ATTEMPT], op[4], raw)
     for place, value in ipairs(after) do
       if value then used[place] = value end
     end
   end
-  return { 0, unpack(used) }
+  return answer(0, nil, used)
 end
 
 -- Reports are {'R', id, idempotency id or '', entries}.

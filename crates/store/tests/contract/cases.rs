@@ -17,6 +17,7 @@ pub(crate) async fn all(store: &Store) {
     what_nobody_waits_for_is_taken_back(store).await;
     reports_count_whatever_the_limits(store).await;
     counters_saturate(store).await;
+    thousands_of_ceilings_are_judged_at_once(store).await;
     old_records_are_answered_with_new_ones(store).await;
     publications_never_go_back(store).await;
 }
@@ -145,6 +146,16 @@ async fn counters_saturate(store: &Store) {
     store.report(report("", &[("i", "hits=5", None)])).await.unwrap();
     assert_eq!(read(store, "i", &format!("hits=0<={most}/eternity")).await, format!("ok {most}"));
     assert_eq!(apply(store, "i", &format!("hits=1<={most}/eternity")).await, format!("over 0: {most}"));
+}
+
+async fn thousands_of_ceilings_are_judged_at_once(store: &Store) {
+    let all = |last: &str| {
+        let many: String = (0..4_000).map(|n| format!("m{n}=1<=1/day<=1/week<=1/month ")).collect();
+        format!("{many}{last}")
+    };
+    assert!(apply(store, "j", &all("last=2<=1/day")).await.starts_with("over 12000: 0 0"));
+    assert_eq!(apply(store, "j", &all("last=1<=1/day")).await, format!("ok{}", " 1".repeat(12_001)));
+    assert!(apply(store, "j", &all("")).await.starts_with("over 0: 1 1"));
 }
 
 async fn old_records_are_answered_with_new_ones(store: &Store) {

@@ -123,8 +123,8 @@ fn url_problem(text: &str, uri: &Uri) -> Option<&'static str> {
         Some("has no host")
     } else if authority.is_some_and(|authority| authority.contains('@')) {
         Some("holds a user name: the gateway would not send it")
-    } else if uri.query().is_some() || text.contains('#') {
-        Some("has a query or fragment, which requests bring themselves")
+    } else if text.contains('#') {
+        Some("has a fragment, which is never sent")
     } else {
         None
     }
@@ -212,7 +212,7 @@ fn refusals(section: &Section<'_>) -> Refusals {
 }
 
 fn refusal(section: &Section<'_>, default: RefusalReply) -> RefusalReply {
-    let status = section.whole("status", 400..=599).and_then(|status| u16::try_from(status).ok());
+    let status = section.whole("status", 200..=599).and_then(|status| u16::try_from(status).ok());
     RefusalReply {
         status: status.unwrap_or(default.status),
         body: body(section).unwrap_or(default.body),

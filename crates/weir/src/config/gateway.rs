@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use http::Uri;
 use weir_core::{Environment, Secret};
-use weir_gateway::{Config, Routing};
+use weir_gateway::{Config, ListenerTls, Routing};
 
 use super::{LogConfig, address, check_token, count, duration_ms, log};
 use crate::problem::Reading;
@@ -60,7 +60,9 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
     let log = log::read(section);
     // Nothing of this is used without a token: that is a problem already.
     let token = token.unwrap_or_else(|| Secret::new(""));
-    let config = Config { routing, state_dir, ..Config::new(address, environment, listeners, token) };
+    let listener_tls = listener_tls(section, &listeners);
+    let config =
+        Config { routing, state_dir, listener_tls, ..Config::new(address, environment, listeners, token) };
     let gateway = section.inside("limits", |section| limits(section, config));
     Some(GatewaySettings { gateway, telemetry_address, log })
 }
@@ -95,11 +97,36 @@ fn listeners(section: &Section<'_>) -> Vec<String> {
                 && uri.query().is_none()
         });
         if usable.is_none() {
-            let message = format!("listeners: {:?} is not of the form http://host:port", listener.value);
+            let message = format!(
+                "listeners: {:?} is not of the form http://host:port or https://host:port",
+                listener.value
+            );
             section.report().error(listener.place, message);
         }
     }
     listeners.iter().map(|listener| listener.value.to_owned()).collect()
+}
+
+/// How `https://` listeners are verified, and what they are shown.
+fn listener_tls(section: &Section<'_>, listeners: &[String]) -> Option<ListenerTls> {
+    let is_wanted = listeners.iter().any(|address| address.starts_with("https://"));
+    section.inside("listener_tls", |section| {
+        if is_wanted {
+            section.require("ca_file");
+        }
+        let ca = section.file("ca_file");
+        let certificate = section.file("certificate_file");
+        let key = section.file("key_file");
+        let server_name = section.text("server_name").map(|name| name.value.to_owned());
+        if certificate.is_some() != key.is_some() {
+            let message = "certificate_file and key_file belong together: give both or none";
+            section.report().error(section.place(), message);
+        }
+        let identity = certificate.zip(key);
+        let identity =
+            identity.map(|(certificate, key)| (certificate.value.into_bytes(), Secret::new(&key.value)));
+        Some(ListenerTls { ca_pem: ca?.value.into_bytes(), identity, server_name })
+    })
 }
 
 /// Names every field, so that a limit which the gateway gains cannot be forgotten here.
@@ -119,6 +146,7 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         address: config.address,
         environment: config.environment,
         listeners: config.listeners,
+        listener_tls: config.listener_tls,
         token: config.token,
         routing: config.routing,
         state_dir: config.state_dir,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use weir_core::{Environment, KeyHasher, Secret, ServiceId};
-use weir_listener::{Config, GatewayToken};
+use weir_listener::{Config, GatewayToken, ServerTls};
 
 use super::{LogConfig, address, check_token, count, duration_ms, log, store};
 use crate::names::Names;
@@ -66,7 +66,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<ListenerSettings> {
     // Without secrets nothing of this is used; the limits are read for their problems.
     let hasher = key_hasher.clone().unwrap_or_else(|| KeyHasher::new(("", &Secret::new("")), &[]));
     let defaults = Config::new(grpc_address, http_address, hasher);
-    let config = Config { gateways, publish_token, ..defaults };
+    let grpc_tls = section.inside("grpc_tls", grpc_tls);
+    let config = Config { gateways, publish_token, grpc_tls, ..defaults };
     let listener = section.inside("limits", |section| limits(section, config));
     key_hasher?;
     Some(ListenerSettings { listener, store: store?, catalog, telemetry_address, log })
@@ -83,10 +84,27 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         catalog_poll_ms: duration_ms("catalog_poll_ms", config.catalog_poll_ms),
         grpc_address: config.grpc_address,
         http_address: config.http_address,
+        grpc_tls: config.grpc_tls,
         gateways: config.gateways,
         publish_token: config.publish_token,
         key_hasher: config.key_hasher,
     }
+}
+
+/// Certificate, key and the authority of callers' certificates.
+fn grpc_tls(section: &Section<'_>) -> Option<ServerTls> {
+    let certificate = section.file("certificate_file");
+    let key = section.file("key_file");
+    let client_ca = section.file("client_ca_file");
+    if certificate.is_some() != key.is_some() || (client_ca.is_some() && certificate.is_none()) {
+        let message = "grpc_tls needs both certificate_file and key_file";
+        section.report().error(section.place(), message);
+    }
+    Some(ServerTls {
+        certificate_pem: certificate?.value.into_bytes(),
+        key_pem: Secret::new(&key?.value),
+        client_ca_pem: client_ca.map(|file| file.value.into_bytes()),
+    })
 }
 
 /// The file or the control plane's token: one of them, since two sources would overwrite each other.

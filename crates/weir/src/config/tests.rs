@@ -77,8 +77,8 @@ fn a_gateways_file_is_checked_in_every_part() {
          [log]\nformat = 'xml'\nlevel = 'a=b=c'\n",
         &[],
         &[
-            "role.toml:1:14: listeners: \"l:8090\" is not of the form http://host:port",
-            "role.toml:1:39: listeners: \"http://x/path\" is not of the form http://host:port",
+            "role.toml:1:14: listeners: \"l:8090\" is not of the form http://host:port or https://host:port",
+            "role.toml:1:39: listeners: \"http://x/path\" is not of the form http://host:port or https://host:port",
             "role.toml:2:9: token must be visible ASCII without blanks: it travels in a header",
             "role.toml:3:1: there is no key token_fil (did you mean \"token_file\"?)",
             "role.toml:4:11: address \"here\" is not an address and port such as 0.0.0.0:8080",

@@ -1,0 +1,16 @@
+//! The gateway over real sockets: what a client, an upstream and a counter can see of it.
+//!
+//! Each module starts one data plane whose catalog has a service per behaviour, and runs its tables against it.
+//! At the end of each the logs of all processes are searched for keys and tokens.
+
+mod access;
+mod bounds;
+mod exchange;
+mod failures;
+mod life;
+mod limits;
+mod protocol;
+mod routing;
+mod rules;
+mod upstream;
+mod world;
