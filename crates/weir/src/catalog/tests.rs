@@ -227,7 +227,7 @@ fn proxies_are_checked_in_every_part() {
         "credentials = 'app_id_and_key', proxy = {\nhosts = ['api.example.org:80', '', '*.ok.org', 'a b'],\n\
          api_backend = 'ftp://x', credentials_location = 'body', credential_names = { app_id = 'a b', user_key = '' },\n\
          secret_token = \"a\\nb\", secret_token_header = 'x y', host_rewrite = 'http://x', request_body_bytes_max = -1,\n\
-         timeouts = { connect_ms = 0 },\nerrors = { auth_missing = { status = 200, content_type = 'x' }, no_match = 1 } }",
+         timeouts = { connect_ms = 0 },\nerrors = { auth_missing = { status = 199, content_type = 'x' }, no_match = 1 } }",
         &[
             "catalog.toml:4:10: host \"api.example.org:80\" is not a host name such as api.example.org or *.example.org",
             "catalog.toml:4:32: host \"\" is not a host name such as api.example.org or *.example.org",
