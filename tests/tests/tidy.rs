@@ -61,6 +61,9 @@ fn faults_of(source: &Source, all: &[Source]) -> Faults {
     when(path == "crates/core/clippy.toml", &shape::bans);
     when(path == "README.md", &|page| shape::ports(page, all));
     when(path == "docs/operating.md", &|page| shape::metrics(page, all));
+    when(path.starts_with("deploy/prometheus/") || path.starts_with("deploy/grafana/"), &|page| {
+        shape::observed(page, all)
+    });
     faults
 }
 
@@ -177,6 +180,10 @@ fn pages_say_what_code_says() {
     let ports = |page: &Source| shape::ports(page, &code);
     let rows = "| gateway, production | 8080 | 9080 |\n| gateway, staging | 8081 | 9999 |";
     check(ports, "README.md", rows, &[2, 1, 1, 1]);
+    let observed = |page: &Source| shape::observed(page, &code);
+    check(observed, "a.yaml", "expr: rate(weir_a_total[1m])", &[]);
+    check(observed, "a.yaml", "\nexpr: weir_b > weir_a_total_bucket", &[2]);
+    check(observed, "a.yaml", "- alert: WeirNoRunbook", &[1]);
     let metrics = |page: &Source| shape::metrics(page, &code);
     check(metrics, "docs/operating.md", "| `weir_a_total` | calls |", &[]);
     check(metrics, "docs/operating.md", "\n| `weir_b` | ? |", &[1, 2]);

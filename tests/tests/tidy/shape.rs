@@ -123,6 +123,30 @@ pub(crate) fn metrics(page: &Source, sources: &[Source]) -> Faults {
         .collect()
 }
 
+/// Dashboards and alert rules name metrics that the code has, and each alert has its heading in docs/alerts.md.
+pub(crate) fn observed(page: &Source, sources: &[Source]) -> Faults {
+    let code = sources.iter().filter(|source| source.is_rust() && source.path.starts_with("crates/"));
+    let used: Vec<&str> = code.flat_map(|source| metric_names(&source.text)).collect();
+    let runbook = sources.iter().find(|source| source.path == "docs/alerts.md");
+    let mut faults = Vec::new();
+    for (n, line) in page.lines() {
+        let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+        for rest in line.split("weir_").skip(1) {
+            let name = &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())];
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            if !used.contains(&name) && !base.is_some_and(|base| used.contains(&base)) {
+                faults.push((n, format!("names weir_{name}, which no code has")));
+            }
+        }
+        if let Some(alert) = line.trim_start().strip_prefix("- alert: ")
+            && !runbook.is_some_and(|page| page.text.contains(&format!("\n## {alert}\n")))
+        {
+            faults.push((n, format!("{alert} has no heading in docs/alerts.md")));
+        }
+    }
+    faults
+}
+
 fn metric_names(text: &str) -> impl Iterator<Item = &str> {
     ["counter!(\"weir_", "gauge!(\"weir_", "histogram!(\"weir_"]
         .into_iter()
