@@ -9,6 +9,7 @@ mod usage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use weir_core::authenticate::{authenticate, unknown};
 use weir_core::counter::{all_limits, increments};
 use weir_core::decide::limit_statuses;
@@ -18,9 +19,11 @@ use weir_core::{
 };
 use weir_store::{Ask, Mode, Outcome, RequestId, Store};
 
+use crate::config::Config;
 use crate::meters;
 use crate::records::{Records, Versioned};
 use crate::status::Failure;
+use crate::watch::Seen;
 
 pub(crate) use report::Transaction;
 
@@ -59,11 +62,18 @@ pub(crate) struct Engine {
     pub(crate) records: Records,
     hasher: KeyHasher,
     timeout: Duration,
+    seen: Arc<watch::Sender<Seen>>,
 }
 
 impl Engine {
-    pub(crate) fn new(store: Store, hasher: KeyHasher, timeout: Duration, applications_max: usize) -> Self {
-        Self { records: Records::new(store.clone(), applications_max), store, hasher, timeout }
+    pub(crate) fn new(store: Store, config: &Config, seen: Arc<watch::Sender<Seen>>) -> Self {
+        Self {
+            records: Records::new(store.clone(), config.applications_cached_max),
+            store,
+            hasher: config.key_hasher.clone(),
+            timeout: Duration::from_millis(config.decision_timeout_ms),
+            seen,
+        }
     }
 
     /// Decides within the deadline. When it passes, the future inside is dropped, which takes back whatever the store
@@ -91,6 +101,7 @@ impl Engine {
     /// `None`: judged by old records, which have been renewed.
     async fn attempt(&self, question: &Question) -> Result<Option<Verdict>, Failure> {
         let Some(service) = self.records.service(&question.service).await? else {
+            self.check_catalog()?;
             return Ok(Some(Verdict::deny(Denial::ServiceIdInvalid, None)));
         };
         let Some(application) = self.find_application(&service.value, &question.credentials).await? else {
@@ -111,6 +122,10 @@ impl Engine {
             mode: if denial.is_some() { Mode::Check } else { question.mode },
         };
         let outcome = self.store.apply(ask).await?;
+        if denial.is_some() && question.attempt > 0 {
+            // What an earlier attempt counted must not stay.
+            self.store.cancel(&application.value.reference, question.request, None).await?;
+        }
         self.conclude(question, &service, &application, &wanted, denial, outcome)
     }
 
@@ -122,7 +137,16 @@ impl Engine {
     ) -> Result<Option<Verdict>, Failure> {
         let renewed = self.forget_hint(&question.service, &question.credentials)
             || self.records.renew_service(&question.service, service.version).await?;
+        self.check_catalog()?;
         Ok((!renewed).then(|| Verdict::deny(unknown(&service.value), None)))
+    }
+
+    /// Nobody is unknown to a store that has lost its catalog.
+    fn check_catalog(&self) -> Result<(), Failure> {
+        match self.seen.borrow().lost {
+            Some((held, known)) => Err(Failure::CatalogLost { held, known }),
+            None => Ok(()),
+        }
     }
 
     fn judge(

@@ -95,9 +95,7 @@ impl Listener {
         let (grpc, grpc_address) = bind(config.grpc_address).await?;
         let (http, http_address) = bind(config.http_address).await?;
         let seen = Arc::new(watch::Sender::new(Seen::default()));
-        let timeout = Duration::from_millis(config.decision_timeout_ms);
-        let engine =
-            Engine::new(store.clone(), config.key_hasher.clone(), timeout, config.applications_cached_max);
+        let engine = Engine::new(store.clone(), &config, Arc::clone(&seen));
         let catalog = CatalogHandle { store, seen };
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared { config, engine, catalog, stop });

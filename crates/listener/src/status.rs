@@ -57,8 +57,10 @@ impl Failure {
     pub(crate) fn log(&self) {
         match self {
             Self::Record(error) => tracing::error!(error = %error, "a catalog record cannot be read"),
-            Self::Store(error) => tracing::warn!(error = %chain(error), "the store cannot answer"),
-            Self::Timeout | Self::Unsettled | Self::CatalogLost { .. } => tracing::warn!("{self}"),
+            // An outage is one line in `watch`, and a metric; not a line for every call in it.
+            Self::Store(error) => tracing::debug!(error = %chain(error), "the store cannot answer"),
+            Self::Timeout | Self::CatalogLost { .. } => tracing::debug!("{self}"),
+            Self::Unsettled => tracing::warn!("{self}"),
             Self::Field(_) | Self::Forbidden(_) | Self::Unknown(_) => tracing::debug!("{self}"),
         }
         crate::meters::failed(label(self.code()));

@@ -33,6 +33,8 @@ pub(crate) struct Seen {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     /// Why the store could not be asked last time.
     pub(crate) trouble: Option<String>,
+    /// The store's revision and the higher one seen before, while it has lost its catalog.
+    pub(crate) lost: Option<(u64, u64)>,
 }
 
 /// Follows the store until stopped.
@@ -54,19 +56,24 @@ pub(crate) async fn follow(
 pub(crate) async fn look(store: &Store, seen: &watch::Sender<Seen>) {
     let known = seen.borrow().snapshot.clone();
     let looked = tokio::time::timeout(POLL_TIMEOUT, read_changed(store, known.as_deref())).await;
-    let (snapshot, trouble) = match looked {
+    let (snapshot, failure) = match looked {
         Ok(Ok(Some(snapshot))) => (Some(Arc::new(snapshot)), None),
         Ok(Ok(None)) => (known, None),
-        Ok(Err(failure)) => (known, Some(chain(&failure))),
-        Err(_) => (known, Some(Failure::Timeout.to_string())),
+        Ok(Err(failure)) => (known, Some(failure)),
+        Err(_) => (known, Some(Failure::Timeout)),
     };
+    let lost = match failure {
+        Some(Failure::CatalogLost { held, known }) => Some((held, known)),
+        _ => None,
+    };
+    let trouble = failure.map(|failure| chain(&failure));
     seen.send_if_modified(|seen| {
         let revision = |snapshot: &Option<Arc<Snapshot>>| snapshot.as_ref().map(|s| s.revision);
         let changed = revision(&seen.snapshot) != revision(&snapshot) || seen.trouble != trouble;
         if let (true, Some(trouble)) = (seen.trouble != trouble, &trouble) {
             tracing::warn!(reason = %trouble, "cannot read the catalog from the store");
         }
-        *seen = Seen { snapshot, trouble };
+        *seen = Seen { snapshot, trouble, lost };
         changed
     });
 }

@@ -120,6 +120,11 @@ impl Embedded {
         let service = self.shared.services.read().version(&ask.application.service);
         let mut shard = self.shared.shards[shard_of(&ask.application)].lock();
         if let Some(stale) = shard.stale(&ask, service) {
+            drop(shard);
+            // Judged anew, it may be refused: what an earlier attempt counted must not stay.
+            if ask.attempt > 0 {
+                self.take_back(&ask.application, ask.request, None)?;
+            }
             return Ok(stale);
         }
         if ask.attempt > 0 && shard.take_over(ask.request, ask.attempt) {

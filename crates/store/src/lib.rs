@@ -21,8 +21,8 @@ pub use ask::{
 pub use config::{Config, EmbeddedConfig, RedisConfig};
 pub use error::{OpenError, PublishError, StoreError};
 
-/// Longest idempotency id of a report in bytes.
-pub const IDEMPOTENCY_ID_BYTES_MAX: usize = 64;
+/// Longest idempotency id of a report in bytes, what scopes it included.
+pub const IDEMPOTENCY_ID_BYTES_MAX: usize = 512;
 
 /// The store.
 #[derive(Clone, Debug)]

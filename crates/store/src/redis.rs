@@ -32,6 +32,7 @@ pub struct Redis {
 
 struct Shared {
     pool: deadpool_redis::Pool,
+    reader: redis::aio::ConnectionManager,
     functions: connect::Functions,
     queues: Vec<ShardQueue>,
 }
@@ -48,13 +49,15 @@ impl Redis {
         metrics::describe_counter!("weir_store_calls_total", "Calls to Redis, each a batch of one shard");
         metrics::describe_counter!("weir_store_failures_total", "Calls to Redis whose outcome was unknown");
         let opened = connect::open(&config).await?;
+        let waiting = Arc::default();
         let queues = (0..SHARDS)
             .map(|shard| {
                 let connection = opened.connections[shard % opened.connections.len()].clone();
-                ShardQueue::new(shard, connection, opened.functions.clone(), &config)
+                ShardQueue::new(shard, connection, opened.functions.clone(), &config, Arc::clone(&waiting))
             })
             .collect();
-        let shared = Shared { pool: opened.pool, functions: opened.functions, queues };
+        let reader = opened.connections[0].clone();
+        let shared = Shared { pool: opened.pool, reader, functions: opened.functions, queues };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -37,7 +37,7 @@ const PORT_HINT: &str = "cannot start (where another program uses a port, --port
     weir demo --data-dir ./demo --port-offset 1000\n  \
     weir demo --store redis://127.0.0.1:6379\n\n\
     With --data-dir the configuration stays there to be read and changed: edit catalog.toml, raise its revision, and \
-    the change is in force within a second. demo.json there tells scripts where everything is.")]
+    the change is in force within a second; each start begins with the example again. demo.json there tells scripts where everything is.")]
 pub(crate) struct Arguments {
     /// Folder for configuration, counters and demo.json; without it a temporary one, removed at the end.
     #[arg(long, value_name = "FOLDER")]
@@ -89,6 +89,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
+/// The demo replaces the whole catalog of its store: not one that is somebody's.
+async fn check_store(config: &weir_store::Config) -> anyhow::Result<()> {
+    if let weir_store::Config::Embedded(_) = config {
+        return Ok(());
+    }
+    let store = weir_store::Store::open(config.clone()).await.context("cannot open the store")?;
+    let services = store.services().await.context("cannot read the store")?;
+    if let Some((foreign, _)) = services.iter().find(|(id, _)| id.as_str() != setup::SERVICE) {
+        anyhow::bail!("this Redis has a catalog with the service {foreign}: the demo would replace it");
+    }
+    Ok(())
+}
+
 /// What runs. Gateways stop before what they talk to.
 #[derive(Default)]
 struct Running {
@@ -111,6 +124,7 @@ impl Running {
         self.others.spawn(upstream.run(self.stop_others.clone()));
         progress.show("starting the listener");
         let input = listener::load(&setup.file("listener.toml")).map_err(Failure::BadInput)?;
+        check_store(&input.value.settings.store).await?;
         let listener = listener::bind(input.value, metrics.clone(), &self.stop_others).await?;
         self.others.spawn(listener.run(self.stop_others.clone()));
         progress.show("starting the gateways");

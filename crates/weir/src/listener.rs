@@ -13,7 +13,7 @@ use crate::catalog::{self, CatalogFile, KeyHashing};
 use crate::catalog_watch::{self, CatalogWatch, Stamp};
 use crate::config::listener::{self, ListenerSettings, VARIABLE_PREFIX};
 use crate::failure::Failure;
-use crate::problem::{Checked, Problem, Reading};
+use crate::problem::{Checked, Reading};
 use crate::report::{Environment, Source};
 use crate::roles::{self, ListenerRole};
 use crate::{logging, telemetry};
@@ -92,8 +92,9 @@ async fn publish(
         if matches!(error, PublishError::Store(_)) {
             return Err(anyhow::Error::new(error).context("cannot publish the catalog").into());
         }
-        let message = format!("cannot be published: {:#}", anyhow::Error::new(error));
-        return Err(Failure::BadInput(vec![Problem::of_file(&path.display().to_string(), message)]));
+        // Not starting would be an outage where the store has a good catalog: serve that.
+        tracing::error!("{}: not published: {error}; serving what the store holds", path.display());
+        return Ok(CatalogWatch::new(path, stamp, hashing, handle));
     }
     tracing::info!("{}: revision {} published: {file}", path.display(), file.catalog.revision);
     Ok(CatalogWatch::new(path, stamp, hashing, handle))

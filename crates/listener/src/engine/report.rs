@@ -23,6 +23,14 @@ pub(crate) struct Transaction {
     pub(crate) at: Option<Timestamp>,
 }
 
+/// Ids of one service do not meet those of another.
+fn scoped(service: &ServiceId, idempotency_id: &[u8]) -> Vec<u8> {
+    if idempotency_id.is_empty() {
+        return vec![];
+    }
+    [service.as_str().as_bytes(), b"/", idempotency_id].concat()
+}
+
 impl Engine {
     /// Counts transactions; returns how many were counted.
     pub(crate) async fn report(
@@ -46,6 +54,7 @@ impl Engine {
                     })?;
                 entries.extend(entry);
             }
+            let idempotency_id = scoped(&service.value.id, &idempotency_id);
             if entries.is_empty() || !self.store.report(Report { idempotency_id, entries }).await? {
                 return Ok(0);
             }

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 use weir_core::{Credentials, MetricName, Secret, ServiceId, Timestamp};
 use weir_proto::v1::authorization_server::Authorization;
 use weir_proto::{FieldError, REQUEST_ID_BYTES, USAGE_ENTRIES_MAX, v1};
-use weir_store::{IDEMPOTENCY_ID_BYTES_MAX, Mode, RequestId};
+use weir_store::{Mode, RequestId};
 
 use super::stream;
 use crate::caller;
@@ -17,6 +17,9 @@ use crate::status::Failure;
 
 /// Most transactions in a report.
 const TRANSACTIONS_MAX: usize = 4_096;
+
+/// Longest idempotency id of a report.
+const IDEMPOTENCY_ID_BYTES_MAX: usize = 64;
 
 /// Longest referrer.
 const REFERRER_BYTES_MAX: usize = 4_096;

@@ -48,7 +48,11 @@ impl Services {
         let LogEntry::Application(change) = entry else { return };
         let ApplicationChange { application, user_key, .. } = change;
         if let Some(old) = self.user_key_of.remove(application) {
-            self.user_keys.remove(&(application.service.clone(), old));
+            // Unless it has moved to another application already.
+            let key = (application.service.clone(), old);
+            if self.user_keys.get(&key) == Some(&application.application) {
+                self.user_keys.remove(&key);
+            }
         }
         if let Some(hash) = user_key {
             self.user_key_of.insert(application.clone(), hash.clone());

@@ -56,6 +56,11 @@ impl Redis {
         })
     }
 
+    /// A shared connection for one read: checking one out of the pool would cost more than the read.
+    fn reader(&self) -> redis::aio::ConnectionManager {
+        self.shared.reader.clone()
+    }
+
     pub(crate) async fn revision(&self) -> Result<u64, StoreError> {
         Ok(self.held().await?.map_or(0, |(revision, _)| revision))
     }
@@ -65,18 +70,15 @@ impl Redis {
             .arg(CATALOG)
             .arg("revision")
             .arg("digest")
-            .query_async(&mut self.connection().await?)
+            .query_async(&mut self.reader())
             .await?;
         let digest = held.1.and_then(|text| u64::from_str_radix(&text, 16).ok());
         Ok(held.0.zip(digest))
     }
 
     pub(crate) async fn service(&self, id: &ServiceId) -> Result<Option<Record>, StoreError> {
-        let bytes: Option<Vec<u8>> = redis::cmd("HGET")
-            .arg(SERVICES)
-            .arg(id.as_str())
-            .query_async(&mut self.connection().await?)
-            .await?;
+        let bytes: Option<Vec<u8>> =
+            redis::cmd("HGET").arg(SERVICES).arg(id.as_str()).query_async(&mut self.reader()).await?;
         bytes.map(|bytes| read_stored(&bytes)).transpose()
     }
 
@@ -107,7 +109,7 @@ impl Redis {
             .cmd("HGET")
             .arg(key(shard, "records"))
             .arg(application.to_string())
-            .query_async(&mut self.connection().await?)
+            .query_async(&mut self.reader())
             .await?;
         let version = version.as_deref().and_then(read_version);
         Ok(version.zip(bytes).map(|(version, bytes)| Record { version, bytes: bytes.into() }))
@@ -122,7 +124,7 @@ impl Redis {
         let found: Option<String> = redis::cmd("HGET")
             .arg(key(shard_of_text(&field), "user_keys"))
             .arg(&field)
-            .query_async(&mut self.connection().await?)
+            .query_async(&mut self.reader())
             .await?;
         Ok(found.and_then(|id| id.parse().ok()))
     }
@@ -239,29 +241,32 @@ impl Redis {
             })
             .collect();
         let mut connection = self.connection().await?;
+        // A key may move from one application to another: all leave before any arrives.
+        let mut arriving = redis::pipe();
         for (shard, change) in changes.iter().filter(|(_, change)| !change.applications.is_empty()) {
             let by_application = key(*shard, "user_key_of");
             let names: Vec<&str> = change.applications.iter().map(|(name, _)| name.as_str()).collect();
             let held: Vec<Option<String>> =
                 redis::cmd("HMGET").arg(&by_application).arg(&names).query_async(&mut connection).await?;
-            let mut pipe = redis::pipe();
+            let mut leaving = redis::pipe();
             for (name, held) in names.into_iter().zip(held) {
                 let field = wanted.get(name).cloned().flatten();
-                if held == field {
-                    continue;
-                }
-                if let Some(field) = &held {
-                    pipe.cmd("HDEL").arg(key(shard_of_text(field), "user_keys")).arg(field);
-                    pipe.cmd("HDEL").arg(&by_application).arg(name);
+                if let Some(old) = held.filter(|old| field.as_ref() != Some(old)) {
+                    leaving.cmd("HDEL").arg(key(shard_of_text(&old), "user_keys")).arg(old).ignore();
+                    leaving.cmd("HDEL").arg(&by_application).arg(name).ignore();
                 }
                 if let (Some(field), Some((_, id))) = (&field, name.split_once('/')) {
-                    pipe.cmd("HSET").arg(key(shard_of_text(field), "user_keys")).arg(field).arg(id);
-                    pipe.cmd("HSET").arg(&by_application).arg(name).arg(field);
+                    let by_key = key(shard_of_text(field), "user_keys");
+                    arriving.cmd("HSET").arg(by_key).arg(field).arg(id).ignore();
+                    arriving.cmd("HSET").arg(&by_application).arg(name).arg(field).ignore();
                 }
             }
-            if !pipe.is_empty() {
-                pipe.query_async::<redis::Value>(&mut connection).await?;
+            if !leaving.is_empty() {
+                leaving.query_async::<()>(&mut connection).await?;
             }
+        }
+        if !arriving.is_empty() {
+            arriving.query_async::<()>(&mut connection).await?;
         }
         Ok(())
     }

@@ -150,15 +150,43 @@ local function find_recent(base, id)
   end
 end
 
+-- Place of the attempt in an ask.
+local ATTEMPT = 9
+
+-- Cancels are {'C', id, attempt}: -1 takes back whatever was counted, else only what belongs to that attempt.
+local function cancel(base, _, op)
+  local generation, record = find_recent(base, op[2])
+  if not generation then return { 3, 0 } end
+  local head, counted = cmsgpack.unpack(record)
+  local owner = counted and counted[ATTEMPT] or head[1]
+  if op[3] ~= -1 and op[3] ~= owner then return { 3, 0 } end
+  redis.call('HDEL', generation, op[2])
+  if not counted then
+    for at = 2, #head, 3 do lower(head[at], head[at + 1], head[at + 2]) end
+    return { 3, 1 }
+  end
+  for _, entry in ipairs(counted[4]) do
+    for _, increment in ipairs(entry[2]) do
+      for period = increment[FIRST], 7 do
+        local window = entry[3] and entry[3][period] or head[period]
+        lower(count_key(base, entry[1], window), increment[METRIC], increment[VALUE])
+      end
+    end
+  end
+  if counted[1] == 'R' and counted[3] ~= '' then redis.call('DEL', base .. ':report:' .. counted[3]) end
+  return { 3, 1 }
+end
+
 -- Asks are {'A', id, looked up, {entry}, application version, service, service version, counts, attempt}. A record of
 -- a counted one is {window names} and the ask itself, or {attempt, key, metric, change, ...} alone.
-local ATTEMPT = 9
 local function decide(base, batch, op, raw)
   local entry = op[4][1]
   local application, increments = entry[1], entry[2]
   local version = redis.call('HGET', base .. ':applications', application)
   local service_version = redis.call('HGET', base .. ':services', op[6])
   if version ~= op[5] or service_version ~= op[7] then
+    -- Judged anew, it may be refused: what an earlier attempt counted must not stay.
+    if op[3] == 1 then cancel(base, batch, { 'C', op[2], -1 }) end
     return { 2, version, version and redis.call('HGET', base .. ':records', application), service_version }
   end
   if op[3] == 1 then
@@ -194,30 +222,6 @@ local function report(base, batch, op, raw)
   end
   count_and_remember(base, batch, op[2], 0, op[4], raw)
   return { 4, 1 }
-end
-
--- Cancels are {'C', id, attempt}: -1 takes back whatever was counted, else only what belongs to that attempt.
-local function cancel(base, _, op)
-  local generation, record = find_recent(base, op[2])
-  if not generation then return { 3, 0 } end
-  local head, counted = cmsgpack.unpack(record)
-  local owner = counted and counted[ATTEMPT] or head[1]
-  if op[3] ~= -1 and op[3] ~= owner then return { 3, 0 } end
-  redis.call('HDEL', generation, op[2])
-  if not counted then
-    for at = 2, #head, 3 do lower(head[at], head[at + 1], head[at + 2]) end
-    return { 3, 1 }
-  end
-  for _, entry in ipairs(counted[4]) do
-    for _, increment in ipairs(entry[2]) do
-      for period = increment[FIRST], 7 do
-        local window = entry[3] and entry[3][period] or head[period]
-        lower(count_key(base, entry[1], window), increment[METRIC], increment[VALUE])
-      end
-    end
-  end
-  if counted[1] == 'R' and counted[3] ~= '' then redis.call('DEL', base .. ':report:' .. counted[3]) end
-  return { 3, 1 }
 end
 
 -- Every ten seconds the recent requests grow a generation older, and writers long gone are forgotten.

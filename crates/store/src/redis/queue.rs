@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,8 +22,11 @@ use crate::{StoreError, key};
 /// Most operations in one call: bounds how long Redis is busy with it.
 const BATCH_OPERATIONS_MAX: usize = 256;
 
-/// Most operations waiting in one shard.
-const QUEUE_OPERATIONS_MAX: usize = 65_536;
+/// Most operations waiting in all shards together.
+const WAITING_MAX: usize = 65_536;
+
+/// Pause between two log lines about clocks that differ.
+const CLOCK_LOG_PAUSE_MS: i64 = 1_000;
 
 type Reply = Result<(Answer, Timestamp), StoreError>;
 
@@ -49,6 +53,8 @@ struct Lane {
     /// Names this process: a new one each start, so that numbers begin at 1.
     writer: String,
     response_timeout: Duration,
+    /// Operations waiting in all shards.
+    waiting: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
@@ -65,6 +71,7 @@ impl ShardQueue {
         connection: ConnectionManager,
         functions: Functions,
         config: &RedisConfig,
+        waiting: Arc<AtomicUsize>,
     ) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the system gives random bytes");
@@ -75,6 +82,7 @@ impl ShardQueue {
                 functions,
                 writer: format!("{:016x}", u64::from_ne_bytes(random)),
                 response_timeout: Duration::from_millis(config.response_timeout_ms),
+                waiting,
                 state: Mutex::default(),
             }),
         }
@@ -94,10 +102,11 @@ impl ShardQueue {
 
 impl Lane {
     fn push(self: &Arc<Self>, pending: Pending) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        if state.waiting.len() >= QUEUE_OPERATIONS_MAX {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(StoreError::Busy);
         }
+        let mut state = self.state.lock();
         state.waiting.push_back(pending);
         if !state.running {
             state.running = true;
@@ -121,7 +130,9 @@ impl Lane {
         let mut state = self.state.lock();
         let mut batch = Vec::new();
         while batch.len() < BATCH_OPERATIONS_MAX {
-            match state.waiting.pop_front() {
+            let next = state.waiting.pop_front();
+            self.waiting.fetch_sub(next.is_some().into(), Ordering::Relaxed);
+            match next {
                 Some(pending) if pending.is_pointless() => {}
                 Some(pending) => batch.push(pending),
                 None => break,
@@ -157,7 +168,7 @@ impl Lane {
             Err(error) if is_final(&error) => refuse(batch, &StoreError::Answer(error.to_string())),
             Err(error) => match clock_skew_ms(&error) {
                 Some(skew_ms) => {
-                    tracing::error!(skew_ms, "clock of redis and this machine differ; nothing is decided");
+                    log_clock_skew(skew_ms, at);
                     return Some(batch.into_iter().map(|pending| pending.refuse_clock(skew_ms)).collect());
                 }
                 None => {
@@ -198,6 +209,7 @@ impl Lane {
         let mut state = self.state.lock();
         for pending in batch.into_iter().rev() {
             if let Some(again) = pending.again() {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
                 state.waiting.push_front(again);
             }
         }
@@ -250,6 +262,17 @@ fn refuse(batch: Vec<Pending>, error: &StoreError) {
 /// Whether Redis refused the call itself, so that asking again would end the same way.
 fn is_final(error: &redis::RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ResponseError)
+}
+
+/// Once a second at most, however many shards and batches find out.
+fn log_clock_skew(skew_ms: i64, now: Timestamp) {
+    static LOGGED: AtomicI64 = AtomicI64::new(0);
+    let last = LOGGED.load(Ordering::Relaxed);
+    if now.unix_ms() - last >= CLOCK_LOG_PAUSE_MS
+        && LOGGED.compare_exchange(last, now.unix_ms(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    {
+        tracing::error!(skew_ms, "clock of redis and this machine differ; nothing is decided");
+    }
 }
 
 fn clock_skew_ms(error: &redis::RedisError) -> Option<i64> {

@@ -20,6 +20,7 @@ pub(crate) async fn all(store: &Store) {
     thousands_of_ceilings_are_judged_at_once(store).await;
     old_records_are_answered_with_new_ones(store).await;
     publications_never_go_back(store).await;
+    keys_may_move_between_applications(store).await;
 }
 
 async fn all_increments_fit_or_none_counts(store: &Store) {
@@ -172,6 +173,37 @@ async fn old_records_are_answered_with_new_ones(store: &Store) {
         panic!("an application that does not exist was trusted");
     };
     assert_eq!(read(store, "j", "hits=0<=9/day").await, "ok 0", "nothing was counted");
+
+    let counted = ask("j", "hits=1<=9/day");
+    check(&store.apply(counted.clone()).await.unwrap(), "ok 1");
+    let old = record("old").version;
+    let judged_by_old_records = Ask { attempt: 1, application_version: old, ..counted };
+    assert!(matches!(store.apply(judged_by_old_records).await.unwrap(), Outcome::Stale { .. }));
+    assert_eq!(read(store, "j", "hits=0<=9/day").await, "ok 0", "it is judged anew: nothing stays counted");
+}
+
+/// Renames and swaps, enough of them to meet every order of shards.
+async fn keys_may_move_between_applications(store: &Store) {
+    let names = |prefix: &str| (0..24).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>();
+    let key = |n: usize| -> KeyHash { format!("hmac:1:{n:064x}").parse().unwrap() };
+    let service = "api".parse().unwrap();
+    let (old, new) = (names("old"), names("new"));
+    let stay: Vec<usize> = (0..24).collect();
+    let swapped: Vec<usize> = stay.iter().map(|n| n ^ 1).collect();
+    for (revision, apps, keys) in
+        [(20, &old, &stay), (21, &new, &stay), (22, &new, &swapped), (23, &old, &stay)]
+    {
+        let mut next = publication(revision, &apps.iter().map(String::as_str).collect::<Vec<_>>());
+        for (published, n) in next.applications.iter_mut().zip(keys) {
+            published.user_key = Some(key(*n));
+            published.record = record(&format!("{} with key {n}", published.application));
+        }
+        store.publish(next).await.unwrap();
+        for (name, n) in apps.iter().zip(keys) {
+            let found = store.application_of_user_key(&service, &key(*n)).await.unwrap();
+            assert_eq!(found.map(|id| id.to_string()), Some(name.clone()), "revision {revision}");
+        }
+    }
 }
 
 async fn publications_never_go_back(store: &Store) {

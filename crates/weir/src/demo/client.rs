@@ -13,7 +13,7 @@ use tonic::metadata::MetadataValue;
 use weir_proto::v1;
 use weir_proto::v1::authorization_client::AuthorizationClient;
 
-use super::setup::Setup;
+use super::setup::{SERVICE, Setup};
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -89,8 +89,6 @@ pub(super) struct ListenerClient {
     client: AuthorizationClient<tonic::transport::Channel>,
     token: MetadataValue<tonic::metadata::Ascii>,
 }
-
-const SERVICE: &str = "mail_api";
 
 impl ListenerClient {
     /// Connects.

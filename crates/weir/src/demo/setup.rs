@@ -10,6 +10,9 @@ use anyhow::Context;
 /// The example as it stands in the repository.
 const EXAMPLE: &str = include_str!("../../../../deploy/example/catalog.toml");
 
+/// The example's service.
+pub(super) const SERVICE: &str = "mail_api";
+
 /// The host of the example's API.
 pub(super) const HOST: &str = "api.postbote.example";
 
@@ -62,6 +65,8 @@ impl Setup {
     /// When the folder cannot be written.
     pub(super) fn write(dir: &Path, port_offset: u16, redis: Option<&str>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        // One of an earlier start would mislead whoever waits for it; there need not be one.
+        let _ = std::fs::remove_file(dir.join("demo.json"));
         let setup = Self {
             dir: dir.to_owned(),
             ports: Ports::offset(port_offset),
