@@ -22,7 +22,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."
 WEIR = os.environ.get("WEIR") or os.path.join(ROOT, "target", "debug", "weir")
 USAGE = os.environ.get("WEIR_USAGE") or os.path.join(ROOT, "target", "debug", "weir-usage")
 TOKEN, SECRET = "conformance-token", "conformance-secret"
-ACTIVE, GONE = "active", "gone"
+ACTIVE, SUSPENDED = "active", "suspended"
 
 
 def make(world, options):
@@ -64,6 +64,13 @@ class Plane:
         self.ports, self.processes, self.lock, self.states = {}, {}, threading.Lock(), {}
         self.write("secrets.txt", f"suite {SECRET}\n")
         self.put({})
+        try:
+            self.start_all(routings, gateway_lines)
+        except BaseException:
+            self.stop()
+            raise
+
+    def start_all(self, routings, gateway_lines):
         self.start("listener", 'catalog = "catalog.toml"\nkey_hash_secret_file = "secrets.txt"\nhttp_address = "127.0.0.1:0"\n'
                    '[store]\nkind = "embedded"\nembedded.dir = "store"\n'
                    f'[[gateways]]\nid = "suite"\nenvironment = "production"\ntoken = "{TOKEN}"\n', "grpc_address")
@@ -112,6 +119,14 @@ class Plane:
     def ready(self, name):
         return self.get(name, "/readyz") is not None
 
+    def metrics_say(self, name, line):
+        """Waits for a line of a role's metrics."""
+        until = time.monotonic() + 30
+        while not re.search(f"^{line}$", self.get(name, "/metrics") or "", re.M):
+            if time.monotonic() > until:
+                raise SystemExit(f"{name} in {self.folder} does not come to say {line}")
+            time.sleep(0.02)
+
     def end(self, name):
         if process := self.processes.pop(name, None):
             process.kill()
@@ -122,9 +137,8 @@ class Plane:
         if "listener" in self.processes:
             return
         self.run("listener")
-        for name in self.processes:
-            while "weir_gateway_listeners_up 1" not in (self.get(name, "/metrics") or ""):
-                time.sleep(0.02)
+        for name in set(self.processes) - {"listener"}:
+            self.metrics_say(name, "weir_gateway_listeners_up 1")
 
     def change(self, case, state):
         """Changes a case's applications, and returns when the listener decides by it."""
@@ -133,9 +147,7 @@ class Plane:
                 return
             self.states[case.id] = state
             self.put(self.states)
-            wanted = re.compile(rf"^weir_\w*revision\S* {self.revision}$", re.M)
-            while not wanted.search(self.get("listener", "/metrics") or ""):
-                time.sleep(0.02)
+            self.metrics_say(case.routing, f"weir_gateway_configuration_revision {self.revision}")
 
     def stop(self):
         for name in list(self.processes):
@@ -150,21 +162,24 @@ class Processes(suite.Adapter):
         self.helper = subprocess.Popen([USAGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.planes, stays = {}, []
         for case in cases:
-            fates = {fate_of(entry) for entry in case.backend}
+            fates = {self.fate(case, step) for step in range(len(case.backend))}
             if not fates & {"away", "slow"}:
                 stays.append(case)
                 continue
             # A slow listener is waited for.
             lines = "[limits]\nauthorise_timeout_ms = 5_000\n" if "slow" in fates else ""
             self.planes[case.id] = Plane(os.path.join(self.folder, case.id), [case], self.catalog, [case.routing], lines)
-        main = Plane(os.path.join(self.folder, "main"), stays, self.catalog, suite.ROUTINGS)
-        self.planes.update((case.id, main) for case in stays)
+        if stays:
+            main = Plane(os.path.join(self.folder, "main"), stays, self.catalog, suite.ROUTINGS)
+            self.planes.update((case.id, main) for case in stays)
         self.baseline = {case.id: self.exhaust(case) for case in cases}
 
     def address(self, case):
         return "127.0.0.1", self.planes[case.id].ports[case.routing]
 
     def fate(self, case, step=0):
+        if "backend_at" in case.data:
+            return "away"
         return fate_of(case.backend[min(step, len(case.backend) - 1)])
 
     def before(self, case, step):
@@ -178,7 +193,7 @@ class Processes(suite.Adapter):
             if fate in ("allow", "unknown") and (step or plane.states):
                 begins = self.fate(case) in ("allow", "limited")
                 if step and (fate == "allow") != begins or case.id in plane.states:
-                    plane.change(case, ACTIVE if fate == "allow" else GONE)
+                    plane.change(case, ACTIVE if fate == "allow" else SUSPENDED)
 
     def exhaust(self, case):
         """Uses limits up; what the counters then hold is no usage of the case."""
@@ -209,6 +224,8 @@ class Processes(suite.Adapter):
             self.helper.stdin.write(" ".join([verb, address, TOKEN, case.service_id(index), *words]) + "\n")
             self.helper.stdin.flush()
             answer = json.loads(self.helper.stdout.readline())
+        if "no such application" in answer.get("error", ""):
+            return {}
         if "error" in answer:
             raise SystemExit(f"{case.id}: {answer['error']}")
         return answer
@@ -216,7 +233,8 @@ class Processes(suite.Adapter):
     def applications(self, case, service):
         """(id, credentials) of the case's applications that the catalog can tell of and this service can find."""
         found = []
-        for number, (credentials, _) in enumerate(self.provision(case)):
+        known = [credentials for credentials, _ in self.provision(case)] or [{"user_key": "k"}]
+        for number, credentials in enumerate(known):
             if (service["credentials"]["mode"] == "user_key") != ("user_key" in credentials):
                 continue
             app_id = credentials.get("app_id", f"app-{number}")
@@ -244,7 +262,8 @@ class Processes(suite.Adapter):
                 f"mapping_rules = {toml([rule(r) for r in service['rules'] if r['delta'] > 0])}",
                 f"proxy = {toml({k: v for k, v in proxy.items() if v})}",
                 f"plans = [{toml({'id': 'plan', 'limits': limits})}]"]
-        if state != GONE and (fate != "unknown" or state == ACTIVE):
+        if state or fate != "unknown":
+            fate = state or fate
             text.append(f"applications = {toml([self.application(fate, *a) for a in self.applications(case, service)])}")
         return "\n".join(text) + "\n"
 
