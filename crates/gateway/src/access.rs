@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use tracing::info;
 
 use crate::headers::{REQUEST_ID, is_sane_request_id};
 use crate::meters::Meters;
+use crate::reply::grpc::is_grpc;
 use crate::request_id::RequestId;
 use crate::service::Service;
 
@@ -26,6 +27,8 @@ pub(crate) struct Call {
     pub(crate) client_id: Option<HeaderValue>,
     /// Whether refusals are to be problem documents.
     pub(crate) wants_problem: bool,
+    /// Whether the client speaks gRPC, and refusals have to.
+    pub(crate) is_grpc: bool,
     method: Method,
     path: String,
     started: Instant,
@@ -45,6 +48,7 @@ impl Call {
             id,
             client_id,
             wants_problem: wants_problem(request),
+            is_grpc: request.version() == Version::HTTP_2 && is_grpc(request.headers()),
             method: request.method().clone(),
             path: path[..end].to_owned(),
             started: Instant::now(),

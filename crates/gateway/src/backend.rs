@@ -9,6 +9,7 @@
 mod cancel;
 mod link;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +121,7 @@ impl Authoriser {
         let mut last = None;
         let mut pause = Backoff::default();
         for attempt in 1.. {
-            let link = self.links.next(last, deadline, self.patience).await?;
+            let link = self.links.next(doubt.affinity, last, deadline, self.patience).await?;
             match self.ask_once(link, deadline, doubt).await {
                 Reply::Decision(decision) => return Some(decision),
                 Reply::Hopeless => return None,
@@ -149,7 +150,7 @@ impl Authoriser {
         }
         doubt.open = Some(answered);
         let before = doubt.asked.replace(link);
-        let until = if self.links.best(Some(link)).is_some() {
+        let until = if self.links.best(doubt.affinity, Some(link)).is_some() {
             // Leaves the other half for another listener.
             let now = Instant::now();
             now + deadline.saturating_duration_since(now) / 2
@@ -171,6 +172,18 @@ impl Authoriser {
     }
 }
 
+/// A number for credentials, the same at every gateway of this version. It is no secret's hash: only which listener.
+fn affinity(credentials: &Credentials) -> u64 {
+    let name = match credentials {
+        Credentials::UserKey(key) => key.expose(),
+        Credentials::AppIdAndKey { app_id, .. } => app_id,
+        Credentials::ClientId(id) => id,
+    };
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What became of one attempt.
 enum Reply {
     Decision(v1::Decision),
@@ -187,19 +200,26 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// The first link that is up, but for one; those that were slow come last.
-    pub(crate) fn best(&self, but: Option<usize>) -> Option<&Link> {
-        self.choose(but).map(|at| &self.links[at])
+    /// A link that is up, but for one. Callers spread over all of them by their affinity: the same credentials keep
+    /// asking the same listener, whose memory knows them and whose batches they then share.
+    pub(crate) fn best(&self, affinity: u64, but: Option<usize>) -> Option<&Link> {
+        self.choose(affinity, but).map(|at| &self.links[at])
     }
 
-    /// The link a request was asked on if it is up, else the best one.
+    /// The link a request was asked on if it is up, else another one.
     fn preferring(&self, at: usize) -> Option<&Link> {
-        if self.is_up(at) { self.links.get(at) } else { self.best(None) }
+        if self.is_up(at) { self.links.get(at) } else { self.best(0, None) }
     }
 
-    fn choose(&self, but: Option<usize>) -> Option<usize> {
-        let up = || (0..self.links.len()).filter(|at| self.is_up(*at) && Some(*at) != but);
-        up().find(|at| !self.links[*at].is_slow()).or_else(|| up().next())
+    fn choose(&self, affinity: u64, but: Option<usize>) -> Option<usize> {
+        let all = 0..self.links.len();
+        spread(affinity, all.clone().filter(|at| self.may_ask(*at, but) && !self.links[*at].is_slow()))
+            // Those that did not answer in time come last.
+            .or_else(|| spread(affinity, all.filter(|at| self.may_ask(*at, but))))
+    }
+
+    fn may_ask(&self, at: usize, but: Option<usize>) -> bool {
+        self.is_up(at) && Some(at) != but
     }
 
     fn is_up(&self, at: usize) -> bool {
@@ -208,11 +228,17 @@ impl Links {
 
     /// The link to ask now: any but the last one, else that one again. When none is up, waits for one until the
     /// deadline; not when all have been away for so long that waiting was in vain for others before.
-    async fn next(&self, last: Option<usize>, deadline: Instant, patience: Duration) -> Option<usize> {
+    async fn next(
+        &self,
+        affinity: u64,
+        last: Option<usize>,
+        deadline: Instant,
+        patience: Duration,
+    ) -> Option<usize> {
         let mut changes = self.changes.clone();
         loop {
             changes.borrow_and_update();
-            if let Some(found) = self.choose(last).or_else(|| self.choose(None)) {
+            if let Some(found) = self.choose(affinity, last).or_else(|| self.choose(affinity, None)) {
                 return Some(found);
             }
             let is_fresh = |link: &Link| match link.state() {
@@ -227,10 +253,19 @@ impl Links {
     }
 }
 
+/// One of some places, chosen by a number: always the same while they are the same.
+fn spread(affinity: u64, places: impl Iterator<Item = usize> + Clone) -> Option<usize> {
+    let count = places.clone().count() as u64;
+    let chosen = affinity.checked_rem(count)?;
+    places.into_iter().nth(usize::try_from(chosen).ok()?)
+}
+
 /// Whether a request may be counted without anybody knowing. Dropped in doubt, the request is taken back.
 struct Doubt<'a> {
     cancels: &'a Arc<Cancels>,
     ask: AuthRepRequest,
+    /// From the credentials: which listener is asked.
+    affinity: u64,
     /// Where the answer to the latest attempt comes, while it is waited for.
     open: Option<oneshot::Receiver<Answer>>,
     /// The link of the attempt whose outcome is not known, the latest one.
@@ -247,7 +282,7 @@ impl<'a> Doubt<'a> {
             usage: v1::UsageEntry::list(question.usage),
             referrer: question.referrer.map(str::to_owned),
         };
-        Self { cancels, ask, open: None, asked: None }
+        Self { cancels, ask, affinity: affinity(question.credentials), open: None, asked: None }
     }
 
     /// The answer of this attempt is no longer waited for. Should it come late and say that the attempt was counted,
@@ -315,5 +350,29 @@ impl Drop for Doubt<'_> {
         self.give_up_waiting();
         let Some(link) = self.asked else { return };
         self.cancels.push(Cancel { request: self.cancel_request(None), link });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_spread_over_what_is_up_and_stay_where_they_are() {
+        assert_eq!(spread(7, [].into_iter()), None);
+        assert_eq!(spread(7, [4].into_iter()), Some(4));
+        let places = || [0, 2, 3].into_iter();
+        let chosen: Vec<_> = (0..6).map(|affinity| spread(affinity, places()).unwrap()).collect();
+        assert_eq!(chosen, [0, 2, 3, 0, 2, 3]);
+    }
+
+    #[test]
+    fn the_same_credentials_have_the_same_affinity() {
+        let pair = |app_id: &str, key: &str| Credentials::AppIdAndKey {
+            app_id: app_id.into(),
+            app_key: Some(weir_core::Secret::new(key)),
+        };
+        assert_eq!(affinity(&pair("a", "one")), affinity(&pair("a", "two")));
+        assert_ne!(affinity(&pair("a", "one")), affinity(&pair("b", "one")));
     }
 }

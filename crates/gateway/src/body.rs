@@ -11,11 +11,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::access::Call;
+use crate::headers;
+use crate::http2;
 
 /// Why a body ended before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +130,8 @@ pub(crate) struct RequestBody<B = Incoming> {
     left: u64,
     pause: PauseTimer,
     progress: Arc<Progress>,
+    /// What a client may not say behind the body either.
+    secret_name: Option<HeaderName>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> RequestBody<B> {
@@ -138,20 +143,30 @@ impl<B: Body<Data = Bytes> + Unpin> RequestBody<B> {
         idle: Duration,
         progress: Arc<Progress>,
     ) -> Self {
-        let body = Self { ahead, rest, left: max, pause: PauseTimer::new(idle), progress };
+        let pause = PauseTimer::new(idle);
+        let body = Self { ahead, rest, left: max, pause, progress, secret_name: None };
         if body.is_end_stream() {
             body.progress.finish();
         }
         body
     }
 
+    /// Trailers of this name are dropped, with the others that a client cannot vouch for.
+    pub(crate) fn without_trailer(mut self, secret_name: &HeaderName) -> Self {
+        self.secret_name = Some(secret_name.clone());
+        self
+    }
+
     fn take_ahead(&mut self) -> Option<Bytes> {
         (!self.ahead.is_empty()).then(|| std::mem::take(&mut self.ahead))
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+    fn pass(&mut self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
         self.left = self.left.checked_sub(length).ok_or_else(|| self.progress.fail(BodyError::TooLong))?;
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::trailers_to_upstream(trailers, self.secret_name.as_ref());
+        }
         self.progress.advance();
         Ok(frame)
     }
@@ -254,7 +269,8 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.source {
+        http2::wanted();
+        let polled = match &mut self.source {
             Source::Text(text) if text.is_empty() => Poll::Ready(None),
             Source::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Source::Stream { body, pause } => match Pin::new(body).poll_frame(context) {
@@ -267,7 +283,11 @@ impl Body for ReplyBody {
                     Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Broken)))
                 }
             },
+        };
+        if polled.is_ready() {
+            http2::offered();
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use weir_core::{Environment, Secret};
 
+use crate::proxy_protocol::Network;
+
 /// How a request finds its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Routing {
@@ -28,15 +30,75 @@ pub struct ListenerTls {
     pub server_name: Option<String>,
 }
 
+/// A certificate chain and its key, PEM.
+#[derive(Debug, Clone)]
+pub struct CertificateFiles {
+    /// The certificate first, then those that vouch for it.
+    pub certificate_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
+}
+
+/// TLS towards clients.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// Where clients connect. Default `0.0.0.0:8443`.
+    pub address: SocketAddr,
+    /// Picked by their names; the first is for clients that name none of them. At least one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Longest time a handshake may take. Default 10,000 ms.
+    pub handshake_timeout_ms: u64,
+}
+
+/// What a client may do over one HTTP/2 connection.
+#[derive(Debug, Clone)]
+pub struct Http2Limits {
+    /// Most requests at a time; further ones are refused. Default 128.
+    pub streams_max: u32,
+    /// Most requests that the client took back before they were looked at; then the connection ends. Default 20.
+    pub resets_pending_max: usize,
+    /// Most requests that were ended because the client broke the protocol; then the connection ends. Default 64.
+    pub faults_max: usize,
+    /// How much of one request's body may be under way unasked. Default 256 KiB.
+    pub stream_window_bytes: u32,
+    /// How much of all bodies together may be under way unasked. Default 1 MiB.
+    pub connection_window_bytes: u32,
+    /// How much of each answer may wait to be sent. Default 64 KiB.
+    pub send_buffer_bytes_max: usize,
+    /// How often a quiet connection is pinged. Default 30,000 ms.
+    pub ping_interval_ms: u64,
+    /// Longest wait for the answer to a ping; then the connection ends. Default 10,000 ms.
+    pub ping_timeout_ms: u64,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            streams_max: 128,
+            resets_pending_max: 20,
+            faults_max: 64,
+            stream_window_bytes: 256 << 10,
+            connection_window_bytes: 1 << 20,
+            send_buffer_bytes_max: 64 << 10,
+            ping_interval_ms: 30_000,
+            ping_timeout_ms: 10_000,
+        }
+    }
+}
+
 /// A gateway's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where clients connect. Default `0.0.0.0:8080`.
     pub address: SocketAddr,
+    /// Whether another process may listen on the same addresses, as while a new binary takes over. Default no.
+    pub reuse_port: bool,
+    /// Load balancers that say by the PROXY protocol for whom they connect. Default nobody.
+    pub proxy_protocol_from: Vec<Network>,
     /// Which deployment of the services it runs.
     pub environment: Environment,
-    /// gRPC addresses of the listener cluster, `http://host:port` or `https://host:port`; at least one. The first
-    /// that answers is used.
+    /// gRPC addresses of the listener cluster, `http://host:port` or `https://host:port`; at least one. Callers
+    /// are spread over those that answer.
     pub listeners: Vec<String>,
     /// How `https://` listeners are verified; `None`: all are `http://`.
     pub listener_tls: Option<ListenerTls>,
@@ -50,7 +112,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Longest request head, request line included; longer ones get 431. Default 32 KiB.
     pub head_bytes_max: usize,
-    /// Longest wait for a request head on an open connection. Default 60,000 ms.
+    /// Longest wait for a request head on an open connection, and how long an HTTP/2 connection may have no request.
+    /// Default 60,000 ms.
     pub head_timeout_ms: u64,
     /// Longest time a client may take nothing of an answer that waits for it; then its connection ends.
     /// Default 60,000 ms.
@@ -66,6 +129,10 @@ pub struct Config {
     pub upstream_idle_max: usize,
     /// How long requests in flight may take to end once the gateway is told to stop. Default 30,000 ms.
     pub drain_timeout_ms: u64,
+    /// TLS beside the plain port; `None`: not offered.
+    pub tls: Option<TlsConfig>,
+    /// Bounds of HTTP/2 connections.
+    pub http2: Http2Limits,
 }
 
 impl Config {
@@ -73,6 +140,8 @@ impl Config {
     pub fn new(address: SocketAddr, environment: Environment, listeners: Vec<String>, token: Secret) -> Self {
         Self {
             address,
+            reuse_port: false,
+            proxy_protocol_from: vec![],
             environment,
             listeners,
             listener_tls: None,
@@ -88,6 +157,8 @@ impl Config {
             cancels_waiting_max: 65_536,
             upstream_idle_max: 256,
             drain_timeout_ms: 30_000,
+            tls: None,
+            http2: Http2Limits::default(),
         }
     }
 }

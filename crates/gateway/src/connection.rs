@@ -1,25 +1,37 @@
-//! A client's connection, with two things hyper does not do.
+//! A client's connection, with three things hyper does not do.
 //!
-//! It ends when the client takes nothing of an answer for too long. And it notices a raw `#` in a request
-//! target: the HTTP types drop what follows it without a word, so that matching would not see what the client
-//! sent. Such targets are noted here, as text up to the `#`, and the pipeline asks for them by
-//! [`Fragments::take`].
+//! It says whether the client begins with HTTP/2's preface, before hyper sees a byte. It ends when the client takes
+//! nothing of an answer for too long. And it notices a raw `#` in an HTTP/1 request target: the HTTP types drop
+//! what follows it without a word, so that matching would not see what the client sent. Such targets are noted
+//! here, as text up to the `#`, and the pipeline asks for them by [`Fragments::take`].
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Uri;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
+
+/// What bytes come over: as they are, or out of TLS.
+pub(crate) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// What an HTTP/2 client sends first; no HTTP/1 request begins so (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The connection.
 pub(crate) struct ClientStream {
-    tcp: TcpStream,
+    transport: Transport,
+    /// What was read to tell the protocol, and how much of it hyper has seen.
+    ahead: Vec<u8>,
+    ahead_read: usize,
     scanner: Scanner,
     write_max: Duration,
     write_timer: Pin<Box<Sleep>>,
@@ -28,14 +40,46 @@ pub(crate) struct ClientStream {
 
 impl ClientStream {
     /// Wraps a connection whose client may take nothing for at most `write_max`.
-    pub(crate) fn new(tcp: TcpStream, write_max: Duration, head_bytes_max: usize) -> Self {
+    pub(crate) fn new(transport: Transport, write_max: Duration, head_bytes_max: usize) -> Self {
         Self {
-            tcp,
+            transport,
+            ahead: Vec::new(),
+            ahead_read: 0,
             scanner: Scanner::new(head_bytes_max),
             write_max,
             write_timer: Box::pin(tokio::time::sleep(write_max)),
             is_write_waiting: false,
         }
+    }
+
+    /// Whether the client begins with HTTP/2's preface; to be asked before anything is read. Can be dropped: what
+    /// was read by then is kept.
+    pub(crate) async fn begins_with_preface(&mut self) -> io::Result<bool> {
+        while self.ahead.len() < PREFACE.len() {
+            let mut buffer = [0; PREFACE.len()];
+            let count = self.transport.read(&mut buffer[self.ahead.len()..]).await?;
+            let start = self.ahead.len();
+            self.ahead.extend_from_slice(&buffer[start..start + count]);
+            if count == 0 || !PREFACE.starts_with(&self.ahead) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn poll_transport(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let left = &self.ahead[self.ahead_read..];
+        if left.is_empty() {
+            return Pin::new(&mut self.transport).poll_read(context, buffer);
+        }
+        let count = left.len().min(buffer.remaining());
+        buffer.put_slice(&left[..count]);
+        self.ahead_read += count;
+        Poll::Ready(Ok(()))
     }
 
     /// Where targets with a `#` are noted.
@@ -64,7 +108,7 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(context, buffer))?;
+        ready!(self.poll_transport(context, buffer))?;
         self.scanner.scan(&buffer.filled()[before..]);
         if self.scanner.fragments.is_full() {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -79,7 +123,7 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        let polled = Pin::new(&mut self.transport).poll_write(context, bytes);
         self.timed(context, polled)
     }
 
@@ -88,26 +132,32 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write_vectored(context, slices);
+        let polled = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
         self.timed(context, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+        Pin::new(&mut self.transport).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+        Pin::new(&mut self.transport).poll_shutdown(context)
     }
 }
 
 /// Request lines of a connection that had a `#`, each up to it.
 #[derive(Clone, Default)]
-pub(crate) struct Fragments(Arc<Mutex<Vec<Box<[u8]>>>>);
+pub(crate) struct Fragments(Arc<Noted>);
+
+#[derive(Default)]
+struct Noted {
+    lines: Mutex<Vec<Box<[u8]>>>,
+    is_over: AtomicBool,
+}
 
 impl Fragments {
     /// More may not wait: a connection with so many ends.
@@ -115,7 +165,7 @@ impl Fragments {
 
     /// Whether a request line of this method and target was cut at a `#`.
     pub(crate) fn take(&self, method: &str, target: &Uri) -> bool {
-        let mut noted = self.0.lock();
+        let mut noted = self.0.lines.lock();
         if noted.is_empty() {
             return false;
         }
@@ -127,12 +177,21 @@ impl Fragments {
         found.map(|at| noted.swap_remove(at)).is_some()
     }
 
+    /// What comes from now on is no HTTP/1.
+    pub(crate) fn end(&self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn are_over(&self) -> bool {
+        self.0.is_over.load(Ordering::Relaxed)
+    }
+
     fn note(&self, line: &[u8]) {
-        self.0.lock().push(line.into());
+        self.0.lines.lock().push(line.into());
     }
 
     fn is_full(&self) -> bool {
-        self.0.lock().len() >= Self::MAX
+        self.0.lines.lock().len() >= Self::MAX
     }
 }
 
@@ -153,6 +212,9 @@ impl Scanner {
     }
 
     fn scan(&mut self, bytes: &[u8]) {
+        if self.fragments.are_over() {
+            return;
+        }
         // Nearly always there is no `#`; then only the last line may go on.
         if !bytes.contains(&b'#') {
             match bytes.iter().rposition(|b| *b == b'\n') {

@@ -9,8 +9,9 @@
 
 use std::net::IpAddr;
 
+use http::Version;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use weir_core::Proxy;
@@ -41,6 +42,14 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) secret: &'a (HeaderName, Option<HeaderValue>),
     /// The client's request id, if it chose a sane one.
     pub(crate) request_id: Option<&'a HeaderValue>,
+    /// `http` or `https`, as the client connected.
+    pub(crate) scheme: &'static str,
+    /// The other protocols that the client would like to speak.
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// Whether the client takes trailers.
+    pub(crate) takes_trailers: bool,
+    /// Whether the upstream is spoken to over HTTP/2.
+    pub(crate) is_http2: bool,
 }
 
 /// Turns a client's headers into those for the upstream.
@@ -57,9 +66,9 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, forwarding: Forwarding<'_>) {
         headers.insert(REAL_IP, peer);
     }
     headers.insert(FORWARDED_FOR, forwarded_for);
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Some(host) = forwarding.host {
-        headers.insert(FORWARDED_HOST, host);
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(forwarding.scheme));
+    if let Some(host) = &forwarding.host {
+        headers.insert(FORWARDED_HOST, host.clone());
     }
     if let Some(token) = secret {
         headers.insert(secret_name, token.clone());
@@ -68,6 +77,62 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, forwarding: Forwarding<'_>) {
         headers.insert(REQUEST_ID, id.clone());
     }
     headers.insert(HOST, forwarding.upstream_host.clone());
+    write_hops(headers, &forwarding);
+}
+
+/// What holds between gateway and upstream; HTTP/2 has no `Connection`.
+fn write_hops(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
+    if forwarding.takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if forwarding.is_http2 {
+        return;
+    }
+    let options = match (&forwarding.upgrade, forwarding.takes_trailers) {
+        (Some(_), true) => "upgrade, te",
+        (Some(_), false) => "upgrade",
+        (None, true) => "te",
+        (None, false) => return,
+    };
+    headers.insert(CONNECTION, HeaderValue::from_static(options));
+    if let Some(protocols) = &forwarding.upgrade {
+        headers.insert(UPGRADE, protocols.clone());
+    }
+}
+
+/// Whether a request says that trailers reach its client. Over HTTP/1 only what `Connection` names counts: else it
+/// was meant for somebody before.
+pub(crate) fn takes_trailers(version: Version, headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+    let mut codings = codings.flat_map(|value| value.split(','));
+    (version == Version::HTTP_2 || names_option(headers, "te"))
+        && codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// Whether `Connection` names this option.
+pub(crate) fn names_option(headers: &HeaderMap, option: &str) -> bool {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case(option))
+}
+
+/// Takes out of trailers what a client cannot vouch for in headers either.
+pub(crate) fn trailers_to_upstream(trailers: &mut HeaderMap, secret_name: Option<&HeaderName>) {
+    let names = [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST, &REAL_IP, &HOST, &REQUEST_ID, &DEBUG];
+    remove_same(trailers, &names);
+    if let Some(name) = secret_name {
+        remove_same(trailers, &[name]);
+    }
+}
+
+/// One `Cookie` of the several that HTTP/2 allows (RFC 9113, section 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() < 2 {
+        return;
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Removes what ends at the gateway from an upstream's answer.
@@ -185,6 +250,10 @@ mod tests {
             upstream_host: &HeaderValue::from_static("up.test"),
             secret: &secret,
             request_id: None,
+            scheme: "http",
+            upgrade: None,
+            takes_trailers: takes_trailers(Version::HTTP_11, &headers),
+            is_http2: false,
         };
         to_upstream(&mut headers, forwarding);
         let mut all = map(ADDED);
@@ -208,6 +277,8 @@ mod tests {
     fn hops_end_here() {
         check("connection: keep-alive, X-Hop|keep-alive: timeout=5|x-hop: 1", None, "");
         check("te: trailers|upgrade: foo/1|proxy-connection: close|expect: 100-continue", None, "");
+        check("connection: TE|te: gzip, trailers", None, "te: trailers|connection: te");
+        check("connection: TE|te: gzip", None, "");
         check("x-3scale-debug: anything|proxy-authorization: Basic eA==", None, "");
     }
 
@@ -229,6 +300,21 @@ mod tests {
         proxy.credential_location = CredentialLocation::Authorization;
         strip_credentials(&mut headers, &proxy);
         assert_eq!(text(&headers), "x: 1");
+    }
+
+    #[test]
+    fn trailers_vouch_for_nothing() {
+        let mut trailers =
+            map("x-sum: 1|x-secret-token: mine|x_secret_token: mine|x-real-ip: 9.9.9.9|host: evil");
+        trailers_to_upstream(&mut trailers, Some(&HeaderName::from_static("x-secret-token")));
+        assert_eq!(text(&trailers), "x-sum: 1");
+    }
+
+    #[test]
+    fn cookies_become_one() {
+        let mut headers = map("cookie: a=1|cookie: b=2|x: 1");
+        join_cookies(&mut headers);
+        assert_eq!(text(&headers), "cookie: a=1; b=2|x: 1");
     }
 
     #[test]

@@ -17,9 +17,11 @@ mod connection;
 mod extract;
 mod form;
 mod headers;
+mod http2;
 mod listener;
 mod meters;
 mod proxy;
+mod proxy_protocol;
 mod ratelimit;
 mod reply;
 mod request_id;
@@ -30,6 +32,8 @@ mod snapshot;
 mod state;
 mod status;
 mod target;
+mod tls;
+mod upgrade;
 mod upstream;
 mod watch;
 
@@ -38,19 +42,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-pub use config::{Config, ListenerTls, Routing};
+pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, Routing, TlsConfig};
+pub use proxy_protocol::{Network, NetworkError};
 pub use status::Status;
+pub use tls::{AcceptorError, CertificateError};
 
 use crate::backend::Authoriser;
 use crate::listener::Listener;
 use crate::meters::Meters;
 use crate::proxy::Pipeline;
 use crate::request_id::RequestIds;
+use crate::server::HandShake;
 use crate::snapshot::{Loader, Snapshot};
+use crate::tls::Followed;
 use crate::upstream::Clients;
 use crate::watch::Watch;
 
@@ -78,6 +87,9 @@ pub enum StartError {
     /// The gateway's token has characters that cannot be sent.
     #[error("the token has characters that cannot be sent")]
     Token,
+    /// TLS cannot be offered to clients.
+    #[error("TLS cannot be offered to clients")]
+    Certificates(#[from] AcceptorError),
     /// TLS towards upstreams cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -89,6 +101,7 @@ pub enum StartError {
 /// A gateway that has its socket but does not serve yet.
 pub struct Gateway {
     socket: TcpListener,
+    tls: Option<TlsSocket>,
     address: SocketAddr,
     config: Config,
     listeners: Vec<Listener>,
@@ -112,11 +125,14 @@ impl Gateway {
         let clients = Clients::new(config.upstream_idle_max);
         // Made now so that TLS that cannot work is found before traffic comes.
         clients.connecting_within(weir_core::proxy::UpstreamTimeouts::default().connect_ms)?;
-        let failed = |source| StartError::Bind { address: config.address, source };
-        let socket = TcpListener::bind(config.address).await.map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
+        let (socket, address) = bind(config.address, config.reuse_port)?;
+        let tls = match &config.tls {
+            Some(tls) => Some(TlsSocket::bind(tls, config.reuse_port)?),
+            None => None,
+        };
         Ok(Self {
             socket,
+            tls,
             address,
             listeners,
             clients,
@@ -144,6 +160,7 @@ impl Gateway {
         // Streams to listeners outlive `stop`: requests in flight still need decisions.
         let end = CancellationToken::new();
         let _end_with_this = end.clone().drop_guard();
+        let follow_end = end.clone();
         let snapshot = Snapshot::default();
         let pipeline = Arc::new(Pipeline {
             snapshot: Arc::clone(&snapshot),
@@ -170,10 +187,50 @@ impl Gateway {
             self.status.draining();
             Instant::now() + Duration::from_millis(self.config.drain_timeout_ms)
         };
-        let serve = server::run(self.socket, &self.config, Arc::clone(&pipeline), &stop);
+        let tls = self.tls.map(|tls| tls.follow(&follow_end));
+        let serve = server::run(self.socket, tls, &self.config, Arc::clone(&pipeline), &stop);
         let ((), deadline) = tokio::join!(serve, unready);
         // Requests that were refused without a decision must not stay counted.
         let _ = timeout_at(deadline, pipeline.authoriser.drained()).await;
         Ok(())
     }
+}
+
+/// A port for TLS.
+struct TlsSocket {
+    door: server::TlsDoor,
+    followed: Followed,
+}
+
+impl TlsSocket {
+    fn bind(config: &TlsConfig, reuse_port: bool) -> Result<Self, StartError> {
+        let (acceptor, followed) = tls::acceptor(config)?;
+        let (socket, address) = bind(config.address, reuse_port)?;
+        info!("TLS on {address}");
+        let hand_shake = HandShake { acceptor, max: Duration::from_millis(config.handshake_timeout_ms) };
+        Ok(Self { door: server::TlsDoor { socket, hand_shake }, followed })
+    }
+
+    /// Takes new certificates from now on, until `end`.
+    fn follow(self, end: &CancellationToken) -> server::TlsDoor {
+        tokio::spawn(self.followed.follow(end.clone()));
+        self.door
+    }
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+fn bind(address: SocketAddr, reuse_port: bool) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As after a restart, when old connections still linger.
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(reuse_port)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    listen().map_err(|source| StartError::Bind { address, source })
 }

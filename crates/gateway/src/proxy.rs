@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use http::header::{EXPECT, REFERER};
+use http::header::{EXPECT, HOST, REFERER, TRAILER};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 use weir_core::path::RequestPath;
 use weir_core::proxy::CredentialLocation;
@@ -35,9 +36,11 @@ use crate::meters::Meters;
 use crate::ratelimit;
 use crate::reply::{self, Denied, Refusal};
 use crate::request_id::RequestIds;
+use crate::server::Open;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::target::{Target, TargetError};
+use crate::upgrade::Wish;
 use crate::upstream::{self, Upstream, UpstreamError};
 
 /// Longest referrer that is passed to the listener.
@@ -55,23 +58,34 @@ pub(crate) struct Pipeline {
 /// Who sends requests over a connection.
 pub(crate) struct Client {
     pub(crate) peer: IpAddr,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
     pub(crate) fragments: Fragments,
+    /// Held by what outlives HTTP on the connection.
+    pub(crate) _open: Arc<Open>,
+    /// Ends what outlives draining.
+    pub(crate) kill: CancellationToken,
 }
 
 impl Pipeline {
     /// Answers a request, whatever happens.
-    pub(crate) async fn serve(&self, request: Request<Incoming>, client: &Client) -> Response<ReplyBody> {
+    pub(crate) async fn serve(
+        &self,
+        request: Request<Incoming>,
+        client: &Arc<Client>,
+    ) -> Response<ReplyBody> {
         let mut call = Call::begin(&request, self.ids.next(), Arc::clone(&self.nobody));
         let (head, body) = request.into_parts();
-        let may_linger = !head.headers.contains_key(EXPECT);
+        // Over HTTP/2 the rest of a body is refused without harm to the answer.
+        let may_linger = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
         let mut body = Some(body);
         let passed = AssertUnwindSafe(self.pass(&mut call, head, &mut body, client)).catch_unwind().await;
         let mut reply = match passed {
             Ok(Ok(reply)) => reply,
-            Ok(Err(refusal)) => reply::render(&refusal, call.wants_problem, &call.shown_id()),
+            Ok(Err(refusal)) => refuse(&call, &refusal),
             Err(_panic) => {
                 error!(request_id = call.shown_id(), "a request ended in a panic");
-                reply::render(&Refusal::Broken, call.wants_problem, &call.shown_id())
+                refuse(&call, &Refusal::Broken)
             }
         };
         if let Some(body) = body.filter(|body| may_linger && !body.is_end_stream()) {
@@ -88,10 +102,11 @@ impl Pipeline {
     async fn pass(
         &self,
         call: &mut Call,
-        head: Parts,
+        mut head: Parts,
         body: &mut Option<Incoming>,
-        client: &Client,
+        client: &Arc<Client>,
     ) -> Result<Response<ReplyBody>, Refusal> {
+        let upgrade = Wish::take(&mut head);
         let target = read_target(&head, client)?;
         let (service, path) = self.route(&head, &target)?;
         call.belongs_to(&service);
@@ -109,9 +124,13 @@ impl Pipeline {
             upstream_host: &upstream.host,
             secret: &service.secret,
             request_id: call.client_id.as_ref(),
+            scheme: client.scheme,
+            upgrade: upgrade.as_ref().map(|wish| wish.protocols.clone()),
+            takes_trailers: headers::takes_trailers(head.version, &head.headers),
+            is_http2: call.is_grpc,
         };
-        let outgoing = Outgoing { head, url, ahead, body: body.take() };
-        exchange(&service, outgoing, forwarding, limits).await
+        let outgoing = Outgoing { head, url, ahead, body: body.take(), upgrade };
+        exchange(&service, outgoing, forwarding, limits, client).await
     }
 
     /// Finds the service, and reads the path as it and its upstream will.
@@ -164,6 +183,14 @@ struct Outgoing {
     url: Uri,
     ahead: Ahead,
     body: Option<Incoming>,
+    upgrade: Option<Wish>,
+}
+
+fn refuse(call: &Call, refusal: &Refusal) -> Response<ReplyBody> {
+    if call.is_grpc {
+        return reply::grpc::render(refusal);
+    }
+    reply::render(refusal, call.wants_problem, &call.shown_id())
 }
 
 fn read_target<'a>(head: &'a Parts, client: &Client) -> Result<Target<'a>, Refusal> {
@@ -257,17 +284,24 @@ fn stripped(service: &Service, text: &[u8]) -> Option<Vec<u8>> {
 /// Sends the request, and turns the head of the answer into the client's.
 async fn exchange(
     service: &Service,
-    outgoing: Outgoing,
+    mut outgoing: Outgoing,
     forwarding: Forwarding<'_>,
     limits: Limits,
+    client: &Arc<Client>,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let timeouts = service.proxy.timeouts;
     let idle = Duration::from_millis(timeouts.idle_ms.into());
     let progress = Progress::new();
+    let upgrade = outgoing.upgrade.take();
+    let http = if forwarding.is_http2 { &service.client.http2 } else { &service.client.http1 };
     let request = upstream_request(service, outgoing, forwarding, &progress);
     let sent = Instant::now();
-    let answer = upstream::send(&service.client, request, &progress, timeouts).await?;
+    let answer = upstream::send(http, request, &progress, timeouts).await?;
     service.meters.upstream_answered(sent.elapsed());
+    if answer.status().is_informational() {
+        let wish = upgrade.ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
+        return wish.grant(answer, client, idle);
+    }
     let (mut head, body) = answer.into_parts();
     head.version = Version::HTTP_11;
     headers::to_client(&mut head.headers);
@@ -281,7 +315,7 @@ fn upstream_request(
     forwarding: Forwarding<'_>,
     progress: &Arc<Progress>,
 ) -> Request<RequestBody> {
-    let Outgoing { mut head, url, ahead, body } = outgoing;
+    let Outgoing { mut head, url, ahead, body, .. } = outgoing;
     // A form that was read has nothing behind it.
     let rest = body.filter(|_| !ahead.is_form);
     let ahead = match ahead.is_form.then(|| stripped(service, &ahead.bytes)).flatten() {
@@ -291,12 +325,30 @@ fn upstream_request(
     let idle = Duration::from_millis(service.proxy.timeouts.idle_ms.into());
     let max = service.proxy.request_body_bytes_max;
     let body = RequestBody::new(ahead, rest, max, idle, Arc::clone(progress));
+    let body = body.without_trailer(&service.secret.0);
     if service.proxy.strip_credentials {
         headers::strip_credentials(&mut head.headers, &service.proxy);
     }
+    let is_http2 = forwarding.is_http2;
     headers::to_upstream(&mut head.headers, forwarding);
-    headers::frame_body(&mut head.headers, body.size_hint().exact(), body.is_end_stream());
     let mut request = Request::new(body);
+    if is_http2 {
+        *request.version_mut() = Version::HTTP_2;
+        // `:authority` says the same.
+        if url.authority().is_some_and(|own| head.headers.get(HOST).is_some_and(|host| host == own.as_str()))
+        {
+            head.headers.remove(HOST);
+        }
+    } else {
+        let body = request.body();
+        if head.version == Version::HTTP_2 {
+            headers::join_cookies(&mut head.headers);
+        }
+        let length = body.size_hint().exact();
+        // What HTTP/2 sends behind a body of known length, HTTP/1 can only send behind chunks.
+        let length = length.filter(|_| head.version < Version::HTTP_2 || !head.headers.contains_key(TRAILER));
+        headers::frame_body(&mut head.headers, length, body.is_end_stream());
+    }
     *request.method_mut() = head.method;
     *request.uri_mut() = url;
     *request.headers_mut() = head.headers;

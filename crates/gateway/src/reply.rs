@@ -7,6 +7,8 @@
 //!
 //! What hyper cannot parse it answers itself, with an empty body: 400, 414 for a long target, 431 for a long head.
 
+pub(crate) mod grpc;
+
 use std::sync::Arc;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
@@ -128,6 +130,11 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
         Refusal::Target(TargetError::Method) => {
             plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not served.")
         }
+        Refusal::Target(TargetError::Expectation) => plain(
+            StatusCode::EXPECTATION_FAILED,
+            "expectation_failed",
+            "Nothing but 100-continue can be expected.",
+        ),
         Refusal::Target(TargetError::Malformed(why)) => malformed(why),
         Refusal::Target(TargetError::Path(error)) => malformed(error),
         Refusal::Denied(denied) => Some(denied_answer(denied)),

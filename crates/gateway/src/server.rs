@@ -1,28 +1,40 @@
-//! Takes connections and speaks HTTP/1 on them.
+//! Takes connections and speaks HTTP on them.
 //!
-//! Every bound towards clients is set here: how many connections, how long a head may be and take, how long an
-//! answer may wait to be read. Told to stop, the server closes its socket, lets requests in flight end and closes
-//! what is still open at the deadline. TLS and HTTP/2 will come in between accepting and [`serve`].
+//! Every bound towards clients is set here and in `http2.rs`: how many connections, how long a head may be and take,
+//! how long an answer may wait to be read. A connection that begins with HTTP/2's preface is served as such, any
+//! other as HTTP/1; over TLS the two sides agree on it. Told to stop, the server closes its socket, lets requests in flight end and closes what is
+//! still open at the deadline.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::Service;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, error, info, warn};
 
+use crate::body::ReplyBody;
 use crate::config::Config;
-use crate::connection::ClientStream;
+use crate::connection::{ClientStream, Transport};
+use crate::http2::{self, Streams};
 use crate::meters;
 use crate::proxy::{Client, Pipeline};
+use crate::proxy_protocol;
+use crate::tls;
 
 /// Most headers of a request.
 const HEADERS_MAX: usize = 256;
@@ -31,46 +43,67 @@ const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// Pause after a connection could not be accepted, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where TLS is spoken.
+pub(crate) struct TlsDoor {
+    pub(crate) socket: TcpListener,
+    pub(crate) hand_shake: HandShake,
+}
+
+/// How TLS begins.
+#[derive(Clone)]
+pub(crate) struct HandShake {
+    pub(crate) acceptor: TlsAcceptor,
+    /// Longest time it may take.
+    pub(crate) max: Duration,
+}
+
 /// What all connections share.
 struct Shared {
-    http: http1::Builder,
+    config: Config,
+    http1: http1::Builder,
     pipeline: Arc<Pipeline>,
-    head_bytes_max: usize,
-    write_max: Duration,
+    places: Arc<Semaphore>,
+    /// Asks connections to end what is in flight and no more.
+    drain: CancellationToken,
     /// Ends what is still open when draining has taken too long.
     kill: CancellationToken,
+    /// What is open.
+    open: TaskTracker,
 }
 
 /// Serves until `stop`, then drains for as long as `config` allows.
 pub(crate) async fn run(
     listener: TcpListener,
+    tls: Option<TlsDoor>,
     config: &Config,
     pipeline: Arc<Pipeline>,
     stop: &CancellationToken,
 ) {
     let shared = Arc::new(Shared {
-        http: http_builder(config),
+        config: config.clone(),
+        http1: http1_builder(config),
         pipeline,
-        head_bytes_max: config.head_bytes_max,
-        write_max: Duration::from_millis(config.write_timeout_ms),
+        places: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
+        drain: CancellationToken::new(),
         kill: CancellationToken::new(),
+        open: TaskTracker::new(),
     });
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
     tokio::select! {
-        () = accept(&listener, &shared, &graceful, &places) => {}
+        () = accept(&listener, tls.as_ref(), &shared) => {}
         () = stop.cancelled() => {}
     }
-    drop(listener);
+    drop((listener, tls));
     info!("draining");
     let deadline = tokio::time::Instant::now() + Duration::from_millis(config.drain_timeout_ms);
-    if timeout_at(deadline, graceful.shutdown()).await.is_err() {
+    shared.drain.cancel();
+    shared.open.close();
+    if timeout_at(deadline, shared.open.wait()).await.is_err() {
         warn!("closing connections that did not end in time");
     }
     shared.kill.cancel();
 }
 
-fn http_builder(config: &Config) -> http1::Builder {
+fn http1_builder(config: &Config) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(config.head_timeout_ms))
@@ -80,17 +113,17 @@ fn http_builder(config: &Config) -> http1::Builder {
     http
 }
 
-async fn accept(
-    listener: &TcpListener,
-    shared: &Arc<Shared>,
-    graceful: &GracefulShutdown,
-    places: &Arc<Semaphore>,
-) {
+async fn accept(listener: &TcpListener, tls: Option<&TlsDoor>, shared: &Arc<Shared>) {
     // The semaphore is never closed; if it were, nobody could be served.
-    while let Ok(place) = Arc::clone(places).acquire_owned().await {
-        match listener.accept().await {
+    while let Ok(place) = Arc::clone(&shared.places).acquire_owned().await {
+        let (accepted, tls) = tokio::select! {
+            accepted = listener.accept() => (accepted, None),
+            (accepted, acceptor) = accept_tls(tls) => (accepted, Some(acceptor)),
+        };
+        match accepted {
             Ok((tcp, peer)) => {
-                tokio::spawn(serve(tcp, peer, Arc::clone(shared), graceful.watcher(), place));
+                let open = Open::new(place, shared);
+                tokio::spawn(serve(tcp, tls, peer.ip(), Arc::clone(shared), open));
             }
             Err(problem) => {
                 error!(%problem, "a connection could not be accepted");
@@ -100,30 +133,160 @@ async fn accept(
     }
 }
 
-async fn serve(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    shared: Arc<Shared>,
-    watcher: Watcher,
-    _place: OwnedSemaphorePermit,
-) {
-    let _open = Open::new();
+async fn accept_tls(door: Option<&TlsDoor>) -> (std::io::Result<(TcpStream, SocketAddr)>, HandShake) {
+    match door {
+        Some(door) => (door.socket.accept().await, door.hand_shake.clone()),
+        None => std::future::pending().await,
+    }
+}
+
+/// Serves a connection until it ends, or draining has.
+async fn serve(tcp: TcpStream, tls: Option<HandShake>, peer: IpAddr, shared: Arc<Shared>, open: Open) {
     if let Err(problem) = tcp.set_nodelay(true) {
         debug!(%problem, "a connection was gone at once");
         return;
     }
-    let stream = ClientStream::new(tcp, shared.write_max, shared.head_bytes_max);
-    let client = Client { peer: plain_address(peer.ip()), fragments: stream.fragments() };
-    let answer = service_fn(|request| {
-        let answered = Box::pin(shared.pipeline.serve(request, &client));
-        async { Ok::<_, Infallible>(answered.await) }
-    });
-    let connection = watcher.watch(shared.http.serve_connection(TokioIo::new(stream), answer));
+    let kill = shared.kill.clone();
+    let served = async {
+        let Some((transport, peer)) = begin(tcp, tls, plain_address(peer), &shared).await else { return };
+        speak(transport, peer, shared, open).await;
+    };
     tokio::select! {
-        ended = connection => if let Err(problem) = ended {
-            debug!(%problem, "a connection broke");
-        },
-        () = shared.kill.cancelled() => {}
+        () = served => {}
+        () = kill.cancelled() => {}
+    }
+}
+
+/// What comes before HTTP: who is connected, and TLS. `None`: it failed, or the gateway is to stop.
+async fn begin(
+    mut tcp: TcpStream,
+    tls: Option<HandShake>,
+    peer: IpAddr,
+    shared: &Shared,
+) -> Option<(Transport, IpAddr)> {
+    let config = &shared.config;
+    let head_max = Duration::from_millis(config.head_timeout_ms);
+    let begun = async {
+        let peer = if config.proxy_protocol_from.iter().any(|network| network.contains(peer)) {
+            timeout(head_max, proxy_protocol::read(&mut tcp)).await??.map_or(peer, plain_address)
+        } else {
+            peer
+        };
+        let transport = match tls {
+            None => Either::Left(tcp),
+            Some(HandShake { acceptor, max }) => {
+                Either::Right(Box::new(timeout(max, acceptor.accept(tcp)).await??))
+            }
+        };
+        Ok::<_, std::io::Error>((transport, peer))
+    };
+    tokio::select! {
+        begun = begun => begun.inspect_err(|problem| debug!(%problem, "a connection did not begin")).ok(),
+        () = shared.drain.cancelled() => None,
+    }
+}
+
+/// Finds out which HTTP the client speaks, and speaks it.
+async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, open: Open) {
+    let config = &shared.config;
+    let write_max = Duration::from_millis(config.write_timeout_ms);
+    let agreed = match &transport {
+        Either::Left(_) => None,
+        // Without a word on it, HTTP/1 is spoken.
+        Either::Right(tls) => Some(tls.get_ref().1.alpn_protocol() == Some(tls::HTTP2)),
+    };
+    let mut stream = ClientStream::new(transport, write_max, config.head_bytes_max);
+    let is_http2 = match agreed {
+        Some(is_http2) => is_http2,
+        None => {
+            let Some(is_http2) = begins_http2(&mut stream, &shared).await else { return };
+            is_http2
+        }
+    };
+    let scheme = if agreed.is_some() { "https" } else { "http" };
+    let fragments = stream.fragments();
+    if is_http2 {
+        fragments.end();
+    }
+    let client = Client { peer, scheme, fragments, _open: Arc::new(open), kill: shared.kill.clone() };
+    let answer = Answer { pipeline: Arc::clone(&shared.pipeline), client: Arc::new(client) };
+    let ended = if is_http2 {
+        serve_http2(stream, answer, &shared).await
+    } else {
+        let connection = shared.http1.serve_connection(TokioIo::new(stream), answer).with_upgrades();
+        until_end(pin!(connection), |connection| connection.graceful_shutdown(), shared.drain.cancelled())
+            .await
+    };
+    if let Err(problem) = ended {
+        debug!(%problem, "a connection broke");
+    }
+}
+
+/// Whether the client begins with HTTP/2's preface; `None`: it left, or says too little for too long.
+async fn begins_http2(stream: &mut ClientStream, shared: &Shared) -> Option<bool> {
+    let head_max = Duration::from_millis(shared.config.head_timeout_ms);
+    tokio::select! {
+        told = timeout(head_max, stream.begins_with_preface()) => told.ok()?.ok(),
+        // hyper ends it, unless a request has begun.
+        () = shared.drain.cancelled() => Some(false),
+    }
+}
+
+/// As HTTP/1, and until there was no request for as long as a head may take.
+async fn serve_http2(stream: ClientStream, answer: Answer, shared: &Shared) -> hyper::Result<()> {
+    let streams = Streams::new();
+    let mut connection =
+        pin!(http2::builder(&shared.config, &streams).serve_connection(TokioIo::new(stream), answer));
+    let quiet = async {
+        tokio::select! {
+            () = streams.quiet_for(Duration::from_millis(shared.config.head_timeout_ms)) => {}
+            () = shared.drain.cancelled() => {}
+        }
+    };
+    let ended = until_end(connection.as_mut(), |connection| connection.graceful_shutdown(), quiet);
+    let gone = async {
+        // Answers that are sent but not taken do not keep a connection.
+        let max_ms = shared.config.head_timeout_ms.saturating_add(shared.config.write_timeout_ms);
+        streams.quiet_for(Duration::from_millis(max_ms)).await;
+    };
+    tokio::select! {
+        ended = ended => ended,
+        () = gone => Ok(()),
+    }
+}
+
+/// Serves a connection to its end; once `enough` is over it takes no further requests.
+async fn until_end<C: Future>(
+    mut connection: Pin<&mut C>,
+    end_gracefully: impl FnOnce(Pin<&mut C>),
+    enough: impl Future<Output = ()>,
+) -> C::Output {
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = enough => {}
+    }
+    end_gracefully(connection.as_mut());
+    connection.await
+}
+
+/// The pipeline, for one client.
+struct Answer {
+    pipeline: Arc<Pipeline>,
+    client: Arc<Client>,
+}
+
+impl Service<Request<Incoming>> for Answer {
+    type Response = Response<ReplyBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (pipeline, client) = (Arc::clone(&self.pipeline), Arc::clone(&self.client));
+        Box::pin(async move {
+            let reply = pipeline.serve(request, &client).await;
+            http2::offered();
+            Ok(reply)
+        })
     }
 }
 
@@ -132,13 +295,16 @@ fn plain_address(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// Counts a connection for as long as it is open.
-struct Open;
+/// A connection for as long as it is open: it has its place, is counted, and draining waits for it.
+pub(crate) struct Open {
+    _place: OwnedSemaphorePermit,
+    _drained: TaskTrackerToken,
+}
 
 impl Open {
-    fn new() -> Self {
+    fn new(place: OwnedSemaphorePermit, shared: &Shared) -> Self {
         meters::connections().increment(1);
-        Self
+        Self { _place: place, _drained: shared.open.token() }
     }
 }
 

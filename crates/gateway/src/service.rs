@@ -9,7 +9,7 @@ use weir_proto::{FieldError, v1};
 
 use crate::meters::Meters;
 use crate::target::bare_host;
-use crate::upstream::{Client, Clients, Upstream, UpstreamUrlError};
+use crate::upstream::{ClientPair, Clients, Upstream, UpstreamUrlError};
 
 /// One service, ready to serve.
 pub(crate) struct Service {
@@ -21,7 +21,7 @@ pub(crate) struct Service {
     pub(crate) rules: MappingRules,
     /// `None`: it has none, requests end with 404.
     pub(crate) upstream: Option<Upstream>,
-    pub(crate) client: Client,
+    pub(crate) client: ClientPair,
     /// The secret token's header, and the token.
     pub(crate) secret: (HeaderName, Option<HeaderValue>),
     pub(crate) meters: Meters,

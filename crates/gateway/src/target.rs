@@ -26,6 +26,8 @@ pub(crate) struct Target<'a> {
 pub(crate) enum TargetError {
     /// TRACE.
     Method,
+    /// An `Expect` other than 100-continue.
+    Expectation,
     /// A path that is malformed, or that two servers may read differently.
     Path(PathError),
     /// Everything else; says what.
@@ -45,11 +47,16 @@ impl<'a> Target<'a> {
             return Err(TargetError::Malformed("the request target is not an HTTP URL"));
         }
         let named = host_header(head)?;
-        let authority = uri.authority().map(http::uri::Authority::as_str).or(named);
+        let authority = uri.authority().map(http::uri::Authority::as_str);
+        if head.version == Version::HTTP_2 && !agree(authority, named) {
+            return Err(TargetError::Malformed("the Host header and :authority differ"));
+        }
+        let authority = authority.or(named);
         if authority.is_some_and(|text| !is_authority(text)) {
             return Err(TargetError::Malformed("the host is malformed"));
         }
         check_coding(head)?;
+        check_expectation(head)?;
         Ok(Self { authority, path: uri.path(), query: uri.query() })
     }
 
@@ -91,9 +98,17 @@ fn check_coding(head: &Parts) -> Result<(), TargetError> {
     }
 }
 
+fn check_expectation(head: &Parts) -> Result<(), TargetError> {
+    let mut expected = head.headers.get_all(header::EXPECT).iter();
+    let is_known = expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if is_known { Ok(()) } else { Err(TargetError::Expectation) }
+}
+
 fn host_header(head: &Parts) -> Result<Option<&str>, TargetError> {
     let mut named = head.headers.get_all(header::HOST).iter();
     match (named.next(), named.next()) {
+        // HTTP/2 has :authority in its place.
+        (None, _) if head.version == Version::HTTP_2 && head.uri.authority().is_some() => Ok(None),
         (None, _) if head.version >= Version::HTTP_11 => {
             Err(TargetError::Malformed("the Host header is missing"))
         }
@@ -103,6 +118,10 @@ fn host_header(head: &Parts) -> Result<Option<&str>, TargetError> {
             value.to_str().map(Some).map_err(|_| TargetError::Malformed("the host is malformed"))
         }
     }
+}
+
+fn agree(authority: Option<&str>, host: Option<&str>) -> bool {
+    authority.zip(host).is_none_or(|(authority, host)| authority.eq_ignore_ascii_case(host))
 }
 
 fn is_authority(text: &str) -> bool {
@@ -120,6 +139,7 @@ mod tests {
         let mut builder = http::Request::builder().method(first.next().unwrap()).uri(first.next().unwrap());
         builder = builder.version(match first.next() {
             Some("1.0") => Version::HTTP_10,
+            Some("2") => Version::HTTP_2,
             _ => Version::HTTP_11,
         });
         for host in lines {
@@ -132,6 +152,7 @@ mod tests {
                 format!("{host} {} {}", target.path, target.query.unwrap_or("-"))
             }
             Err(TargetError::Method) => "405".into(),
+            Err(TargetError::Expectation) => "417".into(),
             Err(TargetError::Malformed(why)) => why.into(),
             Err(TargetError::Path(error)) => error.to_string(),
         };
@@ -160,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn authority_and_host_agree() {
+        check("GET http://one.test/x 2", "one.test /x -");
+        check("GET http://one.test/x 2|One.test", "one.test /x -");
+        check("GET /x 2|one.test", "one.test /x -");
+        check("GET http://one.test/x 2|two.test", "the Host header and :authority differ");
+        check("GET http://one.test/x 2|one.test|one.test", "there is more than one Host header");
+        check("GET /x 2", "the Host header is missing");
+    }
+
+    #[test]
     fn bodies_are_chunked_or_not() {
         let check = |codings: &[&str], is_served: bool| {
             let builder = http::Request::builder().uri("/").header(header::HOST, "a.test");
@@ -176,6 +207,16 @@ mod tests {
         check(&["chunked", "chunked"], false);
         check(&["gzip", "chunked"], false);
         check(&[""], false);
+    }
+
+    #[test]
+    fn only_one_thing_can_be_expected() {
+        for (value, is_served) in [("100-continue", true), ("100-Continue", true), ("a-cake", false)] {
+            let request =
+                http::Request::builder().header(header::HOST, "a.test").header(header::EXPECT, value);
+            let head = request.body(()).unwrap().into_parts().0;
+            assert_eq!(Target::read(&head) != Err(TargetError::Expectation), is_served, "{value}");
+        }
     }
 
     #[test]

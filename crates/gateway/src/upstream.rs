@@ -4,7 +4,8 @@
 //! same time to connect, so a configuration change keeps warm connections. TLS is verified against the public
 //! roots. Nothing is sent twice: a request that fails is answered, not repeated.
 //!
-//! Upgrades will leave from [`send`], before hop-by-hop headers of a 101 are gone.
+//! gRPC goes over HTTP/2, known beforehand to `http://` upstreams and agreed on with `https://` ones; all else over
+//! HTTP/1, from which upgrades leave.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -48,10 +49,18 @@ pub(crate) enum UpstreamError {
     Timeout,
 }
 
+/// The clients of one service.
+#[derive(Clone)]
+pub(crate) struct ClientPair {
+    pub(crate) http1: Client,
+    /// For gRPC: one connection per upstream, shared by all calls.
+    pub(crate) http2: Client,
+}
+
 /// The clients of a gateway, by time to connect.
 pub(crate) struct Clients {
     idle_max: usize,
-    by_connect_ms: Mutex<HashMap<u32, Client>>,
+    by_connect_ms: Mutex<HashMap<u32, ClientPair>>,
 }
 
 impl Clients {
@@ -60,22 +69,23 @@ impl Clients {
         Self { idle_max, by_connect_ms: Mutex::default() }
     }
 
-    /// The client that gives up connecting after this time.
+    /// The clients that give up connecting after this time.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub(crate) fn connecting_within(&self, connect_ms: u32) -> Result<Client, rustls::Error> {
+    pub(crate) fn connecting_within(&self, connect_ms: u32) -> Result<ClientPair, rustls::Error> {
         let mut clients = self.by_connect_ms.lock();
         if let Some(client) = clients.get(&connect_ms) {
             return Ok(client.clone());
         }
-        let client = build(connect_ms, self.idle_max)?;
-        clients.insert(connect_ms, client.clone());
-        Ok(client)
+        let [http1, http2] = [false, true].map(|is_http2| build(connect_ms, self.idle_max, is_http2));
+        let pair = ClientPair { http1: http1?, http2: http2? };
+        clients.insert(connect_ms, pair.clone());
+        Ok(pair)
     }
 }
 
-fn build(connect_ms: u32, idle_max: usize) -> Result<Client, rustls::Error> {
+fn build(connect_ms: u32, idle_max: usize, is_http2: bool) -> Result<Client, rustls::Error> {
     let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -83,9 +93,12 @@ fn build(connect_ms: u32, idle_max: usize) -> Result<Client, rustls::Error> {
     tcp.set_connect_timeout(Some(Duration::from_millis(connect_ms.into())));
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())?
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
+        .https_or_http();
+    let connector = if is_http2 {
+        connector.enable_http2().wrap_connector(tcp)
+    } else {
+        connector.enable_http1().wrap_connector(tcp)
+    };
     Ok(legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(idle_max)
@@ -93,11 +106,28 @@ fn build(connect_ms: u32, idle_max: usize) -> Result<Client, rustls::Error> {
         .timer(TokioTimer::new())
         .set_host(false)
         .http1_max_headers(RESPONSE_HEADERS_MAX)
+        .http2_only(is_http2)
+        .http2_max_header_list_size(RESPONSE_HEAD_BYTES_MAX)
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
         .build(connector))
 }
 
 /// Most headers of an answer.
 const RESPONSE_HEADERS_MAX: usize = 256;
+/// Longest head of an answer over HTTP/2.
+const RESPONSE_HEAD_BYTES_MAX: u32 = 64 << 10;
+/// How much of one answer over HTTP/2, and of all of a connection, may be under way unasked.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// How much of each request may wait to be sent over HTTP/2.
+const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// How often an HTTP/2 upstream with calls in flight is pinged, and how long it may take to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The system's resolver, with failures that can be told from failures to connect.
 #[derive(Clone)]
@@ -205,8 +235,6 @@ pub(crate) async fn send(
         () = stalled(progress, timeouts) => return Err(Refusal::Upstream(UpstreamError::Timeout)),
     };
     match answer {
-        // Nobody asked for another protocol.
-        Ok(answer) if answer.status().is_informational() => Err(Refusal::Upstream(UpstreamError::BadAnswer)),
         Ok(answer) => Ok(answer),
         Err(error) => Err(match progress.failure() {
             Some(BodyError::TooLong) => Refusal::BodyTooLong,

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 
 use http::Uri;
 use weir_core::{Environment, Secret};
-use weir_gateway::{Config, ListenerTls, Routing};
+use weir_gateway::{
+    CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, Routing, TlsConfig,
+};
 
 use super::{LogConfig, address, check_token, count, duration_ms, log};
 use crate::problem::Reading;
-use crate::report::{self, Source};
-use crate::section::Section;
+use crate::report::{self, Located, Source};
+use crate::section::{Item, Section};
 
 /// Variables that override keys begin so.
 pub(crate) const VARIABLE_PREFIX: &str = "WEIR_GATEWAY__";
@@ -63,6 +65,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
     let listener_tls = listener_tls(section, &listeners);
     let config =
         Config { routing, state_dir, listener_tls, ..Config::new(address, environment, listeners, token) };
+    let tls = section.inside("tls", |section| tls(section, environment));
+    let reuse_port = section.flag("reuse_port").unwrap_or(config.reuse_port);
+    let proxy_protocol_from = networks(section, "proxy_protocol_from");
+    let http2 = section.inside("http2", http2);
+    let config = Config { http2, tls, reuse_port, proxy_protocol_from, ..config };
     let gateway = section.inside("limits", |section| limits(section, config));
     Some(GatewaySettings { gateway, telemetry_address, log })
 }
@@ -129,6 +136,65 @@ fn listener_tls(section: &Section<'_>, listeners: &[String]) -> Option<ListenerT
     })
 }
 
+fn networks(section: &Section<'_>, key: &str) -> Vec<Network> {
+    let texts = section.texts(key).unwrap_or_default();
+    let network = |text: &Located<&str>| {
+        let parsed = text.value.parse();
+        parsed
+            .map_err(|error| section.report().error(text.place, format!("{key}: {:?} {error}", text.value)))
+            .ok()
+    };
+    texts.iter().filter_map(network).collect()
+}
+
+/// TLS towards clients; the certificates are read to see whether they can be used.
+fn tls(section: &Section<'_>, environment: Environment) -> Option<TlsConfig> {
+    let port = match environment {
+        Environment::Production => 8443,
+        Environment::Staging => 8444,
+    };
+    let address = address(section, "address", port);
+    let handshake_timeout_ms = duration_ms(section, "handshake_timeout_ms", 10_000);
+    let mut is_empty = true;
+    let certificates = section.items("certificates", |item| {
+        is_empty = false;
+        match item {
+            Item::Section(section) => certificate(section),
+            Item::Text(text) => {
+                let message = "certificates must be a list of { certificate_file, key_file }, not text";
+                section.report().error(text.place, message);
+                None
+            }
+        }
+    });
+    if !section.is_given() {
+        return None;
+    }
+    if is_empty {
+        section
+            .report()
+            .error(section.place(), "tls.certificates is missing or empty: TLS needs at least one");
+    }
+    Some(TlsConfig { address, certificates, handshake_timeout_ms })
+}
+
+fn certificate(section: &Section<'_>) -> Option<CertificateFiles> {
+    section.require("certificate_file");
+    section.require("key_file");
+    let (certificate, key) = (section.text("certificate_file"), section.text("key_file"));
+    let (certificate, key) = certificate.zip(key)?;
+    let path = |text| section.report().path(text);
+    let files = CertificateFiles { certificate_file: path(certificate.value), key_file: path(key.value) };
+    if let Err(error) = files.check() {
+        let place = match error {
+            CertificateError::Certificate { .. } => certificate.place,
+            CertificateError::Key { .. } | CertificateError::Mismatch { .. } => key.place,
+        };
+        section.report().error(place, error.to_string());
+    }
+    Some(files)
+}
+
 /// Names every field, so that a limit which the gateway gains cannot be forgotten here.
 fn limits(section: &Section<'_>, config: Config) -> Config {
     let count = |key, default| count(section, key, default);
@@ -150,6 +216,30 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         token: config.token,
         routing: config.routing,
         state_dir: config.state_dir,
+        http2: config.http2,
+        tls: config.tls,
+        reuse_port: config.reuse_port,
+        proxy_protocol_from: config.proxy_protocol_from,
+    }
+}
+
+/// Windows are at least what the protocol begins with, at most what it can say.
+fn http2(section: &Section<'_>) -> Http2Limits {
+    let defaults = Http2Limits::default();
+    let window = |key, default| {
+        let bytes = section.whole(key, 65_535..=(1 << 31) - 1);
+        bytes.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default)
+    };
+    let streams = section.whole("streams_max", 1..=100_000).and_then(|n| u32::try_from(n).ok());
+    Http2Limits {
+        streams_max: streams.unwrap_or(defaults.streams_max),
+        resets_pending_max: count(section, "resets_pending_max", defaults.resets_pending_max),
+        faults_max: count(section, "faults_max", defaults.faults_max),
+        stream_window_bytes: window("stream_window_bytes", defaults.stream_window_bytes),
+        connection_window_bytes: window("connection_window_bytes", defaults.connection_window_bytes),
+        send_buffer_bytes_max: count(section, "send_buffer_bytes_max", defaults.send_buffer_bytes_max),
+        ping_interval_ms: duration_ms(section, "ping_interval_ms", defaults.ping_interval_ms),
+        ping_timeout_ms: duration_ms(section, "ping_timeout_ms", defaults.ping_timeout_ms),
     }
 }
 

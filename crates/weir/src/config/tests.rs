@@ -93,6 +93,24 @@ fn a_gateways_file_is_checked_in_every_part() {
 }
 
 #[test]
+fn a_gateways_sockets_are_checked() {
+    check_gateway(
+        &format!(
+            "{GATEWAY}proxy_protocol_from = ['10.0.0.0/8', '10.0.0.0/99']\nreuse_port = 'yes'\n[http2]\n\
+             streams_max = 0\nstream_window_bytes = 10\n[tls]\ncertificates = ['a']\n"
+        ),
+        &[],
+        &[
+            "role.toml:3:38: proxy_protocol_from: \"10.0.0.0/99\" is not a network such as 10.0.0.0/8 or fd00::/8",
+            "role.toml:4:14: reuse_port must be true or false, not text",
+            "role.toml:6:15: streams_max is not a whole number from 1 to 100000",
+            "role.toml:7:23: stream_window_bytes is not a whole number from 65535 to 2147483647",
+            "role.toml:9:17: certificates must be a list of { certificate_file, key_file }, not text",
+        ],
+    );
+}
+
+#[test]
 fn variables_come_before_the_file() {
     let variables = [
         ("WEIR_GATEWAY__ADDRESS", "127.0.0.1:1"),

@@ -1,0 +1,145 @@
+//! Refusals as gRPC clients read them: a trailers-only answer with HTTP status 200.
+//!
+//! Which code a refusal gets is decided here and nowhere else; its text is that of the problem document.
+//! `Retry-After` and the `RateLimit` fields are the same as for other clients.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use weir_core::Denial;
+
+use super::{Refusal, answer, write_headers};
+use crate::body::ReplyBody;
+use crate::target::TargetError;
+use crate::upstream::UpstreamError;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// What the protocol wants encoded beyond control characters and all that is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// Codes of <https://grpc.io/docs/guides/status-codes/>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Code {
+    DeadlineExceeded = 4,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
+
+/// Whether a request speaks gRPC; gRPC-Web is ordinary HTTP.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let rest = value.trim().strip_prefix("application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+}
+
+/// The reply to a refused call.
+pub(crate) fn render(refusal: &Refusal) -> Response<ReplyBody> {
+    let mut reply = Response::new(ReplyBody::text(""));
+    let headers = reply.headers_mut();
+    let detail = match answer(refusal) {
+        Some(answer) => {
+            write_headers(headers, refusal, &answer);
+            headers.remove(header::ALLOW);
+            answer.detail
+        }
+        None => "Nobody serves this.".to_owned(),
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, HeaderValue::from(code(refusal) as u16));
+    if let Ok(message) = HeaderValue::from_str(&utf8_percent_encode(&detail, ENCODED).to_string()) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    reply
+}
+
+fn code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::Denied(denied) => match &denied.denial {
+            Denial::CredentialsMissing => Code::Unauthenticated,
+            Denial::NoMappingRule => Code::Unimplemented,
+            // A ceiling of 0 is a metric that the plan does not have: waiting does not help.
+            Denial::LimitsExceeded(limit) if limit.max > 0 => Code::ResourceExhausted,
+            _ => Code::PermissionDenied,
+        },
+        Refusal::Undecided(_) => Code::PermissionDenied,
+        Refusal::NoService | Refusal::NoUpstream | Refusal::Target(TargetError::Method) => {
+            Code::Unimplemented
+        }
+        Refusal::BodyTooLong => Code::ResourceExhausted,
+        Refusal::BodyStalled | Refusal::Upstream(UpstreamError::Timeout) => Code::DeadlineExceeded,
+        Refusal::Unavailable | Refusal::Upstream(_) => Code::Unavailable,
+        // What gRPC clients make of a 400.
+        Refusal::Target(_) | Refusal::Broken => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weir_core::{LimitStatus, MetricName, Period, Timestamp};
+
+    use super::*;
+    use crate::reply::Denied;
+    use crate::service::Service;
+
+    const NOW: i64 = 1_795_404_708_000; // 12 s before a full minute
+
+    fn denied(denial: Denial) -> Refusal {
+        let service = Arc::new(Service::for_tests("api", &["api.test"], &["/"]));
+        Refusal::Denied(Denied { service, denial, at: Timestamp::from_unix_ms(NOW) })
+    }
+
+    fn exceeded(max: u64) -> Denial {
+        let window = Period::Minute.window(Timestamp::from_unix_ms(NOW));
+        let metric = MetricName::parse("hits").unwrap();
+        Denial::LimitsExceeded(LimitStatus { metric, window, max, used: max })
+    }
+
+    #[track_caller]
+    fn check(refusal: &Refusal, status: &str, retry_after: Option<&str>) {
+        let reply = render(refusal);
+        assert_eq!(reply.status(), 200);
+        assert_eq!(reply.headers()[CONTENT_TYPE], "application/grpc");
+        assert_eq!(reply.headers()[GRPC_STATUS], status);
+        assert!(!reply.headers()[GRPC_MESSAGE].is_empty());
+        let found = reply.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
+        assert_eq!(found, retry_after);
+    }
+
+    #[test]
+    fn refusals_have_codes() {
+        check(&denied(Denial::CredentialsMissing), "16", None);
+        check(&denied(Denial::UserKeyInvalid), "7", None);
+        check(&denied(exceeded(0)), "7", None);
+        check(&denied(exceeded(60)), "8", Some("12"));
+        check(&denied(Denial::NoMappingRule), "12", None);
+        check(&Refusal::NoService, "12", None);
+        check(&Refusal::Target(TargetError::Method), "12", None);
+        check(&Refusal::Target(TargetError::Malformed("no")), "13", None);
+        check(&Refusal::Unavailable, "14", Some("1"));
+        check(&Refusal::Upstream(UpstreamError::NoConnection), "14", None);
+        check(&Refusal::Upstream(UpstreamError::Timeout), "4", None);
+    }
+
+    #[test]
+    fn limits_are_told() {
+        let reply = render(&denied(exceeded(60)));
+        assert_eq!(reply.headers()["ratelimit"], "\"hits-minute\";r=0;t=12");
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_type() {
+        let is = |value: &'static str| {
+            is_grpc(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]))
+        };
+        assert!(is("application/grpc") && is("application/grpc+proto") && is("application/grpc; charset=x"));
+        assert!(!is("application/grpc-web") && !is("application/json") && !is_grpc(&HeaderMap::new()));
+    }
+}

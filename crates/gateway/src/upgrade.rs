@@ -1,0 +1,197 @@
+//! Connections that leave HTTP: WebSocket and whatever else client and upstream agree on.
+//!
+//! The pipeline takes the [`Wish`] off a request's head; the request is then authorised and counted like any other.
+//! If the upstream answers 101, [`Wish::grant`] joins the two connections until either end is done, both have been
+//! quiet for the service's idle time, or draining is over. The tunnel keeps the client's place among connections.
+//!
+//! Protocols that carry further HTTP requests are never asked for: nobody would authorise those.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use crate::body::ReplyBody;
+use crate::headers;
+use crate::proxy::Client;
+use crate::reply::Refusal;
+use crate::upstream::UpstreamError;
+
+/// What a tunnel holds of each direction at a time.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// A client's wish to speak another protocol on its connection.
+pub(crate) struct Wish {
+    /// As in its `Upgrade`.
+    pub(crate) protocols: HeaderValue,
+    connection: OnUpgrade,
+}
+
+impl Wish {
+    /// Takes the wish off a request's head, if there is one that may be passed on.
+    pub(crate) fn take(head: &mut Parts) -> Option<Self> {
+        let connection = head.extensions.remove::<OnUpgrade>()?;
+        let protocols = wished(head.version, &head.headers)?.clone();
+        Some(Self { protocols, connection })
+    }
+
+    /// Turns the upstream's 101 into the client's, and joins the connections behind it.
+    ///
+    /// # Errors
+    /// When the upstream chose what the client did not ask for.
+    pub(crate) fn grant(
+        self,
+        mut answer: Response<Incoming>,
+        client: &Arc<Client>,
+        idle: Duration,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let chosen = answer.headers().get(UPGRADE).filter(|chosen| is_among(chosen, &self.protocols));
+        let chosen = chosen.cloned().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
+        let upstream = hyper::upgrade::on(&mut answer);
+        tokio::spawn(tunnel(self.connection, upstream, Arc::clone(client), idle));
+        let mut head = answer.into_parts().0;
+        head.version = Version::HTTP_11;
+        headers::to_client(&mut head.headers);
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(UPGRADE, chosen);
+        Ok(Response::from_parts(head, ReplyBody::text("")))
+    }
+}
+
+fn wished(version: Version, headers: &HeaderMap) -> Option<&HeaderValue> {
+    if version != Version::HTTP_11 || !headers::names_option(headers, "upgrade") {
+        return None;
+    }
+    let mut values = headers.get_all(UPGRADE).iter();
+    let protocols = values.next().filter(|_| values.next().is_none())?;
+    let mut names = protocols.to_str().ok()?.split(',').map(str::trim);
+    names.all(|name| !name.is_empty() && !carries_http(name)).then_some(protocols)
+}
+
+/// HTTP in another version, or below TLS.
+fn carries_http(protocol: &str) -> bool {
+    let name = protocol.split('/').next().unwrap_or_default();
+    ["h2c", "h2", "http", "tls"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn is_among(chosen: &HeaderValue, wished: &HeaderValue) -> bool {
+    let Some((chosen, wished)) = chosen.to_str().ok().zip(wished.to_str().ok()) else { return false };
+    wished.split(',').any(|name| name.trim().eq_ignore_ascii_case(chosen.trim()))
+}
+
+async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, of: Arc<Client>, idle: Duration) {
+    of.fragments.end();
+    let activity = Activity::new();
+    let joined = async {
+        let (client, upstream) =
+            tokio::try_join!(client, upstream).map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        join(client, upstream, &activity).await
+    };
+    tokio::select! {
+        ended = joined => if let Err(problem) = ended {
+            debug!(%problem, "a tunnel broke");
+        },
+        () = activity.quiet_for(idle) => debug!("a tunnel was quiet for too long"),
+        () = of.kill.cancelled() => {}
+    }
+}
+
+async fn join(client: Upgraded, upstream: Upgraded, activity: &Activity) -> io::Result<()> {
+    let (from_client, to_client) = split(TokioIo::new(client));
+    let (from_upstream, to_upstream) = split(TokioIo::new(upstream));
+    tokio::try_join!(copy(from_client, to_upstream, activity), copy(from_upstream, to_client, activity))?;
+    Ok(())
+}
+
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    activity: &Activity,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..count]).await?;
+        to.flush().await?;
+        activity.note();
+    }
+}
+
+/// When something last went through.
+struct Activity(Mutex<Instant>);
+
+impl Activity {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn note(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    async fn quiet_for(&self, max: Duration) {
+        loop {
+            let due = *self.0.lock() + max;
+            if due <= Instant::now() {
+                return;
+            }
+            sleep_until(due).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(version: Version, connection: &str, upgrade: &[&str], expected: bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, connection.parse().unwrap());
+        for value in upgrade {
+            headers.append(UPGRADE, value.parse().unwrap());
+        }
+        assert_eq!(wished(version, &headers).is_some(), expected, "{connection} {upgrade:?}");
+    }
+
+    #[test]
+    fn wishes_that_are_passed_on() {
+        check(Version::HTTP_11, "Upgrade", &["websocket"], true);
+        check(Version::HTTP_11, "keep-alive, upgrade", &["foo/1, bar"], true);
+        check(Version::HTTP_11, "keep-alive", &["websocket"], false);
+        check(Version::HTTP_11, "upgrade", &[], false);
+        check(Version::HTTP_11, "upgrade", &["websocket", "foo"], false);
+        check(Version::HTTP_10, "upgrade", &["websocket"], false);
+        check(Version::HTTP_2, "upgrade", &["websocket"], false);
+    }
+
+    #[test]
+    fn further_requests_do_not_hide_in_a_tunnel() {
+        for protocol in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.2", "h2"] {
+            check(Version::HTTP_11, "upgrade", &[protocol], false);
+        }
+    }
+
+    #[test]
+    fn upstreams_choose_among_what_was_asked_for() {
+        let among = |chosen: &'static str, wished| {
+            is_among(&HeaderValue::from_static(chosen), &HeaderValue::from_static(wished))
+        };
+        assert!(among("WebSocket", "websocket"));
+        assert!(among("bar/2", "foo, bar/2"));
+        assert!(!among("bar", "foo, bar/2"));
+    }
+}
