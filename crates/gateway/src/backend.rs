@@ -111,6 +111,13 @@ impl Authoriser {
         verdict
     }
 
+    /// Takes back a call that was admitted and is refused after all.
+    pub(crate) fn take_back(&self, question: Question<'_>) {
+        let mut doubt = Doubt::new(&self.cancels, question);
+        // Any listener will do: the decision has been heard.
+        doubt.asked = Some(self.links.choose(doubt.affinity, None).unwrap_or(0));
+    }
+
     /// Ends once nothing waits to be taken back.
     pub(crate) async fn drained(&self) {
         self.cancels.drained().await;

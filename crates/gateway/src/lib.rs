@@ -166,6 +166,7 @@ impl Gateway {
             snapshot: Arc::clone(&snapshot),
             authoriser: Authoriser::start(&self.config, &self.listeners, &end),
             ids: self.ids,
+            status: self.status.clone(),
             nobody: Arc::new(Meters::of("none")),
         });
         let watch = Watch {

@@ -39,6 +39,7 @@ use crate::request_id::RequestIds;
 use crate::server::Open;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
+use crate::status::Status;
 use crate::target::{Target, TargetError};
 use crate::upgrade::Wish;
 use crate::upstream::{self, Upstream, UpstreamError};
@@ -51,6 +52,7 @@ pub(crate) struct Pipeline {
     pub(crate) snapshot: Snapshot,
     pub(crate) authoriser: Authoriser,
     pub(crate) ids: RequestIds,
+    pub(crate) status: Status,
     /// For requests that belong to no service.
     pub(crate) nobody: Arc<Meters>,
 }
@@ -130,7 +132,14 @@ impl Pipeline {
             is_http2: call.is_grpc,
         };
         let outgoing = Outgoing { head, url, ahead, body: body.take(), upgrade };
-        exchange(&service, outgoing, forwarding, limits, client).await
+        let exchanged = exchange(&service, outgoing, forwarding, limits, client).await;
+        if exchanged.as_ref().is_err_and(Refusal::is_for_the_body) {
+            // Refused after all: then it must not stay counted.
+            let (credentials, usage) = (&credentials, &usage);
+            let question = Question { id: call.id, service: &service, credentials, usage, referrer: None };
+            self.authoriser.take_back(question);
+        }
+        exchanged
     }
 
     /// Finds the service, and reads the path as it and its upstream will.
@@ -140,7 +149,9 @@ impl Pipeline {
         target: &Target<'a>,
     ) -> Result<(Arc<Service>, RequestPath<'a>), Refusal> {
         let routes = self.snapshot.load();
-        let host = target.host().filter(|host| routes.serves(host)).ok_or(Refusal::NoService)?;
+        // Without a configuration nobody knows which hosts there are.
+        let nowhere = || if self.status.is_loaded() { Refusal::NoService } else { Refusal::Unavailable };
+        let host = target.host().filter(|host| routes.serves(host)).ok_or_else(nowhere)?;
         let path = RequestPath::parse(target.path).map_err(|e| Refusal::Target(TargetError::Path(e)))?;
         let query = target.query.unwrap_or_default();
         let service = routes.find(&host, head.method.as_str(), &path.decoded, query);
@@ -205,8 +216,8 @@ async fn read_ahead(head: &Parts, body: &mut Option<Incoming>, service: &Service
     let idle = Duration::from_millis(service.proxy.timeouts.idle_ms.into());
     form::read_ahead(head, body, idle).await.map_err(|error| match error {
         BodyError::TooLong => Refusal::BodyTooLong,
-        // Who broke off does not read the answer.
-        BodyError::Stalled | BodyError::Broken => Refusal::BodyStalled,
+        BodyError::Stalled => Refusal::BodyStalled,
+        BodyError::Broken => Refusal::BodyBroken,
     })
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Refusal {
     BodyTooLong,
     /// The client stopped sending its body.
     BodyStalled,
+    /// The client's body is malformed, or its connection broke.
+    BodyBroken,
     /// The exchange with the upstream failed.
     Upstream(UpstreamError),
     /// Something here broke.
@@ -57,6 +59,11 @@ pub(crate) struct Denied {
 }
 
 impl Refusal {
+    /// Whether it is for the client's body, which may come to light when the call is counted already.
+    pub(crate) fn is_for_the_body(&self) -> bool {
+        matches!(self, Self::BodyTooLong | Self::BodyStalled | Self::BodyBroken)
+    }
+
     /// A refusal that needs no listener.
     pub(crate) fn denied(service: &Arc<Service>, denial: Denial) -> Self {
         Self::Denied(Denied { service: Arc::clone(service), denial, at: Timestamp::default() })
@@ -154,6 +161,7 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
         Refusal::BodyStalled => {
             plain(StatusCode::REQUEST_TIMEOUT, "body_stalled", "The request body did not arrive in time.")
         }
+        Refusal::BodyBroken => malformed(&"its body cannot be read"),
         Refusal::Upstream(error) => {
             let (status, code, detail) = upstream_answer(*error);
             plain(status, code, detail)

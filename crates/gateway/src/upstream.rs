@@ -239,7 +239,8 @@ pub(crate) async fn send(
         Err(error) => Err(match progress.failure() {
             Some(BodyError::TooLong) => Refusal::BodyTooLong,
             Some(BodyError::Stalled) => Refusal::BodyStalled,
-            Some(BodyError::Broken) | None => Refusal::Upstream(classify(&error)),
+            Some(BodyError::Broken) => Refusal::BodyBroken,
+            None => Refusal::Upstream(classify(&error)),
         }),
     }
 }

@@ -19,7 +19,7 @@ async fn nothing_is_unbounded() {
     .await;
     heads(&world).await;
     declared_bodies(&world).await;
-    growing_bodies(&world);
+    growing_bodies(&world).await;
     world.finish();
 }
 
@@ -54,16 +54,20 @@ async fn declared_bodies(world: &World) {
     assert_eq!(world.used("none").await.get("hits"), Some(&1));
 }
 
-/// A body that does not say is refused when it has grown too long; its upstream never sees its end.
-fn growing_bodies(world: &World) {
-    let post = |bytes: usize| {
-        let body = format!("{bytes:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(bytes));
-        let head = "POST /?user_key={key} HTTP/1.1\r\nHost: small.test\r\nTransfer-Encoding: chunked\r\n\r\n";
-        format!("{head}{body}")
-    };
+/// A body that does not say is refused when it has grown too long, or turns out malformed; its upstream never sees its
+/// end, and it does not stay counted.
+async fn growing_bodies(world: &World) {
+    let head = "POST /?user_key={key} HTTP/1.1\r\nHost: small.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let post = |bytes: usize| format!("{head}{bytes:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(bytes));
     assert_eq!(world.raw(&post(1000)).json()["body_bytes"], 1000);
+    let used = world.used("small").await;
     world.check_raw(&post(1001), TOO_LONG);
     world.check_raw(&post(200_000), TOO_LONG);
+    assert_eq!(world.raw(&format!("{head}3\r\nabc\r\nzz\r\n")).status, 400);
+    weir_tests::wait::until_async("refused bodies to be taken back", || async {
+        (world.used("small").await == used).then_some(())
+    })
+    .await;
     let form = "POST small.test/?user_key={key}|Content-Type: application/x-www-form-urlencoded|||";
     world.check(&format!("{form}{}", "x".repeat(1001)), TOO_LONG);
 }

@@ -99,6 +99,20 @@ async fn a_gateway_starts_without_listeners() {
     world.finish();
 }
 
+/// Goal: a gateway that knows nothing yet says "later", not "no such host". Method: start it beside a dead listener.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_configuration_asks_for_patience() {
+    let mut world = World::start(&[API]).await;
+    world.stack.listeners[0].kill();
+    world.stack.gateways[0].kill();
+    world.stack.gateways[0].launch();
+    world.stack.gateways[0].wait_live();
+    let answer = world.call("GET api.test/?user_key={key}");
+    assert_eq!((answer.status, answer.header("retry-after").as_str()), (503, "1"), "{answer:?}");
+    assert_eq!(get(world.stack.gateways[0].telemetry, "/readyz").status, 503);
+    world.finish();
+}
+
 fn kept(folder: &Path) -> bool {
     folder.join("configuration.bin").exists()
 }
