@@ -10,7 +10,8 @@ demo: ## Build and run everything with an example to try; make demo ARGS=--check
 
 test: ## Run all tests (installs Redis through apt when run as root and none is found)
 	scripts/setup-test.sh
-	WEIR_BUILT=1 cargo test --locked --workspace
+	cargo test --locked --workspace --doc
+	WEIR_BUILT=1 cargo test --locked --workspace --lib --bins --tests
 
 check: lint ## Check format, lints and dependencies, without running tests
 	cargo fmt --all --check
