@@ -13,7 +13,7 @@ use crate::catalog::{self, CatalogFile, KeyHashing};
 use crate::catalog_watch::{self, CatalogWatch, Stamp};
 use crate::config::listener::{self, ListenerSettings, VARIABLE_PREFIX};
 use crate::failure::Failure;
-use crate::problem::{Checked, Reading};
+use crate::problem::{Checked, Problem, Reading};
 use crate::report::{Environment, Source};
 use crate::roles::{self, ListenerRole};
 use crate::{logging, telemetry};
@@ -107,7 +107,11 @@ async fn publish(
 pub(crate) fn load(path: &Path) -> Reading<ListenerInput> {
     let source = Source::load(path).map_err(|problem| vec![problem])?;
     let source = Source { environment: Environment::of_process(VARIABLE_PREFIX), ..source };
-    let Checked { value: settings, mut warnings } = listener::parse(&source)?;
+    let parsed = listener::parse(&source).map_err(|mut problems| {
+        problems.extend(catalog_problems(&source));
+        problems
+    });
+    let Checked { value: settings, mut warnings } = parsed?;
     let Some(path) = settings.catalog.clone() else {
         return Ok(Checked { value: ListenerInput { settings, catalog: None }, warnings });
     };
@@ -125,4 +129,13 @@ pub(crate) fn load(path: &Path) -> Reading<ListenerInput> {
             Err(warnings)
         }
     }
+}
+
+/// What is wrong with the catalog that a file names, where the file itself is no good: both are told at once.
+fn catalog_problems(source: &Source) -> Vec<Problem> {
+    let table: Option<toml::Table> = source.text.parse().ok();
+    let named = table.as_ref().and_then(|table| table.get("catalog")?.as_str());
+    let Some(path) = named.map(|name| source.folder.join(name)) else { return vec![] };
+    let read = Source::load(&path).map_err(|problem| vec![problem]);
+    read.and_then(|source| catalog::parse(&source, &KeyHashing::for_check())).err().unwrap_or_default()
 }

@@ -65,3 +65,17 @@ fn roles_start_nothing_when_anything_is_wrong() {
         "nowhere.toml: cannot be read: No such file or directory (os error 2)\n",
     );
 }
+
+#[test]
+fn a_bad_listener_file_does_not_hide_its_catalog() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("listener.toml"), "catalog = \"catalog.toml\"\nstore = 1\n").unwrap();
+    std::fs::write(folder.path().join("catalog.toml"), "revision = 0\nproviders = []\n").unwrap();
+    let file = folder.path().join("listener.toml");
+    let checked = Command::new(env!("CARGO_BIN_EXE_weir")).arg("check").arg(file).output().unwrap();
+    let errors = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert_eq!(checked.status.code(), Some(2), "{errors}");
+    for problem in ["listener.toml:2:1: store must be a table", "catalog.toml:1:12: revision is not"] {
+        assert!(errors.contains(problem), "{errors}");
+    }
+}

@@ -159,7 +159,8 @@ fn gateways(section: &Section<'_>) -> Vec<GatewayToken> {
     let mut names = Names::new("gateway");
     let mut tokens: Vec<Secret> = Vec::new();
     let gateways = section.each("gateways", |section| gateway(section, &mut names, &mut tokens));
-    if gateways.is_empty() {
+    // Where some are given and none is good, their own problems say so.
+    if gateways.is_empty() && !section.gives("gateways") {
         section
             .report()
             .warning(section.place(), "there are no gateways: nobody may ask this listener by gRPC");
