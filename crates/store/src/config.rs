@@ -22,14 +22,12 @@ pub struct EmbeddedConfig {
     pub sync_interval_ms: u64,
     /// The log is folded into the checkpoint when it is longer. Default 64 MiB.
     pub log_bytes_max: u64,
-    /// Added to the clock; for tests.
-    pub clock_offset_ms: i64,
 }
 
 impl EmbeddedConfig {
     /// The defaults around a folder.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, sync_interval_ms: 200, log_bytes_max: 64 << 20, clock_offset_ms: 0 }
+        Self { dir, sync_interval_ms: 200, log_bytes_max: 64 << 20 }
     }
 }
 

@@ -116,7 +116,7 @@ impl Embedded {
     }
 
     fn decide(&self, ask: Ask) -> Result<Outcome, StoreError> {
-        let at = now(self.shared.config.clock_offset_ms);
+        let at = now();
         let service = self.shared.services.read().version(&ask.application.service);
         let mut shard = self.shared.shards[shard_of(&ask.application)].lock();
         if let Some(stale) = shard.stale(&ask, service) {
@@ -169,7 +169,7 @@ impl Embedded {
         }
         let entry = LogEntry::TakenBack { request, application: application.clone() };
         let number = self.shared.log.append(&entry)?;
-        shard.apply(number, &entry, now(self.shared.config.clock_offset_ms));
+        shard.apply(number, &entry, now());
         Ok(true)
     }
 
@@ -181,7 +181,7 @@ impl Embedded {
 
     /// Each shard counts its part under the same id, as in Redis.
     fn count_report(&self, report: Report) -> Result<bool, StoreError> {
-        let at = now(self.shared.config.clock_offset_ms);
+        let at = now();
         let mut by_shard: std::collections::BTreeMap<usize, Vec<_>> = std::collections::BTreeMap::new();
         for entry in report.entries {
             by_shard.entry(shard_of(&entry.application)).or_default().push(entry);
@@ -247,7 +247,7 @@ impl Embedded {
             let mut shard = self.shared.shards[shard_of(&change.application)].lock();
             let entry = LogEntry::Application(change);
             let number = self.shared.log.append(&entry)?;
-            shard.apply(number, &entry, now(0));
+            shard.apply(number, &entry, now());
             self.shared.services.write().index(&entry);
         }
         let mut services = self.shared.services.write();

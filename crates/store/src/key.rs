@@ -34,9 +34,9 @@ pub(crate) fn window_expiry(period: Period, at: Timestamp) -> Option<Timestamp> 
     period.window(at).end.map(|end| end.plus_ms(kept_ms))
 }
 
-/// The clock, shifted by the offset that tests set.
-pub(crate) fn now(clock_offset_ms: i64) -> Timestamp {
+/// The clock.
+pub(crate) fn now() -> Timestamp {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let unix_ms = since_epoch.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
-    Timestamp::from_unix_ms(unix_ms).plus_ms(clock_offset_ms)
+    Timestamp::from_unix_ms(unix_ms)
 }

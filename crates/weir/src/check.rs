@@ -67,8 +67,10 @@ fn check(file: &Path) -> Reading<String> {
         Some(kind) => (kind.check)(file, source),
         // Whichever kind it was meant to be, its syntax comes first.
         None if DeTable::parse(&source.text).is_err() => check_catalog(file, source),
-        None => Err(vec![Problem::of_file(
+        None => Err(vec![Problem::at(
             &source.file,
+            1,
+            1,
             "is neither a catalog (revision, providers) nor a gateway's file (listeners) nor a listener's \
              (store, gateways)",
         )]),

@@ -48,6 +48,12 @@ impl Problem {
     pub(crate) fn of_file(file: &str, message: impl Into<String>) -> Self {
         Self { origin: Origin::File(file.into()), severity: Severity::Error, message: message.into() }
     }
+
+    /// An error at a place of a text, both counted from 1.
+    pub(crate) fn at(file: &str, line: usize, column: usize, message: impl Into<String>) -> Self {
+        let origin = Origin::Text { file: file.into(), line, column };
+        Self { origin, severity: Severity::Error, message: message.into() }
+    }
 }
 
 impl fmt::Display for Problem {

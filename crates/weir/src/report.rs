@@ -45,11 +45,20 @@ impl Source {
         if bytes > FILE_BYTES_MAX {
             return Err(wrong(format!("is longer than {FILE_BYTES_MAX} bytes")));
         }
-        let text =
-            std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let bytes = std::fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| not_utf8(&file, &error))?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { file, folder, text, environment: Environment::default() })
     }
+}
+
+/// Points at the first byte that is no UTF-8.
+fn not_utf8(file: &str, error: &std::string::FromUtf8Error) -> Problem {
+    let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    let start = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = String::from_utf8_lossy(&good[start..]).chars().count() + 1;
+    Problem::at(file, line, column, "is not UTF-8 from here on")
 }
 
 /// The variables that override keys of one role: `WEIR_LISTENER__STORE__REDIS__URL` is `store.redis.url`.

@@ -79,3 +79,17 @@ fn a_bad_listener_file_does_not_hide_its_catalog() {
         assert!(errors.contains(problem), "{errors}");
     }
 }
+
+#[test]
+fn files_that_are_no_configuration_are_located_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |bytes: &[u8]| {
+        let file = folder.path().join("file.toml");
+        std::fs::write(&file, bytes).unwrap();
+        let checked = Command::new(env!("CARGO_BIN_EXE_weir")).arg("check").arg(file).output().unwrap();
+        assert_eq!(checked.status.code(), Some(2));
+        String::from_utf8_lossy(&checked.stderr).into_owned()
+    };
+    assert!(check(b"").contains("file.toml:1:1: is neither a catalog"));
+    assert!(check(b"a = 1\nb = '\xff'\n").contains("file.toml:2:6: is not UTF-8 from here on"));
+}

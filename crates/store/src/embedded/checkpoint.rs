@@ -131,7 +131,7 @@ fn try_write(
 
 /// Copies the changed accounts of a shard and forgets old windows on the way.
 fn take_changed(shard: &mut Shard, services: &Services) -> Vec<(String, Vec<u8>)> {
-    let at = now(0);
+    let at = now();
     let changed = shard.accounts.iter_mut().filter(|(_, account)| account.dirty);
     changed
         .map(|(application, account)| {

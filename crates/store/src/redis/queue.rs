@@ -148,7 +148,7 @@ impl Lane {
 
     /// Sends a batch and answers its callers; gives it back when its outcome is unknown.
     async fn send(&self, number: u64, batch: Vec<Pending>) -> Option<Vec<Pending>> {
-        let at = key::now(0);
+        let at = key::now();
         let operations: Vec<&Operation> = batch.iter().map(|pending| &pending.operation).collect();
         let call = command(&self.functions.step, self.shard, &self.writer, number, at, &operations);
         metrics::counter!("weir_store_calls_total").increment(1);

@@ -44,7 +44,6 @@ fn embedded(section: &Section<'_>, chosen: bool) -> Option<EmbeddedConfig> {
         log_bytes_max: section
             .whole("log_bytes_max", (1 << 20)..=(1 << 40))
             .unwrap_or(defaults.log_bytes_max),
-        clock_offset_ms: defaults.clock_offset_ms,
     };
     given.then_some(config)
 }
