@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 use crate::access::Call;
 use crate::headers;
 use crate::http2;
+use crate::upstream::AnswerBody;
 
 /// Why a body ended before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -242,7 +243,7 @@ enum Source {
     /// The gateway's own text.
     Text(Bytes),
     /// The upstream's stream.
-    Stream { body: Incoming, pause: PauseTimer },
+    Stream { body: AnswerBody, pause: PauseTimer },
 }
 
 impl ReplyBody {
@@ -250,7 +251,7 @@ impl ReplyBody {
         Self { source: Source::Text(text.into()), call: None }
     }
 
-    pub(crate) fn stream(body: Incoming, idle: Duration) -> Self {
+    pub(crate) fn stream(body: AnswerBody, idle: Duration) -> Self {
         Self { source: Source::Stream { body, pause: PauseTimer::new(idle) }, call: None }
     }
 
@@ -280,7 +281,7 @@ impl Body for ReplyBody {
                 }
                 Poll::Ready(frame) => {
                     pause.stop();
-                    Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Broken)))
+                    Poll::Ready(frame)
                 }
             },
         };

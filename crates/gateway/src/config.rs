@@ -125,7 +125,14 @@ pub struct Config {
     /// Most takings-back of requests whose decision never arrived that wait for a listener; further ones are
     /// dropped and counted in a metric. Default 65,536.
     pub cancels_waiting_max: usize,
-    /// Idle upstream connections kept per service host. Default 256.
+    /// Certificates of authorities, PEM, that `https://` upstreams may be under besides the public ones.
+    pub upstream_ca_file: Option<PathBuf>,
+    /// Most requests in flight to one upstream, tunnels included; further ones wait. Default 4,096.
+    pub upstream_in_flight_max: usize,
+    /// Most requests that wait for another one to the same upstream to end, as long as they would wait for a
+    /// connection; further ones get 503. Default 1,024.
+    pub upstream_waiting_max: usize,
+    /// Idle connections kept per upstream. Default 256.
     pub upstream_idle_max: usize,
     /// How long requests in flight may take to end once the gateway is told to stop. Default 30,000 ms.
     pub drain_timeout_ms: u64,
@@ -155,6 +162,9 @@ impl Config {
             authorise_timeout_ms: 1_000,
             authorisations_waiting_max: 16_384,
             cancels_waiting_max: 65_536,
+            upstream_ca_file: None,
+            upstream_in_flight_max: 4096,
+            upstream_waiting_max: 1024,
             upstream_idle_max: 256,
             drain_timeout_ms: 30_000,
             tls: None,

@@ -18,6 +18,7 @@ use weir_core::Proxy;
 use weir_core::proxy::CredentialLocation;
 
 use crate::extract::same_header;
+use crate::upstream::Framing;
 
 /// Names a request in logs, answers and, if the client chose it, upstream.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -152,18 +153,18 @@ pub(crate) fn strip_credentials(headers: &mut HeaderMap, proxy: &Proxy) {
     }
 }
 
-/// Says how long the body is that goes upstream: as the client did, or not at all.
-pub(crate) fn frame_body(headers: &mut HeaderMap, exact: Option<u64>, is_empty: bool) {
+/// Says how long the body is that goes upstream, if there is one.
+pub(crate) fn frame_body(headers: &mut HeaderMap, exact: Option<u64>, is_empty: bool) -> Framing {
     match exact {
-        Some(length) if headers.contains_key(CONTENT_LENGTH) => {
+        _ if is_empty => Framing::Length(0),
+        Some(length) => {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            Framing::Length(length)
         }
-        Some(_) => {}
-        None if is_empty => {}
         None => {
             headers.remove(CONTENT_LENGTH);
-            // Without it a GET's body would be left out.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            Framing::Chunked
         }
     }
 }

@@ -51,6 +51,7 @@ pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, Routing, Tl
 pub use proxy_protocol::{Network, NetworkError};
 pub use status::Status;
 pub use tls::{AcceptorError, CertificateError};
+pub use upstream::TlsError;
 
 use crate::backend::Authoriser;
 use crate::listener::Listener;
@@ -60,7 +61,7 @@ use crate::request_id::RequestIds;
 use crate::server::HandShake;
 use crate::snapshot::{Loader, Snapshot};
 use crate::tls::Followed;
-use crate::upstream::Clients;
+use crate::upstream::{Connector, PoolLimits, Pools};
 use crate::watch::Watch;
 
 /// Why a gateway cannot start.
@@ -91,8 +92,8 @@ pub enum StartError {
     #[error("TLS cannot be offered to clients")]
     Certificates(#[from] AcceptorError),
     /// TLS towards upstreams cannot be set up.
-    #[error("TLS cannot be set up")]
-    Tls(#[from] rustls::Error),
+    #[error("TLS towards upstreams cannot be set up")]
+    UpstreamTls(#[from] TlsError),
     /// The system has no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[from] getrandom::Error),
@@ -105,7 +106,7 @@ pub struct Gateway {
     address: SocketAddr,
     config: Config,
     listeners: Vec<Listener>,
-    clients: Clients,
+    pools: Arc<Pools>,
     ids: RequestIds,
     status: Status,
 }
@@ -122,9 +123,13 @@ impl Gateway {
         if listeners.is_empty() {
             return Err(StartError::NoListener);
         }
-        let clients = Clients::new(config.upstream_idle_max);
-        // Made now so that TLS that cannot work is found before traffic comes.
-        clients.connecting_within(weir_core::proxy::UpstreamTimeouts::default().connect_ms)?;
+        let connector = Connector::new(config.upstream_ca_file.as_ref())?;
+        let limits = PoolLimits {
+            in_flight_max: config.upstream_in_flight_max,
+            waiting_max: config.upstream_waiting_max,
+            idle_max: config.upstream_idle_max,
+        };
+        let pools = Arc::new(Pools::new(connector, limits));
         let (socket, address) = bind(config.address, config.reuse_port)?;
         let tls = match &config.tls {
             Some(tls) => Some(TlsSocket::bind(tls, config.reuse_port)?),
@@ -135,7 +140,7 @@ impl Gateway {
             tls,
             address,
             listeners,
-            clients,
+            pools,
             ids: RequestIds::new()?,
             status: Status::default(),
             config,
@@ -172,11 +177,13 @@ impl Gateway {
         let watch = Watch {
             listeners: self.listeners,
             environment: self.config.environment,
-            loader: Mutex::new(Loader::new(snapshot, self.config.routing, self.clients)),
+            loader: Mutex::new(Loader::new(snapshot, self.config.routing, Arc::clone(&self.pools))),
             state_dir: self.config.state_dir.clone(),
             status: self.status.clone(),
             changed: Arc::default(),
         };
+        let sweep_end = end.clone();
+        tokio::spawn(async move { self.pools.sweep(sweep_end).await });
         tokio::spawn(async move {
             tokio::select! {
                 () = watch.follow() => {}

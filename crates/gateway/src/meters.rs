@@ -26,6 +26,10 @@ pub(crate) fn describe() {
         "Refused calls that stay counted: too many waited"
     );
     describe_gauge!("weir_gateway_connections", "Open client connections");
+    describe_gauge!("weir_gateway_upstream_in_flight", "Requests in flight, tunnels included, by upstream");
+    describe_gauge!("weir_gateway_upstream_waiting", "Requests that wait for a place at their upstream");
+    describe_gauge!("weir_gateway_upstream_idle", "Idle connections, by upstream");
+    describe_counter!("weir_gateway_upstream_connects_total", "Connections opened, by upstream and outcome");
     describe_gauge!("weir_gateway_listeners_up", "Listeners with an open stream");
     describe_gauge!("weir_gateway_configuration_revision", "Revision of the configuration in force");
 }
@@ -64,6 +68,35 @@ impl Meters {
     /// The upstream sent the head of its answer.
     pub(crate) fn upstream_answered(&self, took: Duration) {
         self.upstream_seconds.record(took.as_secs_f64());
+    }
+}
+
+/// Handles of one upstream's pool.
+pub(crate) struct PoolMeters {
+    pub(crate) in_flight: Gauge,
+    pub(crate) waiting: Gauge,
+    pub(crate) idle: Gauge,
+    opened: Counter,
+    failed: Counter,
+}
+
+impl PoolMeters {
+    /// The handles for an origin, which the catalog names.
+    pub(crate) fn of(upstream: &str) -> Self {
+        let label = || upstream.to_owned();
+        let connects = |outcome| counter!("weir_gateway_upstream_connects_total", "upstream" => label(), "outcome" => outcome);
+        Self {
+            in_flight: gauge!("weir_gateway_upstream_in_flight", "upstream" => label()),
+            waiting: gauge!("weir_gateway_upstream_waiting", "upstream" => label()),
+            idle: gauge!("weir_gateway_upstream_idle", "upstream" => label()),
+            opened: connects("opened"),
+            failed: connects("failed"),
+        }
+    }
+
+    /// A connection was tried.
+    pub(crate) fn connected(&self, is_open: bool) {
+        if is_open { self.opened.increment(1) } else { self.failed.increment(1) }
     }
 }
 

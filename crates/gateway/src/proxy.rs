@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use http::header::{EXPECT, HOST, REFERER, TRAILER};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ use weir_proto::CREDENTIAL_BYTES_MAX;
 use crate::access::Call;
 use crate::arguments::{Arguments, without};
 use crate::backend::{Authoriser, Question, Verdict};
-use crate::body::{BodyError, Progress, ReplyBody, RequestBody};
+use crate::body::{Progress, ReplyBody, RequestBody};
 use crate::connection::Fragments;
 use crate::extract;
 use crate::form::{self, Ahead};
@@ -42,7 +43,7 @@ use crate::snapshot::Snapshot;
 use crate::status::Status;
 use crate::target::{Target, TargetError};
 use crate::upgrade::Wish;
-use crate::upstream::{self, Upstream, UpstreamError};
+use crate::upstream::{self, Over, Upstream, UpstreamError};
 
 /// Longest referrer that is passed to the listener.
 const REFERRER_BYTES_MAX: usize = 2048;
@@ -119,11 +120,11 @@ impl Pipeline {
         let upstream = service.upstream.as_ref().ok_or(Refusal::NoUpstream)?;
         check_length(&service, &head, &ahead)?;
         let limits = self.authorise(call, &service, &head, &credentials, &usage).await?;
-        let url = upstream_url(&service, upstream, &path, target.query)?;
+        let target_there = upstream_target(&service, upstream, &path, target.query)?;
         let forwarding = Forwarding {
             peer: client.peer,
             host: target.authority.and_then(|host| HeaderValue::from_str(host).ok()),
-            upstream_host: &upstream.host,
+            upstream_host: &upstream.url.host,
             secret: &service.secret,
             request_id: call.client_id.as_ref(),
             scheme: client.scheme,
@@ -131,9 +132,9 @@ impl Pipeline {
             takes_trailers: headers::takes_trailers(head.version, &head.headers),
             is_http2: call.is_grpc,
         };
-        let outgoing = Outgoing { head, url, ahead, body: body.take(), upgrade };
-        let exchanged = exchange(&service, outgoing, forwarding, limits, client).await;
-        if exchanged.as_ref().is_err_and(Refusal::is_for_the_body) {
+        let outgoing = Outgoing { head, target: target_there, ahead, body: body.take(), upgrade };
+        let exchanged = exchange(&service, upstream, outgoing, forwarding, limits, client).await;
+        if exchanged.as_ref().is_err_and(Refusal::takes_back) {
             // Refused after all: then it must not stay counted.
             let (credentials, usage) = (&credentials, &usage);
             let question = Question { id: call.id, service: &service, credentials, usage, referrer: None };
@@ -191,7 +192,7 @@ struct Limits {
 /// What goes upstream.
 struct Outgoing {
     head: Parts,
-    url: Uri,
+    target: PathAndQuery,
     ahead: Ahead,
     body: Option<Incoming>,
     upgrade: Option<Wish>,
@@ -214,11 +215,7 @@ fn read_target<'a>(head: &'a Parts, client: &Client) -> Result<Target<'a>, Refus
 async fn read_ahead(head: &Parts, body: &mut Option<Incoming>, service: &Service) -> Result<Ahead, Refusal> {
     let Some(body) = body else { return Ok(Ahead::default()) };
     let idle = Duration::from_millis(service.proxy.timeouts.idle_ms.into());
-    form::read_ahead(head, body, idle).await.map_err(|error| match error {
-        BodyError::TooLong => Refusal::BodyTooLong,
-        BodyError::Stalled => Refusal::BodyStalled,
-        BodyError::Broken => Refusal::BodyBroken,
-    })
+    form::read_ahead(head, body, idle).await.map_err(Refusal::from)
 }
 
 fn credentials(
@@ -263,12 +260,12 @@ fn check_length(service: &Service, head: &Parts, ahead: &Ahead) -> Result<(), Re
     Ok(())
 }
 
-fn upstream_url(
+fn upstream_target(
     service: &Service,
     upstream: &Upstream,
     path: &RequestPath<'_>,
     query: Option<&str>,
-) -> Result<Uri, Refusal> {
+) -> Result<PathAndQuery, Refusal> {
     let stripped = query.and_then(|query| stripped(service, query.as_bytes()));
     let stripped = stripped.as_deref().map(String::from_utf8_lossy);
     let query = match &stripped {
@@ -276,10 +273,12 @@ fn upstream_url(
         Some(rest) => Some(rest.as_ref()),
         None => query,
     };
-    upstream.url(&path.target, query).map_err(|problem| {
-        error!(service.id = service.id.as_str(), %problem, "the upstream's URL cannot be put together");
-        Refusal::Upstream(UpstreamError::BadAnswer)
-    })
+    upstream.url.target(&path.target, query).map_err(|problem| no_target(service, &problem))
+}
+
+fn no_target(service: &Service, problem: &dyn std::fmt::Display) -> Refusal {
+    error!(service.id = service.id.as_str(), %problem, "the upstream's URL cannot be put together");
+    Refusal::Upstream(UpstreamError::BadAnswer)
 }
 
 /// A query or form without credentials; `None`: they stay, or there are none.
@@ -295,6 +294,7 @@ fn stripped(service: &Service, text: &[u8]) -> Option<Vec<u8>> {
 /// Sends the request, and turns the head of the answer into the client's.
 async fn exchange(
     service: &Service,
+    upstream: &Upstream,
     mut outgoing: Outgoing,
     forwarding: Forwarding<'_>,
     limits: Limits,
@@ -304,10 +304,9 @@ async fn exchange(
     let idle = Duration::from_millis(timeouts.idle_ms.into());
     let progress = Progress::new();
     let upgrade = outgoing.upgrade.take();
-    let http = if forwarding.is_http2 { &service.client.http2 } else { &service.client.http1 };
-    let request = upstream_request(service, outgoing, forwarding, &progress);
+    let (request, over) = upstream_request(service, upstream, outgoing, forwarding, &progress)?;
     let sent = Instant::now();
-    let answer = upstream::send(http, request, &progress, timeouts).await?;
+    let answer = upstream::send(&upstream.pool, request, over, &progress, timeouts).await?;
     service.meters.upstream_answered(sent.elapsed());
     if answer.status().is_informational() {
         let wish = upgrade.ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
@@ -322,11 +321,12 @@ async fn exchange(
 
 fn upstream_request(
     service: &Service,
+    upstream: &Upstream,
     outgoing: Outgoing,
     forwarding: Forwarding<'_>,
     progress: &Arc<Progress>,
-) -> Request<RequestBody> {
-    let Outgoing { mut head, url, ahead, body, .. } = outgoing;
+) -> Result<(Request<RequestBody>, Over), Refusal> {
+    let Outgoing { mut head, target, ahead, body, .. } = outgoing;
     // A form that was read has nothing behind it.
     let rest = body.filter(|_| !ahead.is_form);
     let ahead = match ahead.is_form.then(|| stripped(service, &ahead.bytes)).flatten() {
@@ -343,13 +343,12 @@ fn upstream_request(
     let is_http2 = forwarding.is_http2;
     headers::to_upstream(&mut head.headers, forwarding);
     let mut request = Request::new(body);
-    if is_http2 {
+    let over = if is_http2 {
         *request.version_mut() = Version::HTTP_2;
         // `:authority` says the same.
-        if url.authority().is_some_and(|own| head.headers.get(HOST).is_some_and(|host| host == own.as_str()))
-        {
-            head.headers.remove(HOST);
-        }
+        head.headers.remove(HOST);
+        *request.uri_mut() = upstream.url.absolute(target).map_err(|problem| no_target(service, &problem))?;
+        Over::Http2
     } else {
         let body = request.body();
         if head.version == Version::HTTP_2 {
@@ -358,12 +357,13 @@ fn upstream_request(
         let length = body.size_hint().exact();
         // What HTTP/2 sends behind a body of known length, HTTP/1 can only send behind chunks.
         let length = length.filter(|_| head.version < Version::HTTP_2 || !head.headers.contains_key(TRAILER));
-        headers::frame_body(&mut head.headers, length, body.is_end_stream());
-    }
+        let framing = headers::frame_body(&mut head.headers, length, body.is_end_stream());
+        *request.uri_mut() = target.into();
+        Over::Http1(framing)
+    };
     *request.method_mut() = head.method;
-    *request.uri_mut() = url;
     *request.headers_mut() = head.headers;
-    request
+    Ok((request, over))
 }
 
 /// Most that is read of the body of a request that was refused, and for how long: a client that is still sending

@@ -17,7 +17,7 @@ use serde_json::json;
 use weir_core::proxy::RefusalReply;
 use weir_core::{Denial, LimitStatus, Timestamp};
 
-use crate::body::ReplyBody;
+use crate::body::{BodyError, ReplyBody};
 use crate::ratelimit;
 use crate::service::Service;
 use crate::target::TargetError;
@@ -49,6 +49,16 @@ pub(crate) enum Refusal {
     Broken,
 }
 
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLong => Self::BodyTooLong,
+            BodyError::Stalled => Self::BodyStalled,
+            BodyError::Broken => Self::BodyBroken,
+        }
+    }
+}
+
 /// A service's refusal.
 pub(crate) struct Denied {
     /// Whose texts are used.
@@ -59,9 +69,11 @@ pub(crate) struct Denied {
 }
 
 impl Refusal {
-    /// Whether it is for the client's body, which may come to light when the call is counted already.
-    pub(crate) fn is_for_the_body(&self) -> bool {
-        matches!(self, Self::BodyTooLong | Self::BodyStalled | Self::BodyBroken)
+    /// Whether a call that was counted must not stay so: refused for the client's body, or with no place for it
+    /// at the upstream.
+    pub(crate) fn takes_back(&self) -> bool {
+        let body = matches!(self, Self::BodyTooLong | Self::BodyStalled | Self::BodyBroken);
+        body || matches!(self, Self::Upstream(UpstreamError::Busy))
     }
 
     /// A refusal that needs no listener.
@@ -116,7 +128,9 @@ fn write_headers(headers: &mut HeaderMap, refusal: &Refusal, answer: &Answer<'_>
             let served = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
             headers.insert(ALLOW, HeaderValue::from_static(served));
         }
-        Refusal::Unavailable => drop(headers.insert(RETRY_AFTER, HeaderValue::from(1))),
+        Refusal::Unavailable | Refusal::Upstream(UpstreamError::Busy) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(1));
+        }
         _ => {}
     }
     if let Some((limit, at)) = answer.limit {
@@ -184,6 +198,9 @@ fn malformed(why: &dyn std::fmt::Display) -> Option<Answer<'static>> {
 
 fn upstream_answer(error: UpstreamError) -> (StatusCode, &'static str, &'static str) {
     match error {
+        UpstreamError::Busy => {
+            (StatusCode::SERVICE_UNAVAILABLE, "upstream_busy", "Please try again shortly.")
+        }
         UpstreamError::NoAddress => {
             (StatusCode::SERVICE_UNAVAILABLE, "upstream_not_found", "The API has no address.")
         }

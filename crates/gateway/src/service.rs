@@ -9,7 +9,7 @@ use weir_proto::{FieldError, v1};
 
 use crate::meters::Meters;
 use crate::target::bare_host;
-use crate::upstream::{ClientPair, Clients, Upstream, UpstreamUrlError};
+use crate::upstream::{Pools, Upstream, UrlError};
 
 /// One service, ready to serve.
 pub(crate) struct Service {
@@ -21,7 +21,6 @@ pub(crate) struct Service {
     pub(crate) rules: MappingRules,
     /// `None`: it has none, requests end with 404.
     pub(crate) upstream: Option<Upstream>,
-    pub(crate) client: ClientPair,
     /// The secret token's header, and the token.
     pub(crate) secret: (HeaderName, Option<HeaderValue>),
     pub(crate) meters: Meters,
@@ -33,33 +32,32 @@ pub(crate) enum ServiceError {
     #[error("the message is not what the contract says")]
     Field(#[from] FieldError),
     #[error("the base URL of its upstream")]
-    Upstream(#[from] UpstreamUrlError),
+    Upstream(#[from] UrlError),
     #[error("the name of the secret token's header")]
     SecretName(#[source] http::header::InvalidHeaderName),
     #[error("the secret token is no header value")]
     Secret,
-    #[error("TLS cannot be set up")]
-    Tls(#[from] rustls::Error),
 }
 
 impl Service {
     /// Compiles what a listener told.
-    pub(crate) fn compile(message: &v1::GatewayService, clients: &Clients) -> Result<Self, ServiceError> {
+    pub(crate) fn compile(message: &v1::GatewayService, pools: &Pools) -> Result<Self, ServiceError> {
         let id = ServiceId::parse(&message.id).map_err(|e| FieldError::new("id", e))?;
         let credentials = CredentialKind::try_from(message.credentials())?;
         let missing = || FieldError::new("proxy", "is missing");
         let proxy = Proxy::try_from(message.proxy.as_ref().ok_or_else(missing)?)?;
-        Self::new(id, credentials, proxy, clients)
+        Self::new(id, credentials, proxy, pools)
     }
 
     fn new(
         id: ServiceId,
         credentials: CredentialKind,
         mut proxy: Proxy,
-        clients: &Clients,
+        pools: &Pools,
     ) -> Result<Self, ServiceError> {
         let rewrite = proxy.host_rewrite.as_deref();
-        let upstream = proxy.api_backend.as_deref().map(|url| Upstream::parse(url, rewrite)).transpose()?;
+        let upstream =
+            proxy.api_backend.as_deref().map(|url| Upstream::new(url, rewrite, pools)).transpose()?;
         let secret_name = proxy.secret_token_header.parse().map_err(ServiceError::SecretName)?;
         let token = proxy.secret_token.as_ref().map(|token| {
             let mut value = HeaderValue::from_str(token.expose()).map_err(|_| ServiceError::Secret)?;
@@ -71,7 +69,6 @@ impl Service {
         }
         Ok(Self {
             meters: Meters::of(id.as_str()),
-            client: clients.connecting_within(proxy.timeouts.connect_ms)?,
             rules: MappingRules::new(std::mem::take(&mut proxy.mapping_rules)),
             secret: (secret_name, token.transpose()?),
             id,
@@ -98,6 +95,6 @@ impl Service {
             mapping_rules: patterns.iter().map(rule).collect(),
             ..Proxy::default()
         };
-        Self::new(ServiceId::parse(id).unwrap(), CredentialKind::UserKey, proxy, &Clients::new(1)).unwrap()
+        Self::new(ServiceId::parse(id).unwrap(), CredentialKind::UserKey, proxy, &Pools::for_tests()).unwrap()
     }
 }

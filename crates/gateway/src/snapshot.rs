@@ -16,7 +16,7 @@ use crate::config::Routing;
 use crate::meters;
 use crate::route::Routes;
 use crate::service::Service;
-use crate::upstream::Clients;
+use crate::upstream::Pools;
 
 /// Where requests read their configuration.
 pub(crate) type Snapshot = Arc<ArcSwap<Routes>>;
@@ -37,14 +37,14 @@ type Loaded = (GatewayService, Arc<Service>);
 pub(crate) struct Loader {
     snapshot: Snapshot,
     routing: Routing,
-    clients: Clients,
+    pools: Arc<Pools>,
     loaded: BTreeMap<String, Loaded>,
     revision: u64,
 }
 
 impl Loader {
-    pub(crate) fn new(snapshot: Snapshot, routing: Routing, clients: Clients) -> Self {
-        Self { snapshot, routing, clients, loaded: BTreeMap::new(), revision: 0 }
+    pub(crate) fn new(snapshot: Snapshot, routing: Routing, pools: Arc<Pools>) -> Self {
+        Self { snapshot, routing, pools, loaded: BTreeMap::new(), revision: 0 }
     }
 
     /// Puts changes into force.
@@ -76,7 +76,7 @@ impl Loader {
         if self.loaded.get(&id).is_some_and(|(known, _)| *known == message) {
             return;
         }
-        match Service::compile(&message, &self.clients) {
+        match Service::compile(&message, &self.pools) {
             Ok(service) => {
                 self.loaded.insert(id, (message, Arc::new(service)));
             }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn bad_services_keep_their_last_good_version() {
-        let mut loader = Loader::new(Snapshot::default(), Routing::Host, Clients::new(1));
+        let mut loader = Loader::new(Snapshot::default(), Routing::Host, Arc::new(Pools::for_tests()));
         check(&mut loader, "complete a=http://1 b=http://1", "a=http://1 b=http://1");
         check(&mut loader, "a=nonsense b=http://2 c=nonsense", "a=http://1 b=http://2");
         check(&mut loader, "b-", "a=http://1");

@@ -13,7 +13,6 @@ use std::time::Duration;
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -25,7 +24,7 @@ use crate::body::ReplyBody;
 use crate::headers;
 use crate::proxy::Client;
 use crate::reply::Refusal;
-use crate::upstream::UpstreamError;
+use crate::upstream::{AnswerBody, Tunnel, UpstreamError};
 
 /// What a tunnel holds of each direction at a time.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -51,15 +50,15 @@ impl Wish {
     /// When the upstream chose what the client did not ask for.
     pub(crate) fn grant(
         self,
-        mut answer: Response<Incoming>,
+        answer: Response<AnswerBody>,
         client: &Arc<Client>,
         idle: Duration,
     ) -> Result<Response<ReplyBody>, Refusal> {
         let chosen = answer.headers().get(UPGRADE).filter(|chosen| is_among(chosen, &self.protocols));
         let chosen = chosen.cloned().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
-        let upstream = hyper::upgrade::on(&mut answer);
+        let (mut head, body) = answer.into_parts();
+        let upstream = body.into_tunnel().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
         tokio::spawn(tunnel(self.connection, upstream, Arc::clone(client), idle));
-        let mut head = answer.into_parts().0;
         head.version = Version::HTTP_11;
         headers::to_client(&mut head.headers);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -89,12 +88,11 @@ fn is_among(chosen: &HeaderValue, wished: &HeaderValue) -> bool {
     wished.split(',').any(|name| name.trim().eq_ignore_ascii_case(chosen.trim()))
 }
 
-async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, of: Arc<Client>, idle: Duration) {
+async fn tunnel(client: OnUpgrade, upstream: Tunnel, of: Arc<Client>, idle: Duration) {
     of.fragments.end();
     let activity = Activity::new();
     let joined = async {
-        let (client, upstream) =
-            tokio::try_join!(client, upstream).map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        let client = client.await.map_err(|_| io::ErrorKind::ConnectionAborted)?;
         join(client, upstream, &activity).await
     };
     tokio::select! {
@@ -106,9 +104,11 @@ async fn tunnel(client: OnUpgrade, upstream: OnUpgrade, of: Arc<Client>, idle: D
     }
 }
 
-async fn join(client: Upgraded, upstream: Upgraded, activity: &Activity) -> io::Result<()> {
+async fn join(client: Upgraded, upstream: Tunnel, activity: &Activity) -> io::Result<()> {
     let (from_client, to_client) = split(TokioIo::new(client));
-    let (from_upstream, to_upstream) = split(TokioIo::new(upstream));
+    let Tunnel { stream, ahead, _place } = upstream;
+    let (from_upstream, to_upstream) = split(stream);
+    let from_upstream = ahead.as_ref().chain(from_upstream);
     tokio::try_join!(copy(from_client, to_upstream, activity), copy(from_upstream, to_client, activity))?;
     Ok(())
 }

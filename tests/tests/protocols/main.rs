@@ -13,4 +13,5 @@ mod sockets;
 mod tls;
 mod trailers;
 mod upgrades;
+mod upstreams;
 mod world;

@@ -59,12 +59,18 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
     let token = token(section);
     let routing = routing(section);
     let state_dir = section.path("state_dir");
+    let upstream_ca_file = section.path("upstream_ca_file");
     let log = log::read(section);
     // Nothing of this is used without a token: that is a problem already.
     let token = token.unwrap_or_else(|| Secret::new(""));
     let listener_tls = listener_tls(section, &listeners);
-    let config =
-        Config { routing, state_dir, listener_tls, ..Config::new(address, environment, listeners, token) };
+    let config = Config {
+        routing,
+        state_dir,
+        upstream_ca_file,
+        listener_tls,
+        ..Config::new(address, environment, listeners, token)
+    };
     let tls = section.inside("tls", |section| tls(section, environment));
     let reuse_port = section.flag("reuse_port").unwrap_or(config.reuse_port);
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
@@ -207,7 +213,10 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         authorise_timeout_ms: duration_ms("authorise_timeout_ms", config.authorise_timeout_ms),
         authorisations_waiting_max: count("authorisations_waiting_max", config.authorisations_waiting_max),
         cancels_waiting_max: count("cancels_waiting_max", config.cancels_waiting_max),
+        upstream_in_flight_max: count("upstream_in_flight_max", config.upstream_in_flight_max),
+        upstream_waiting_max: count("upstream_waiting_max", config.upstream_waiting_max),
         upstream_idle_max: count("upstream_idle_max", config.upstream_idle_max),
+        upstream_ca_file: config.upstream_ca_file,
         drain_timeout_ms: duration_ms("drain_timeout_ms", config.drain_timeout_ms),
         address: config.address,
         environment: config.environment,

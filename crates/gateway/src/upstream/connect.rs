@@ -1,0 +1,156 @@
+//! Opens connections to upstreams: name, address, TCP, TLS.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use super::UpstreamError;
+use super::url::Origin;
+
+/// What bytes to and from an upstream go over.
+pub(crate) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Which HTTP a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// As TLS names it.
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
+/// Why TLS towards upstreams cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The library does not take the settings.
+    #[error("TLS cannot be set up")]
+    Settings(#[from] rustls::Error),
+    /// The file of authorities cannot be used.
+    #[error("{path} has no certificate of an authority that can be used")]
+    Authorities {
+        /// As configured.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+}
+
+/// Opens connections.
+pub(crate) struct Connector {
+    http1: TlsConnector,
+    http2: TlsConnector,
+}
+
+impl Connector {
+    /// Trusts the public authorities, and those of a PEM file.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub(crate) fn new(authorities: Option<&PathBuf>) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = authorities {
+            let unusable = |source| TlsError::Authorities { path: path.clone(), source };
+            let certificates = CertificateDer::pem_file_iter(path).map_err(unusable)?;
+            let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(unusable)?;
+            if roots.add_parsable_certificates(certificates).0 == 0 {
+                return Err(unusable(rustls::pki_types::pem::Error::NoItemsFound));
+            }
+        }
+        let config = |protocol: Protocol| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config =
+                ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+            let mut config = config.with_root_certificates(roots.clone()).with_no_client_auth();
+            config.alpn_protocols = vec![protocol.alpn().to_vec()];
+            Ok::<_, rustls::Error>(TlsConnector::from(Arc::new(config)))
+        };
+        Ok(Self { http1: config(Protocol::Http1)?, http2: config(Protocol::Http2)? })
+    }
+
+    /// Connects, giving up after a time that covers name, address and TLS together.
+    ///
+    /// # Errors
+    /// What failed.
+    pub(crate) async fn connect(
+        &self,
+        origin: &Origin,
+        protocol: Protocol,
+        within: Duration,
+    ) -> Result<Stream, UpstreamError> {
+        let deadline = Instant::now() + within;
+        timeout_at(deadline, self.connect_by(origin, protocol, deadline))
+            .await
+            .unwrap_or(Err(UpstreamError::Timeout))
+    }
+
+    async fn connect_by(
+        &self,
+        origin: &Origin,
+        protocol: Protocol,
+        deadline: Instant,
+    ) -> Result<Stream, UpstreamError> {
+        let tcp =
+            open(&addresses(origin).await?, deadline).await.map_err(|problem| match problem.kind() {
+                io::ErrorKind::TimedOut => UpstreamError::Timeout,
+                _ => UpstreamError::NoConnection,
+            })?;
+        tcp.set_nodelay(true).map_err(|_| UpstreamError::NoConnection)?;
+        if !origin.is_tls {
+            return Ok(Either::Left(tcp));
+        }
+        let name = ServerName::try_from(origin.host.clone()).map_err(|_| UpstreamError::NoAddress)?;
+        let connector = match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        };
+        let tls = connector.connect(name, tcp).await.map_err(|_| UpstreamError::NoConnection)?;
+        if protocol == Protocol::Http2 && tls.get_ref().1.alpn_protocol() != Some(protocol.alpn()) {
+            return Err(UpstreamError::BadAnswer);
+        }
+        Ok(Either::Right(Box::new(tls)))
+    }
+}
+
+async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, UpstreamError> {
+    if let Ok(address) = origin.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, origin.port)]);
+    }
+    let found = lookup_host((origin.host.as_str(), origin.port)).await;
+    let found: Vec<_> = found.map_err(|_| UpstreamError::NoAddress)?.collect();
+    if found.is_empty() { Err(UpstreamError::NoAddress) } else { Ok(found) }
+}
+
+/// Tries one address after the other, each for its share of the time that is left.
+async fn open(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut problem = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for (at, address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(failed)) => problem = failed,
+            Err(_) => problem = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(problem)
+}

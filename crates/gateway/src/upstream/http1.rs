@@ -1,0 +1,229 @@
+//! One request and its answer over an HTTP/1 connection.
+//!
+//! The connection belongs to the exchange, without a task of its own: whoever waits for the answer, or takes its
+//! body, also moves what is still to be sent. It goes back to its pool once the request is sent and the answer read
+//! to its end; dropped before, it is closed.
+
+mod download;
+mod upload;
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use self::download::{Decoder, Head, Piece};
+pub(crate) use self::upload::Framing;
+use self::upload::{Upload, UploadError};
+use super::connect::Stream;
+use super::pool::{Lease, Place};
+use super::{SendError, UpstreamError};
+use crate::body::{BodyError, RequestBody};
+
+/// How much is read at a time at least.
+const READ_BYTES_MIN: usize = 8 << 10;
+/// How much of a long body is read at a time.
+const READ_BYTES_MAX: usize = 64 << 10;
+/// Most answers that announce another one.
+const INTERIM_MAX: usize = 32;
+
+/// A connection, and what was read of it that nobody has taken.
+pub(super) struct Connection {
+    stream: Stream,
+    read: BytesMut,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, read: BytesMut::new() }
+    }
+
+    /// Whether the other side has neither closed it nor said anything unasked.
+    pub(super) fn is_usable(&mut self) -> bool {
+        let mut byte = [0];
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let polled = Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte));
+        self.read.is_empty() && polled.is_pending()
+    }
+
+    /// Reads more, about `wanted` bytes; 0: it has ended.
+    fn poll_read(&mut self, context: &mut Context<'_>, wanted: u64) -> Poll<std::io::Result<usize>> {
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        self.read.reserve(wanted.clamp(READ_BYTES_MIN, READ_BYTES_MAX));
+        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.read)
+    }
+}
+
+/// Sends a request and waits for the head of its answer.
+pub(super) async fn exchange(
+    lease: Lease,
+    request: Request<RequestBody>,
+    framing: Framing,
+) -> Result<Response<Answer>, SendError> {
+    let (head, body) = request.into_parts();
+    let upload = Upload::new(&head, body, framing);
+    let mut exchange = Exchange { lease, upload, method: head.method, interim: 0 };
+    let head = std::future::poll_fn(|context| exchange.poll_head(context)).await?;
+    exchange.into_answer(head)
+}
+
+struct Exchange {
+    lease: Lease,
+    upload: Upload,
+    method: Method,
+    interim: usize,
+}
+
+impl Exchange {
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, SendError>> {
+        let connection = &mut self.lease.connection;
+        if !self.upload.is_over()
+            && let Poll::Ready(Err(UploadError::Body(error))) =
+                self.upload.poll(context, &mut connection.stream)
+        {
+            return Poll::Ready(Err(SendError::Body(error)));
+        }
+        // An upstream that takes no more may still say why.
+        loop {
+            let bad = |_| SendError::Upstream(UpstreamError::BadAnswer);
+            while let Some(head) = download::take_head(&mut connection.read).map_err(bad)? {
+                let is_final =
+                    !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
+                if is_final {
+                    return Poll::Ready(Ok(head));
+                }
+                self.interim += 1;
+                if self.interim > INTERIM_MAX {
+                    return Poll::Ready(Err(SendError::Upstream(UpstreamError::BadAnswer)));
+                }
+            }
+            match ready!(connection.poll_read(context, 0)) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(Err(SendError::Upstream(UpstreamError::BadAnswer))),
+            }
+        }
+    }
+
+    fn into_answer(self, head: Head) -> Result<Response<Answer>, SendError> {
+        let decoder =
+            head.decoder(&self.method).map_err(|_| SendError::Upstream(UpstreamError::BadAnswer))?;
+        let is_tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let is_kept = head.keeps_connection() && !is_tunnel;
+        let mut answer =
+            Answer { lease: Some(self.lease), upload: self.upload, decoder, is_kept, is_broken: false };
+        if !is_tunnel {
+            answer.end_if_over();
+        }
+        let mut response = Response::new(answer);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        Ok(response)
+    }
+}
+
+/// The body of an answer.
+pub(crate) struct Answer {
+    /// `None`: the body is over.
+    lease: Option<Lease>,
+    upload: Upload,
+    decoder: Decoder,
+    /// Whether the upstream keeps the connection.
+    is_kept: bool,
+    is_broken: bool,
+}
+
+impl Answer {
+    /// As of [`http_body::Body`].
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_broken {
+            return self.poll_failure(context);
+        }
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        let connection = &mut lease.connection;
+        if !self.upload.is_over() {
+            // If it fails, the connection is not used again; the answer may still come.
+            let _ = self.upload.poll(context, &mut connection.stream);
+        }
+        loop {
+            let frame = match self.decoder.take(&mut connection.read) {
+                Ok(Piece::Data(data)) => Frame::data(data),
+                Ok(Piece::Trailers(trailers)) => Frame::trailers(trailers),
+                Ok(Piece::End) => {
+                    self.end_if_over();
+                    return Poll::Ready(None);
+                }
+                Ok(Piece::Nothing) => {
+                    let wanted = self.decoder.left().unwrap_or(0);
+                    let is_broken = match ready!(connection.poll_read(context, wanted)) {
+                        Ok(0) => self.decoder.close().is_err(),
+                        Ok(_) => false,
+                        Err(_) => true,
+                    };
+                    if is_broken {
+                        return self.poll_failure(context);
+                    }
+                    continue;
+                }
+                Err(_) => return self.poll_failure(context),
+            };
+            self.end_if_over();
+            return Poll::Ready(Some(Ok(frame)));
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.lease.is_none()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self.decoder.left() {
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+
+    /// The connection that left HTTP, if this is the answer with which it did.
+    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        let lease = self.lease?;
+        let (Connection { stream, read }, place) = lease.keep();
+        Some(Tunnel { stream, ahead: read.freeze(), _place: place })
+    }
+
+    fn end_if_over(&mut self) {
+        if !self.decoder.is_over() {
+            return;
+        }
+        let Some(lease) = self.lease.take() else { return };
+        if self.is_kept && self.upload.is_sent() && lease.connection.read.is_empty() {
+            lease.give_back();
+        }
+    }
+
+    /// What came before is to reach the client, and an error would overtake it: whoever takes the body gets a
+    /// moment to send it on.
+    fn poll_failure(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.is_broken {
+            self.is_broken = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.lease = None;
+        Poll::Ready(Some(Err(BodyError::Broken)))
+    }
+}
+
+/// A connection that left HTTP.
+pub(crate) struct Tunnel {
+    pub(crate) stream: Stream,
+    /// What was read behind the head.
+    pub(crate) ahead: Bytes,
+    /// Kept in its pool for as long as the tunnel is open.
+    pub(crate) _place: Place,
+}
