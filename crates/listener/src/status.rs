@@ -47,6 +47,7 @@ impl Failure {
             Self::Forbidden(_) => Code::PermissionDenied,
             Self::Unknown(_) => Code::Unimplemented,
             Self::Store(StoreError::Busy) => Code::ResourceExhausted,
+            Self::Store(StoreError::TakenBack) => Code::Aborted,
             Self::Timeout | Self::Store(_) | Self::Unsettled | Self::CatalogLost { .. } | Self::Record(_) => {
                 Code::Unavailable
             }

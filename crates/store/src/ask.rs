@@ -47,8 +47,8 @@ pub enum Mode {
 pub struct Ask {
     /// Unique to the request.
     pub request: RequestId,
-    /// 0 the first time. A later attempt is looked up first and not counted twice; what is counted belongs to the
-    /// latest attempt.
+    /// 0 the first time. A request counts once, however many attempts come and in whichever order; what is counted
+    /// belongs to the latest attempt.
     pub attempt: u32,
     /// Whose counters.
     pub application: ApplicationRef,

@@ -25,7 +25,7 @@ use crate::{
     Ask, Mode, OpenError, Outcome, Publication, PublishError, Record, Report, RequestId, StoreError, ask,
 };
 use entry::{LogEntry, ServiceChange};
-use ledger::{Services, Shard};
+use ledger::{Known, Services, Shard};
 use log::Log;
 
 /// A store in a folder.
@@ -123,19 +123,27 @@ impl Embedded {
             drop(shard);
             // Judged anew, it may be refused: what an earlier attempt counted must not stay.
             if ask.attempt > 0 {
-                self.take_back(&ask.application, ask.request, None)?;
+                self.take_back(&ask.application, ask.request, None, ask.attempt - 1)?;
             }
             return Ok(stale);
         }
-        if ask.attempt > 0 && shard.take_over(ask.request, ask.attempt) {
-            let used = shard.used(&ask.application, &ask.increments, at);
-            return Ok(Outcome::Admitted { used, at });
+        let counts = ask.mode == Mode::Count && !ask.increments.is_empty();
+        // Even a first attempt may come after a later one, or after it was taken back.
+        let known =
+            if counts || ask.attempt > 0 { shard.recall(ask.request, ask.attempt) } else { Known::Nothing };
+        match known {
+            Known::Buried => return Err(StoreError::TakenBack),
+            Known::Counted => {
+                let used = shard.used(&ask.application, &ask.increments, at);
+                return Ok(Outcome::Admitted { used, at });
+            }
+            Known::Nothing => {}
         }
         let used = shard.used(&ask.application, &ask.increments, at);
         if let Some(exceeded) = weir_core::counter::first_exceeded(&ask.increments, &used) {
             return Ok(Outcome::Refused { exceeded, used, at });
         }
-        if ask.mode == Mode::Check || ask.increments.is_empty() {
+        if !counts {
             return Ok(Outcome::Admitted { used, at });
         }
         let mut entry =
@@ -152,25 +160,29 @@ impl Embedded {
         request: RequestId,
         attempt: Option<u32>,
     ) -> Result<bool, StoreError> {
-        let taken_back = self.take_back(application, request, attempt)?;
+        let taken_back = self.take_back(application, request, attempt, attempt.unwrap_or(u32::MAX))?;
         self.persisted().await?;
         Ok(taken_back)
     }
 
+    /// Attempts up to `last` that come later count nothing.
     fn take_back(
         &self,
         application: &ApplicationRef,
         request: RequestId,
         attempt: Option<u32>,
+        last: u32,
     ) -> Result<bool, StoreError> {
+        let at = now();
         let mut shard = self.shared.shards[shard_of(application)].lock();
-        if !shard.was_counted(request, attempt) {
-            return Ok(false);
+        let was_counted = shard.was_counted(request, attempt);
+        if was_counted {
+            let entry = LogEntry::TakenBack { request, application: application.clone() };
+            let number = self.shared.log.append(&entry)?;
+            shard.apply(number, &entry, at);
         }
-        let entry = LogEntry::TakenBack { request, application: application.clone() };
-        let number = self.shared.log.append(&entry)?;
-        shard.apply(number, &entry, now());
-        Ok(true)
+        shard.bury(request, last, at);
+        Ok(was_counted)
     }
 
     pub(crate) async fn report(&self, report: Report) -> Result<bool, StoreError> {
@@ -302,7 +314,7 @@ impl Uncertain<'_> {
 impl Drop for Uncertain<'_> {
     fn drop(&mut self) {
         let Some((request, attempt)) = self.ask else { return };
-        if let Err(error) = self.store.take_back(&self.application, request, Some(attempt)) {
+        if let Err(error) = self.store.take_back(&self.application, request, Some(attempt), attempt) {
             tracing::error!(error = %error, "cannot take back a request that was not answered");
         }
     }

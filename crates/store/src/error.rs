@@ -14,6 +14,9 @@ pub enum StoreError {
     /// The clocks of listener and Redis differ too much to agree on windows.
     #[error("the clock of redis differs from this machine's by {0} ms")]
     Clock(i64),
+    /// The request was taken back before this attempt of it came.
+    #[error("the request was taken back")]
+    TakenBack,
     /// More requests wait than are held.
     #[error("too many requests wait for the store")]
     Busy,

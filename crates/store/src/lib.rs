@@ -59,7 +59,8 @@ impl Store {
     }
 
     /// Takes back a request of an application that was counted in the last seconds: of one attempt, or of any.
-    /// Returns whether there was anything to take back.
+    /// What it takes back counts nothing if it comes, or comes again, in the next seconds. Returns whether there was
+    /// anything to take back.
     ///
     /// # Errors
     /// When the store is away: ask again.

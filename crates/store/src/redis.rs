@@ -67,6 +67,7 @@ impl Redis {
             (Answer::Admitted { used }, at) => Ok(Outcome::Admitted { used, at }),
             (Answer::Refused { exceeded, used }, at) => Ok(Outcome::Refused { exceeded, used, at }),
             (Answer::Stale { application, service }, _) => Ok(Outcome::Stale { application, service }),
+            (Answer::Buried, _) => Err(StoreError::TakenBack),
             (other, _) => Err(StoreError::Answer(format!("{other:?} to an ask"))),
         }
     }

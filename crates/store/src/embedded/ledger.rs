@@ -85,12 +85,28 @@ pub(super) struct WindowCounts {
     pub(super) counts: Vec<(MetricName, u64)>,
 }
 
-/// How to take a counted step back.
+/// What is known of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Nothing,
+    /// It was counted lately.
+    Counted,
+    /// It was taken back, this attempt of it included.
+    Buried,
+}
+
+/// How to take a counted step back; without usages it was taken back, up to that attempt.
 struct Counted {
     /// The latest one: whose it is to take back.
     attempt: u32,
     usages: Vec<Usage>,
     idempotency_id: Vec<u8>,
+}
+
+impl Counted {
+    fn is_buried(&self) -> bool {
+        self.usages.is_empty()
+    }
 }
 
 /// The applications of one shard.
@@ -125,13 +141,38 @@ impl Shard {
     /// Whether a request was counted lately, and belongs to that attempt where one is named.
     pub(super) fn was_counted(&self, request: RequestId, attempt: Option<u32>) -> bool {
         let counted = self.recent.get(&request).or_else(|| self.recent_older.get(&request));
-        counted.is_some_and(|counted| attempt.is_none_or(|attempt| attempt == counted.attempt))
+        counted.is_some_and(|counted| {
+            !counted.is_buried() && attempt.is_none_or(|attempt| attempt == counted.attempt)
+        })
     }
 
-    /// Makes a request that was counted lately belong to a later attempt; false when it was not counted.
-    pub(super) fn take_over(&mut self, request: RequestId, attempt: u32) -> bool {
+    /// Looks a request up for an attempt; if it was counted lately, it belongs to the latest attempt from then on.
+    pub(super) fn recall(&mut self, request: RequestId, attempt: u32) -> Known {
         let counted = self.recent.get_mut(&request).or_else(|| self.recent_older.get_mut(&request));
-        counted.map(|counted| counted.attempt = counted.attempt.max(attempt)).is_some()
+        match counted {
+            None => Known::Nothing,
+            Some(counted) if counted.is_buried() && attempt <= counted.attempt => Known::Buried,
+            Some(counted) if counted.is_buried() => Known::Nothing,
+            Some(counted) => {
+                counted.attempt = counted.attempt.max(attempt);
+                Known::Counted
+            }
+        }
+    }
+
+    /// Attempts of a request up to `last` count nothing from now on, unless it was counted for a later one.
+    pub(super) fn bury(&mut self, request: RequestId, last: u32, now: Timestamp) {
+        self.rotate(now);
+        let older = self.recent_older.remove(&request);
+        let known = self.recent.remove(&request).or(older);
+        let kept = match known {
+            Some(counted) if !counted.is_buried() => counted,
+            other => {
+                let attempt = other.map_or(last, |buried| buried.attempt.max(last));
+                Counted { attempt, usages: vec![], idempotency_id: vec![] }
+            }
+        };
+        self.recent.insert(request, kept);
     }
 
     pub(super) fn was_reported(&self, idempotency_id: &[u8], now: Timestamp) -> bool {

@@ -197,10 +197,20 @@ pub(super) fn command(
 /// What one operation came to.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Admitted { used: Vec<u64> },
-    Refused { exceeded: usize, used: Vec<u64> },
-    Stale { application: Option<Record>, service: Option<Version> },
+    Admitted {
+        used: Vec<u64>,
+    },
+    Refused {
+        exceeded: usize,
+        used: Vec<u64>,
+    },
+    Stale {
+        application: Option<Record>,
+        service: Option<Version>,
+    },
     TakenBack(bool),
+    /// It was taken back before it came.
+    Buried,
     Reported(bool),
 }
 
@@ -236,6 +246,7 @@ fn read_answer(value: Value) -> Result<Answer, StoreError> {
             Ok(Answer::Stale { application, service: version(&parts[3]) })
         }
         Some(3) if parts.len() == 2 => Ok(Answer::TakenBack(number(&parts[1]) == Some(1))),
+        Some(5) => Ok(Answer::Buried),
         Some(4) if parts.len() == 2 => Ok(Answer::Reported(number(&parts[1]) == Some(1))),
         _ => Err(broken()),
     }

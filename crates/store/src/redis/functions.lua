@@ -6,7 +6,8 @@
 --   :records                          hash   <service>/<app> -> record
 --   :services                         hash   service -> version
 --   :writers                          hash   writer -> "<number of its last batch> <ms>"; field "rotated" -> ms
---   :recent, :recent-older            hash   request id -> how to take it back; two generations
+--   :recent, :recent-older            hash   request id -> how to take it back, or up to which attempt it was
+--                                            taken back; two generations
 --   :report:<id>                      string idempotency ids, kept ten minutes
 -- Numbers are whole, 0 to 2^53 - 1. The script holds no policy: which counters change by how much under which
 -- ceilings is computed by the caller.
@@ -153,17 +154,23 @@ end
 -- Place of the attempt in an ask.
 local ATTEMPT = 9
 
--- Cancels are {'C', id, attempt}: -1 takes back whatever was counted, else only what belongs to that attempt.
-local function cancel(base, _, op)
-  local generation, record = find_recent(base, op[2])
-  if not generation then return { 3, 0 } end
+-- What is known of a request: a table {generation, head, ask or report, owner}, or nil. Without an ask or report the
+-- head is {attempt, key, metric, change, ...}; {attempt} alone: it was taken back up to that attempt.
+local function recall(base, id)
+  local generation, record = find_recent(base, id)
+  if not generation then return nil end
   local head, counted = cmsgpack.unpack(record)
-  local owner = counted and counted[ATTEMPT] or head[1]
-  if op[3] ~= -1 and op[3] ~= owner then return { 3, 0 } end
-  redis.call('HDEL', generation, op[2])
+  local known = { generation = generation, head = head, counted = counted }
+  known.owner = counted and (counted[1] == 'A' and counted[ATTEMPT] or 0) or head[1]
+  known.is_buried = not counted and #head == 1
+  return known
+end
+
+local function undo(base, known)
+  local head, counted = known.head, known.counted
   if not counted then
     for at = 2, #head, 3 do lower(head[at], head[at + 1], head[at + 2]) end
-    return { 3, 1 }
+    return
   end
   for _, entry in ipairs(counted[4]) do
     for _, increment in ipairs(entry[2]) do
@@ -174,7 +181,30 @@ local function cancel(base, _, op)
     end
   end
   if counted[1] == 'R' and counted[3] ~= '' then redis.call('DEL', base .. ':report:' .. counted[3]) end
-  return { 3, 1 }
+end
+
+-- Takes back what was counted for a request, of one attempt or (-1) of any. Attempts up to `last` that come later
+-- count nothing. Returns 1 if something was counted.
+local function take_back(base, id, attempt, last)
+  local known, taken = recall(base, id), 0
+  if known and known.is_buried then
+    last = math.max(last, known.owner)
+  elseif known then
+    -- It belongs to another attempt.
+    if attempt ~= -1 and attempt ~= known.owner then return 0 end
+    undo(base, known)
+    taken = 1
+  end
+  if known then redis.call('HDEL', known.generation, id) end
+  if last >= 0 then redis.call('HSET', base .. ':recent', id, cmsgpack.pack({ last })) end
+  return taken
+end
+
+-- Cancels are {'C', id, attempt}: -1 takes back whatever was or will be counted, else only what belongs to that
+-- attempt.
+local function cancel(base, _, op)
+  local last = op[3] == -1 and COUNT_MAX or op[3]
+  return { 3, take_back(base, op[2], op[3], last) }
 end
 
 -- Asks are {'A', id, looked up, {entry}, application version, service, service version, counts, attempt}. A record of
@@ -186,27 +216,29 @@ local function decide(base, batch, op, raw)
   local service_version = redis.call('HGET', base .. ':services', op[6])
   if version ~= op[5] or service_version ~= op[7] then
     -- Judged anew, it may be refused: what an earlier attempt counted must not stay.
-    if op[3] == 1 then cancel(base, batch, { 'C', op[2], -1 }) end
+    if op[3] == 1 then take_back(base, op[2], -1, op[ATTEMPT] - 1) end
     return { 2, version, version and redis.call('HGET', base .. ':records', application), service_version }
   end
-  if op[3] == 1 then
-    local generation, record = find_recent(base, op[2])
-    if generation then
-      -- The latest attempt owns the outcome: taking back an earlier one must not touch it.
-      local head, counted = cmsgpack.unpack(record)
-      local owner, place = counted or head, counted and ATTEMPT or 1
-      if op[ATTEMPT] > owner[place] then
-        owner[place] = op[ATTEMPT]
-        local packed = cmsgpack.pack(head)
-        redis.call('HSET', generation, op[2], counted and (packed .. cmsgpack.pack(counted)) or packed)
-      end
-      return answer(0, nil, read_used(base, application, batch.windows, increments))
+  local counts = op[8] == 1 and #increments > 0
+  -- Even a first attempt may come after a later one, or after it was taken back.
+  local known = (counts or op[3] == 1) and recall(base, op[2])
+  if known and known.is_buried then
+    if op[ATTEMPT] <= known.owner then return { 5 } end
+    redis.call('HDEL', known.generation, op[2])
+  elseif known then
+    -- The latest attempt owns the outcome: taking back an earlier one must not touch it.
+    if op[ATTEMPT] > known.owner then
+      local head, counted = known.head, known.counted
+      if counted then counted[ATTEMPT] = op[ATTEMPT] else head[1] = op[ATTEMPT] end
+      local packed = cmsgpack.pack(head)
+      redis.call('HSET', known.generation, op[2], counted and (packed .. cmsgpack.pack(counted)) or packed)
     end
+    return answer(0, nil, read_used(base, application, batch.windows, increments))
   end
   local used = read_used(base, application, batch.windows, increments)
   local exceeded = first_exceeded(increments, used)
   if exceeded then return answer(1, exceeded - 1, used) end
-  if op[8] == 1 and #increments > 0 then
+  if counts then
     local after = count_and_remember(base, batch, op[2], op[ATTEMPT], op[4], raw)
     for place, value in ipairs(after) do
       if value then used[place] = value end

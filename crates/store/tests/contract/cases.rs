@@ -1,11 +1,11 @@
 //! The contract, case by case. Each uses applications of its own; revisions rise from case to case.
 
 use weir_core::{KeyHash, Timestamp};
-use weir_store::{Ask, Mode, Outcome, PublishError, Store};
+use weir_store::{Ask, Mode, Outcome, PublishError, Store, StoreError};
 
 use crate::words::{app, apply, ask, check, increments, publication, read, record, report, request, words};
 
-const APPLICATIONS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+const APPLICATIONS: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "late"];
 
 pub(crate) async fn all(store: &Store) {
     store.publish(publication(1, &APPLICATIONS)).await.unwrap();
@@ -13,6 +13,7 @@ pub(crate) async fn all(store: &Store) {
     every_window_counts_from_its_start(store).await;
     parallel_callers_never_pass_a_limit(store).await;
     a_retry_counts_once_and_cancel_takes_back(store).await;
+    what_comes_late_counts_nothing(store).await;
     set_values_replace_and_come_back(store).await;
     what_nobody_waits_for_is_taken_back(store).await;
     reports_count_whatever_the_limits(store).await;
@@ -73,9 +74,10 @@ async fn a_retry_counts_once_and_cancel_takes_back(store: &Store) {
     assert!(store.cancel(&app("d"), first.request, None).await.unwrap());
     assert!(!store.cancel(&app("d"), first.request, None).await.unwrap(), "once");
     assert_eq!(read(store, "d", "hits=0<=9/day").await, "ok 0");
-    check(&store.apply(again).await.unwrap(), "ok 2");
-    let late = Ask { attempt: 2, ..first.clone() };
-    check(&store.apply(late).await.unwrap(), "ok 2");
+    let first = ask("d", "hits=2<=9/day");
+    for attempt in [0, 1, 2] {
+        check(&store.apply(Ask { attempt, ..first.clone() }).await.unwrap(), "ok 2");
+    }
     assert!(!store.cancel(&app("d"), first.request, Some(1)).await.unwrap(), "a later attempt owns it");
     assert_eq!(read(store, "d", "hits=0<=9/day").await, "ok 2");
     assert!(!store.cancel(&app("d"), request(), None).await.unwrap(), "an unknown request");
@@ -85,6 +87,31 @@ async fn a_retry_counts_once_and_cancel_takes_back(store: &Store) {
         !store.cancel(&app("d"), refused.request, None).await.unwrap(),
         "a refused request counted nothing"
     );
+}
+
+/// A listener that hangs or dies may send what was asked of it long after the caller turned to another one.
+async fn what_comes_late_counts_nothing(store: &Store) {
+    let first = ask("late", "hits=2<=9/day");
+    let attempt = |attempt| Ask { attempt, ..first.clone() };
+    check(&store.apply(attempt(1)).await.unwrap(), "ok 2");
+    check(&store.apply(attempt(0)).await.unwrap(), "ok 2");
+    assert!(!store.cancel(&app("late"), first.request, Some(0)).await.unwrap(), "the latest attempt owns it");
+    assert!(store.cancel(&app("late"), first.request, None).await.unwrap());
+    for late in [0, 1, 2] {
+        let answer = store.apply(attempt(late)).await;
+        assert!(matches!(answer, Err(StoreError::TakenBack)), "{late}: {answer:?}");
+    }
+
+    let next = ask("late", "hits=2<=9/day");
+    assert!(!store.cancel(&app("late"), next.request, Some(1)).await.unwrap(), "not counted yet");
+    for (attempt, expected) in [(0, None), (1, None), (2, Some("ok 2")), (1, Some("ok 2"))] {
+        let answer = store.apply(Ask { attempt, ..next.clone() }).await;
+        match expected {
+            Some(expected) => check(&answer.unwrap(), expected),
+            None => assert!(matches!(answer, Err(StoreError::TakenBack)), "{attempt}: {answer:?}"),
+        }
+    }
+    assert_eq!(read(store, "late", "hits=0<=9/day").await, "ok 2");
 }
 
 async fn set_values_replace_and_come_back(store: &Store) {

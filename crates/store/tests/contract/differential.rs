@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use weir_store::{Ask, Mode, RequestId};
+use weir_store::{Ask, Mode, Outcome, RequestId, StoreError};
 
 use crate::Home;
 use crate::words::{app, ask, publication, read, report, request, words};
@@ -17,8 +17,14 @@ enum Step {
         check: bool,
     },
     /// Asks the n-th ask from the end again.
-    Retry(usize),
-    Cancel(usize),
+    Retry {
+        back: usize,
+        attempt: u32,
+    },
+    Cancel {
+        back: usize,
+        attempt: Option<u32>,
+    },
     Report {
         application: usize,
         usage: String,
@@ -41,11 +47,19 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..3_usize, usage(), any::<bool>())
             .prop_map(|(application, usage, check)| Step::Ask { application, usage, check }),
-        2 => (0..5_usize).prop_map(Step::Retry),
-        2 => (0..5_usize).prop_map(Step::Cancel),
+        2 => (0..5_usize, 0..4_u32).prop_map(|(back, attempt)| Step::Retry { back, attempt }),
+        2 => (0..5_usize, prop::option::of(0..3_u32)).prop_map(|(back, attempt)| Step::Cancel { back, attempt }),
         1 => (0..3_usize, usage(), 0..3_u8)
             .prop_map(|(application, usage, id)| Step::Report { application, usage, id }),
     ]
+}
+
+fn told(answer: Result<Outcome, StoreError>) -> String {
+    match answer {
+        Ok(outcome) => words(&outcome),
+        Err(StoreError::TakenBack) => "taken back".into(),
+        Err(problem) => panic!("{problem}"),
+    }
 }
 
 async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
@@ -58,18 +72,18 @@ async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
                 let mode = if *check { Mode::Check } else { Mode::Count };
                 let ask = Ask { mode, ..ask(&name(*application), usage) };
                 asked.push(ask.clone());
-                words(&home.store.apply(ask).await.unwrap())
+                told(home.store.apply(ask).await)
             }
-            Step::Retry(back) => match asked.iter().rev().nth(*back) {
-                Some(ask) => words(&home.store.apply(Ask { attempt: 1, ..ask.clone() }).await.unwrap()),
+            Step::Retry { back, attempt } => match asked.iter().rev().nth(*back) {
+                Some(ask) => told(home.store.apply(Ask { attempt: *attempt, ..ask.clone() }).await),
                 None => "nothing to ask again".into(),
             },
-            Step::Cancel(back) => {
+            Step::Cancel { back, attempt } => {
                 let (application, request): (_, RequestId) = match asked.iter().rev().nth(*back) {
                     Some(ask) => (ask.application.clone(), ask.request),
                     None => (app(&name(0)), request()),
                 };
-                home.store.cancel(&application, request, None).await.unwrap().to_string()
+                home.store.cancel(&application, request, *attempt).await.unwrap().to_string()
             }
             Step::Report { application, usage, id } => {
                 let id = format!("{prefix}{id}");
