@@ -63,16 +63,25 @@ pub(crate) struct Authoriser {
 }
 
 impl Authoriser {
-    /// Opens a stream to each listener; they end with `stop`.
-    pub(crate) fn start(config: &Config, listeners: &[Listener], stop: &CancellationToken) -> Self {
+    /// Opens a stream to each listener for one worker; they end with `stop`.
+    pub(crate) fn start(
+        config: &Config,
+        listeners: &[Listener],
+        worker: usize,
+        stop: &CancellationToken,
+    ) -> Self {
+        // Every worker has its part of what may wait.
+        let part = |max: usize| max.div_ceil(config.workers.max(1));
+        let waiting_max = part(config.authorisations_waiting_max);
         let (changed, changes) = watch::channel(());
         let changed = Arc::new(changed);
         let open = |listener: &Listener| {
-            let waiting_max = config.authorisations_waiting_max;
-            Link::open(listener.clone(), waiting_max, Arc::clone(&changed), stop.clone())
+            // The streams of one worker stand for those of all.
+            let meter = (worker == 0).then(meters::listeners_up);
+            Link::open(listener.clone(), waiting_max, Arc::clone(&changed), meter, stop.clone())
         };
         let links = Arc::new(Links { links: listeners.iter().map(open).collect(), changes });
-        let cancels = Arc::new(Cancels::new(config.cancels_waiting_max));
+        let cancels = Arc::new(Cancels::new(part(config.cancels_waiting_max)));
         tokio::spawn({
             let (links, cancels, stop) = (Arc::clone(&links), Arc::clone(&cancels), stop.clone());
             async move {
@@ -85,7 +94,7 @@ impl Authoriser {
         Self {
             links,
             cancels,
-            places: Semaphore::new(config.authorisations_waiting_max.min(Semaphore::MAX_PERMITS)),
+            places: Semaphore::new(waiting_max.min(Semaphore::MAX_PERMITS)),
             patience: Duration::from_millis(config.authorise_timeout_ms),
         }
     }

@@ -1,6 +1,7 @@
 //! What a gateway is told when it starts; the binary reads it from TOML and environment.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use weir_core::{Environment, Secret};
@@ -108,6 +109,8 @@ pub struct Config {
     pub routing: Routing,
     /// Where the last good configuration is kept, to start from when no listener answers. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// Threads that serve connections. Default: as many as there are cores.
+    pub workers: usize,
     /// Most client connections at a time; further ones wait to be accepted. Default 10,000.
     pub connections_max: usize,
     /// Longest request head, request line included; longer ones get 431. Default 32 KiB.
@@ -155,6 +158,7 @@ impl Config {
             token,
             routing: Routing::default(),
             state_dir: None,
+            workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             connections_max: 10_000,
             head_bytes_max: 32 << 10,
             head_timeout_ms: 60_000,

@@ -36,6 +36,7 @@ mod tls;
 mod upgrade;
 mod upstream;
 mod watch;
+mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,6 +64,7 @@ use crate::snapshot::{Loader, Snapshot};
 use crate::tls::Followed;
 use crate::upstream::{Connector, PoolLimits, Pools};
 use crate::watch::Watch;
+use crate::workers::Workers;
 
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,9 @@ pub enum StartError {
     /// TLS towards upstreams cannot be set up.
     #[error("TLS towards upstreams cannot be set up")]
     UpstreamTls(#[from] TlsError),
+    /// The system gives no thread.
+    #[error("the system gives no thread")]
+    Thread(#[from] std::io::Error),
     /// The system has no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[from] getrandom::Error),
@@ -107,7 +112,7 @@ pub struct Gateway {
     config: Config,
     listeners: Vec<Listener>,
     pools: Arc<Pools>,
-    ids: RequestIds,
+    ids: Arc<RequestIds>,
     status: Status,
 }
 
@@ -118,8 +123,7 @@ impl Gateway {
     /// When the configuration cannot work, or the address is taken.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         meters::describe();
-        let new = |address: &String| Listener::new(address, &config.token, config.listener_tls.as_ref());
-        let listeners = config.listeners.iter().map(new).collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners(&config)?;
         if listeners.is_empty() {
             return Err(StartError::NoListener);
         }
@@ -128,6 +132,7 @@ impl Gateway {
             in_flight_max: config.upstream_in_flight_max,
             waiting_max: config.upstream_waiting_max,
             idle_max: config.upstream_idle_max,
+            workers: config.workers,
         };
         let pools = Arc::new(Pools::new(connector, limits));
         let (socket, address) = bind(config.address, config.reuse_port)?;
@@ -141,7 +146,7 @@ impl Gateway {
             address,
             listeners,
             pools,
-            ids: RequestIds::new()?,
+            ids: Arc::new(RequestIds::new()?),
             status: Status::default(),
             config,
         })
@@ -160,20 +165,14 @@ impl Gateway {
     /// Serves until told to stop; then readiness goes, and requests in flight may end within the configured time.
     ///
     /// # Errors
-    /// None today: what can fail fails in [`Gateway::bind`].
+    /// When the system gives no threads.
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
         // Streams to listeners outlive `stop`: requests in flight still need decisions.
         let end = CancellationToken::new();
         let _end_with_this = end.clone().drop_guard();
         let follow_end = end.clone();
         let snapshot = Snapshot::default();
-        let pipeline = Arc::new(Pipeline {
-            snapshot: Arc::clone(&snapshot),
-            authoriser: Authoriser::start(&self.config, &self.listeners, &end),
-            ids: self.ids,
-            status: self.status.clone(),
-            nobody: Arc::new(Meters::of("none")),
-        });
+        let workers = self.start_workers(&snapshot, &end).await?;
         let watch = Watch {
             listeners: self.listeners,
             environment: self.config.environment,
@@ -196,12 +195,41 @@ impl Gateway {
             Instant::now() + Duration::from_millis(self.config.drain_timeout_ms)
         };
         let tls = self.tls.map(|tls| tls.follow(&follow_end));
-        let serve = server::run(self.socket, tls, &self.config, Arc::clone(&pipeline), &stop);
+        let serve = server::run(self.socket, tls, &self.config, &workers, &stop);
         let ((), deadline) = tokio::join!(serve, unready);
         // Requests that were refused without a decision must not stay counted.
-        let _ = timeout_at(deadline, pipeline.authoriser.drained()).await;
+        for pipeline in workers.own() {
+            let _ = timeout_at(deadline, pipeline.authoriser.drained()).await;
+        }
+        workers.stop().await;
         Ok(())
     }
+
+    async fn start_workers(
+        &self,
+        snapshot: &Snapshot,
+        end: &CancellationToken,
+    ) -> Result<Workers<Pipeline>, StartError> {
+        let (config, snapshot, end) = (self.config.clone(), Arc::clone(snapshot), end.clone());
+        let (ids, status, nobody) =
+            (Arc::clone(&self.ids), self.status.clone(), Arc::new(Meters::of("none")));
+        let make = move |index: usize| {
+            Ok(Pipeline {
+                snapshot: Arc::clone(&snapshot),
+                // Connections to listeners belong to the worker that opens them.
+                authoriser: Authoriser::start(&config, &listeners(&config)?, index, &end),
+                ids: Arc::clone(&ids),
+                status: status.clone(),
+                nobody: Arc::clone(&nobody),
+            })
+        };
+        Workers::start(self.config.workers, make).await
+    }
+}
+
+fn listeners(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let new = |address: &String| Listener::new(address, &config.token, config.listener_tls.as_ref());
+    config.listeners.iter().map(new).collect()
 }
 
 /// A port for TLS.

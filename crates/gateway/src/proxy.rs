@@ -52,7 +52,7 @@ const REFERRER_BYTES_MAX: usize = 2048;
 pub(crate) struct Pipeline {
     pub(crate) snapshot: Snapshot,
     pub(crate) authoriser: Authoriser,
-    pub(crate) ids: RequestIds,
+    pub(crate) ids: Arc<RequestIds>,
     pub(crate) status: Status,
     /// For requests that belong to no service.
     pub(crate) nobody: Arc<Meters>,

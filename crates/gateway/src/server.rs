@@ -35,6 +35,7 @@ use crate::meters;
 use crate::proxy::{Client, Pipeline};
 use crate::proxy_protocol;
 use crate::tls;
+use crate::workers::Workers;
 
 /// Most headers of a request.
 const HEADERS_MAX: usize = 256;
@@ -61,7 +62,6 @@ pub(crate) struct HandShake {
 struct Shared {
     config: Config,
     http1: http1::Builder,
-    pipeline: Arc<Pipeline>,
     places: Arc<Semaphore>,
     /// Asks connections to end what is in flight and no more.
     drain: CancellationToken,
@@ -76,20 +76,19 @@ pub(crate) async fn run(
     listener: TcpListener,
     tls: Option<TlsDoor>,
     config: &Config,
-    pipeline: Arc<Pipeline>,
+    workers: &Workers<Pipeline>,
     stop: &CancellationToken,
 ) {
     let shared = Arc::new(Shared {
         config: config.clone(),
         http1: http1_builder(config),
-        pipeline,
         places: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
         drain: CancellationToken::new(),
         kill: CancellationToken::new(),
         open: TaskTracker::new(),
     });
     tokio::select! {
-        () = accept(&listener, tls.as_ref(), &shared) => {}
+        () = accept(&listener, tls.as_ref(), &shared, workers) => {}
         () = stop.cancelled() => {}
     }
     drop((listener, tls));
@@ -113,17 +112,23 @@ fn http1_builder(config: &Config) -> http1::Builder {
     http
 }
 
-async fn accept(listener: &TcpListener, tls: Option<&TlsDoor>, shared: &Arc<Shared>) {
+async fn accept(
+    listener: &TcpListener,
+    tls: Option<&TlsDoor>,
+    shared: &Arc<Shared>,
+    workers: &Workers<Pipeline>,
+) {
     // The semaphore is never closed; if it were, nobody could be served.
     while let Ok(place) = Arc::clone(&shared.places).acquire_owned().await {
         let (accepted, tls) = tokio::select! {
             accepted = listener.accept() => (accepted, None),
             (accepted, acceptor) = accept_tls(tls) => (accepted, Some(acceptor)),
         };
-        match accepted {
+        // The worker waits for what comes over it, not this thread.
+        match accepted.and_then(|(tcp, peer)| Ok((tcp.into_std()?, peer.ip()))) {
             Ok((tcp, peer)) => {
-                let open = Open::new(place, shared);
-                tokio::spawn(serve(tcp, tls, peer.ip(), Arc::clone(shared), open));
+                let (shared, open) = (Arc::clone(shared), Open::new(place, shared));
+                workers.spawn(move |pipeline| serve(tcp, tls, peer, shared, pipeline, open));
             }
             Err(problem) => {
                 error!(%problem, "a connection could not be accepted");
@@ -141,15 +146,25 @@ async fn accept_tls(door: Option<&TlsDoor>) -> (std::io::Result<(TcpStream, Sock
 }
 
 /// Serves a connection until it ends, or draining has.
-async fn serve(tcp: TcpStream, tls: Option<HandShake>, peer: IpAddr, shared: Arc<Shared>, open: Open) {
-    if let Err(problem) = tcp.set_nodelay(true) {
-        debug!(%problem, "a connection was gone at once");
-        return;
-    }
+async fn serve(
+    tcp: std::net::TcpStream,
+    tls: Option<HandShake>,
+    peer: IpAddr,
+    shared: Arc<Shared>,
+    pipeline: Arc<Pipeline>,
+    open: Open,
+) {
+    let tcp = match tcp.set_nodelay(true).and_then(|()| TcpStream::from_std(tcp)) {
+        Ok(tcp) => tcp,
+        Err(problem) => {
+            debug!(%problem, "a connection was gone at once");
+            return;
+        }
+    };
     let kill = shared.kill.clone();
     let served = async {
         let Some((transport, peer)) = begin(tcp, tls, plain_address(peer), &shared).await else { return };
-        speak(transport, peer, shared, open).await;
+        speak(transport, peer, shared, pipeline, open).await;
     };
     tokio::select! {
         () = served => {}
@@ -187,7 +202,7 @@ async fn begin(
 }
 
 /// Finds out which HTTP the client speaks, and speaks it.
-async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, open: Open) {
+async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, pipeline: Arc<Pipeline>, open: Open) {
     let config = &shared.config;
     let write_max = Duration::from_millis(config.write_timeout_ms);
     let agreed = match &transport {
@@ -209,7 +224,7 @@ async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, open: Op
         fragments.end();
     }
     let client = Client { peer, scheme, fragments, _open: Arc::new(open), kill: shared.kill.clone() };
-    let answer = Answer { pipeline: Arc::clone(&shared.pipeline), client: Arc::new(client) };
+    let answer = Answer { pipeline, client: Arc::new(client) };
     let ended = if is_http2 {
         serve_http2(stream, answer, &shared).await
     } else {

@@ -85,7 +85,7 @@ async fn connections_are_reused() {
             Api { id: "same", backend: &kept, ..PLAIN },
             Api { id: "closing", backend: &closing, ..PLAIN },
         ],
-        "",
+        "workers = 1",
     )
     .await;
     for _ in 0..10 {

@@ -60,7 +60,7 @@ impl Cancels {
             return;
         }
         queue.push_back(cancel);
-        meters::cancels_waiting().set(count(queue.len()));
+        meters::cancels_waiting().increment(1);
         drop(queue);
         self.filled.notify_one();
     }
@@ -104,7 +104,8 @@ impl Cancels {
         for (cancel, _) in batch.into_iter().zip(done).rev().filter(|(_, done)| !**done) {
             queue.push_front(cancel);
         }
-        meters::cancels_waiting().set(count(queue.len()));
+        let finished = done.iter().filter(|done| **done).count();
+        meters::cancels_waiting().decrement(finished as f64);
         done.contains(&true)
     }
 }
@@ -131,8 +132,4 @@ fn is_final(failure: &weir_proto::v1::Failure, cancel: &Cancel) -> bool {
         error!(service.id = cancel.request.service_id, ?code, "a listener refuses to take a request back");
     }
     is_final
-}
-
-fn count(length: usize) -> f64 {
-    length as f64
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use metrics::Gauge;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +20,6 @@ use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{AuthRepStreamRequest, AuthRepStreamResponse, StreamAsk, stream_ask};
 
 use crate::listener::{Backoff, CONNECT_TIMEOUT, Listener};
-use crate::meters;
 
 /// Most asks in one message: the contract's.
 const ASKS_PER_MESSAGE: usize = 1024;
@@ -50,16 +50,19 @@ pub(crate) enum State {
 }
 
 impl Link {
-    /// Starts the task that keeps the stream open; it ends when told to.
+    /// Starts the task that keeps the stream open; it ends when told to. With a meter it is counted while it is open,
+    /// and says in the log what becomes of it.
     pub(crate) fn open(
         listener: Listener,
         waiting_max: usize,
         changed: Arc<watch::Sender<()>>,
+        meter: Option<Gauge>,
         stop: CancellationToken,
     ) -> Self {
         let (asks, waiting) = mpsc::channel(waiting_max.max(1));
         let (state_sender, state) = watch::channel(State::Down(Instant::now()));
-        let keeper = Keeper { listener, waiting, state: state_sender, changed, pending_max: waiting_max };
+        let keeper =
+            Keeper { listener, waiting, state: state_sender, changed, meter, pending_max: waiting_max };
         tokio::spawn(async move {
             tokio::select! {
                 () = keeper.keep() => {}
@@ -98,6 +101,7 @@ struct Keeper {
     state: watch::Sender<State>,
     /// Told whenever any link goes up or down.
     changed: Arc<watch::Sender<()>>,
+    meter: Option<Gauge>,
     pending_max: usize,
 }
 
@@ -108,13 +112,17 @@ impl Keeper {
         loop {
             match open(&self.listener).await {
                 Ok((outbound, inbound)) => {
-                    info!(listener = self.listener.address, "connected to a listener");
                     reported = None;
                     self.tell(State::Up);
-                    meters::listeners_up().increment(1);
+                    if let Some(meter) = &self.meter {
+                        info!(listener = self.listener.address, "connected to a listener");
+                        meter.increment(1);
+                    }
                     let mut session = Session::new(outbound, self.pending_max);
                     let ended = session.run(&mut self.waiting, inbound).await;
-                    meters::listeners_up().decrement(1);
+                    if let Some(meter) = &self.meter {
+                        meter.decrement(1);
+                    }
                     self.tell(State::Down(Instant::now()));
                     if self.waiting.is_closed() {
                         return;
@@ -122,9 +130,9 @@ impl Keeper {
                     if session.was_answered {
                         backoff.reset();
                     }
-                    report(&self.listener, &ended, &mut reported);
+                    self.report(&ended, &mut reported);
                 }
-                Err(status) => report(&self.listener, &status, &mut reported),
+                Err(status) => self.report(&status, &mut reported),
             }
             // What waited was meant for the stream that is gone.
             while self.waiting.try_recv().is_ok() {}
@@ -136,18 +144,18 @@ impl Keeper {
         self.state.send_replace(state);
         self.changed.send_replace(());
     }
-}
 
-/// Logs why there is no stream, once per reason.
-fn report(listener: &Listener, status: &Status, reported: &mut Option<Code>) {
-    if reported.replace(status.code()) == Some(status.code()) {
-        return;
-    }
-    let (listener, code, message) = (&listener.address, status.code(), status.message());
-    if matches!(code, Code::Unauthenticated | Code::PermissionDenied) {
-        error!(listener, ?code, message, "the listener does not take this gateway's token");
-    } else {
-        warn!(listener, ?code, message, "no stream to a listener");
+    /// Logs why there is no stream, once per reason.
+    fn report(&self, status: &Status, reported: &mut Option<Code>) {
+        if reported.replace(status.code()) == Some(status.code()) || self.meter.is_none() {
+            return;
+        }
+        let (listener, code, message) = (&self.listener.address, status.code(), status.message());
+        if matches!(code, Code::Unauthenticated | Code::PermissionDenied) {
+            error!(listener, ?code, message, "the listener does not take this gateway's token");
+        } else {
+            warn!(listener, ?code, message, "no stream to a listener");
+        }
     }
 }
 

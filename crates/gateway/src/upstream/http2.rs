@@ -77,7 +77,7 @@ async fn take(
     place: Place,
     connect_within: Duration,
 ) -> Result<(SendRequest<RequestBody>, Stream), UpstreamError> {
-    let mut connections = pool.shared.0.lock().await;
+    let mut connections = pool.shared().0.lock().await;
     connections.retain(|connection| !connection.sender.is_closed());
     let free = connections.iter().position(|open| open.streams.load(Ordering::Relaxed) < STREAMS_MAX);
     let at = match free {

@@ -24,6 +24,7 @@ use super::http1::Connection;
 use super::http2::Shared;
 use super::url::Origin;
 use crate::meters::PoolMeters;
+use crate::workers;
 
 /// How long a connection may idle.
 const IDLE_MAX: Duration = Duration::from_secs(4);
@@ -37,6 +38,8 @@ pub(crate) struct PoolLimits {
     pub(crate) waiting_max: usize,
     /// Most idle connections.
     pub(crate) idle_max: usize,
+    /// Threads among which idle connections are divided.
+    pub(crate) workers: usize,
 }
 
 /// The pools of a gateway.
@@ -65,8 +68,7 @@ impl Pools {
             places: Arc::new(Semaphore::new(self.limits.in_flight_max.min(Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
             limits: self.limits,
-            idle: Mutex::default(),
-            shared: Shared::default(),
+            slots: (0..self.limits.workers.max(1)).map(|_| Slot::default()).collect(),
         });
         pools.insert(origin.clone(), Arc::downgrade(&pool));
         pool
@@ -75,7 +77,7 @@ impl Pools {
     /// Small ones, which nothing is sent over.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
-        let limits = PoolLimits { in_flight_max: 1, waiting_max: 1, idle_max: 1 };
+        let limits = PoolLimits { in_flight_max: 1, waiting_max: 1, idle_max: 1, workers: 1 };
         Self::new(Connector::new(None).unwrap(), limits)
     }
 
@@ -98,10 +100,17 @@ pub(crate) struct Pool {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
     limits: PoolLimits,
+    /// For each worker.
+    slots: Box<[Slot]>,
+    meters: PoolMeters,
+}
+
+/// What one worker keeps open.
+#[derive(Default)]
+struct Slot {
     /// The one used last is at the back.
     idle: Mutex<VecDeque<Idle>>,
-    pub(super) shared: Shared,
-    meters: PoolMeters,
+    shared: Shared,
 }
 
 struct Idle {
@@ -157,8 +166,17 @@ impl Pool {
         connected
     }
 
+    /// The connections that several requests of this worker share.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.slot().shared
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.slots[workers::current() % self.slots.len()]
+    }
+
     fn take_idle(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock();
+        let mut idle = self.slot().idle.lock();
         while let Some(mut last) = idle.pop_back() {
             self.meters.idle.decrement(1);
             if last.since.elapsed() < IDLE_MAX && last.connection.is_usable() {
@@ -169,27 +187,28 @@ impl Pool {
     }
 
     fn put_idle(&self, connection: Connection) {
-        let mut idle = self.idle.lock();
-        if idle.len() < self.limits.idle_max {
+        let mut idle = self.slot().idle.lock();
+        if idle.len() < self.limits.idle_max.div_ceil(self.slots.len()) {
             idle.push_back(Idle { connection, since: Instant::now() });
             self.meters.idle.increment(1);
         }
     }
 
     fn close_idle(&self) {
-        let mut idle = self.idle.lock();
-        while idle.front().is_some_and(|first| first.since.elapsed() >= IDLE_MAX) {
-            idle.pop_front();
-            self.meters.idle.decrement(1);
+        for slot in &self.slots {
+            let mut idle = slot.idle.lock();
+            while idle.front().is_some_and(|first| first.since.elapsed() >= IDLE_MAX) {
+                idle.pop_front();
+                self.meters.idle.decrement(1);
+            }
         }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for _ in self.idle.get_mut() {
-            self.meters.idle.decrement(1);
-        }
+        let left: usize = self.slots.iter_mut().map(|slot| slot.idle.get_mut().len()).sum();
+        self.meters.idle.decrement(left as f64);
     }
 }
 

@@ -72,10 +72,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
         ..Config::new(address, environment, listeners, token)
     };
     let tls = section.inside("tls", |section| tls(section, environment));
+    let workers = count(section, "workers", config.workers);
     let reuse_port = section.flag("reuse_port").unwrap_or(config.reuse_port);
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
     let http2 = section.inside("http2", http2);
-    let config = Config { http2, tls, reuse_port, proxy_protocol_from, ..config };
+    let config = Config { http2, tls, workers, reuse_port, proxy_protocol_from, ..config };
     let gateway = section.inside("limits", |section| limits(section, config));
     Some(GatewaySettings { gateway, telemetry_address, log })
 }
@@ -206,6 +207,7 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
     let count = |key, default| count(section, key, default);
     let duration_ms = |key, default| duration_ms(section, key, default);
     Config {
+        workers: config.workers,
         connections_max: count("connections_max", config.connections_max),
         head_bytes_max: head_bytes_max(section, config.head_bytes_max),
         head_timeout_ms: duration_ms("head_timeout_ms", config.head_timeout_ms),
