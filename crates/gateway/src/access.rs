@@ -63,6 +63,11 @@ impl Call {
         self.service = Some(Arc::clone(service));
     }
 
+    /// The request is malformed, and its path not known.
+    pub(crate) fn was_not_read(&mut self) {
+        self.path = "-".to_owned();
+    }
+
     /// The head of the answer is known.
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);

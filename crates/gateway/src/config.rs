@@ -113,7 +113,8 @@ pub struct Config {
     pub workers: usize,
     /// Most client connections at a time; further ones wait to be accepted. Default 10,000.
     pub connections_max: usize,
-    /// Longest request head, request line included; longer ones get 431. Default 32 KiB.
+    /// Longest request head, request line included; longer ones get 431, or 414 where the request line alone is longer.
+    /// Default 32 KiB.
     pub head_bytes_max: usize,
     /// Longest wait for a request head on an open connection, and how long an HTTP/2 connection may have no request.
     /// Default 60,000 ms.

@@ -16,6 +16,7 @@ pub mod config;
 mod connection;
 mod extract;
 mod form;
+pub mod framing;
 mod headers;
 mod http2;
 mod listener;

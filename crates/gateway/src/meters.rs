@@ -25,6 +25,10 @@ pub(crate) fn describe() {
         "weir_gateway_cancels_dropped_total",
         "Refused calls that stay counted: too many waited"
     );
+    describe_counter!(
+        "weir_gateway_malformed_total",
+        "What clients sent that is no request, or no body, by what is wrong"
+    );
     describe_gauge!("weir_gateway_connections", "Open client connections");
     describe_gauge!("weir_gateway_upstream_in_flight", "Requests in flight, tunnels included, by upstream");
     describe_gauge!("weir_gateway_upstream_waiting", "Requests that wait for a place at their upstream");
@@ -128,6 +132,11 @@ pub(crate) fn cancels_waiting() -> Gauge {
 /// Takings-back that were given up: their requests stay counted.
 pub(crate) fn cancels_dropped() -> Counter {
     counter!("weir_gateway_cancels_dropped_total")
+}
+
+/// Counts what a client sent that cannot be read; `reason` is a label of [`crate::framing::Malformed`] or `timeout`.
+pub(crate) fn malformed(reason: &'static str) {
+    counter!("weir_gateway_malformed_total", "reason" => reason).increment(1);
 }
 
 /// Open client connections.

@@ -29,7 +29,7 @@ use crate::access::Call;
 use crate::arguments::{Arguments, without};
 use crate::backend::{Authoriser, Question, Verdict};
 use crate::body::{Progress, ReplyBody, RequestBody};
-use crate::connection::Fragments;
+use crate::connection::{LINGER, LINGER_BYTES_MAX, Requests};
 use crate::extract;
 use crate::form::{self, Ahead};
 use crate::headers::{self, Forwarding, REQUEST_ID};
@@ -63,7 +63,7 @@ pub(crate) struct Client {
     pub(crate) peer: IpAddr,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
-    pub(crate) fragments: Fragments,
+    pub(crate) requests: Arc<Requests>,
     /// Held by what outlives HTTP on the connection.
     pub(crate) _open: Arc<Open>,
     /// Ends what outlives draining.
@@ -83,6 +83,7 @@ impl Pipeline {
         let may_linger = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
         let mut body = Some(body);
         let passed = AssertUnwindSafe(self.pass(&mut call, head, &mut body, client)).catch_unwind().await;
+        client.requests.decide();
         let mut reply = match passed {
             Ok(Ok(reply)) => reply,
             Ok(Err(refusal)) => refuse(&call, &refusal),
@@ -109,8 +110,12 @@ impl Pipeline {
         body: &mut Option<Incoming>,
         client: &Arc<Client>,
     ) -> Result<Response<ReplyBody>, Refusal> {
+        if let Some(malformed) = client.requests.begin() {
+            call.was_not_read();
+            return Err(Refusal::Malformed(malformed));
+        }
         let upgrade = Wish::take(&mut head);
-        let target = read_target(&head, client)?;
+        let target = Target::read(&head).map_err(Refusal::Target)?;
         let (service, path) = self.route(&head, &target)?;
         call.belongs_to(&service);
         let ahead = read_ahead(&head, body, &service).await?;
@@ -203,13 +208,6 @@ fn refuse(call: &Call, refusal: &Refusal) -> Response<ReplyBody> {
         return reply::grpc::render(refusal);
     }
     reply::render(refusal, call.wants_problem, &call.shown_id())
-}
-
-fn read_target<'a>(head: &'a Parts, client: &Client) -> Result<Target<'a>, Refusal> {
-    if client.fragments.take(head.method.as_str(), &head.uri) {
-        return Err(Refusal::Target(TargetError::Malformed("the request target has a #")));
-    }
-    Target::read(head).map_err(Refusal::Target)
 }
 
 async fn read_ahead(head: &Parts, body: &mut Option<Incoming>, service: &Service) -> Result<Ahead, Refusal> {
@@ -366,11 +364,7 @@ fn upstream_request(
     Ok((request, over))
 }
 
-/// Most that is read of the body of a request that was refused, and for how long: a client that is still sending
-/// would otherwise find its connection reset before it has read why.
-const LINGER_BYTES_MAX: usize = 256 << 10;
-const LINGER: Duration = Duration::from_secs(2);
-
+/// Reads some more of the body of a request that was refused.
 async fn linger(mut body: Incoming) {
     let drain = async {
         let mut read = 0;

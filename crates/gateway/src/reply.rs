@@ -5,7 +5,8 @@
 //! get a problem document instead, with a stable code. Outside text says what the caller can act on, never a
 //! credential and nothing of what is behind the gateway.
 //!
-//! What hyper cannot parse it answers itself, with an empty body: 400, 414 for a long target, 431 for a long head.
+//! What is left for hyper to find in a head that was judged (a target that is no URL, or longer than 64 KiB) it answers
+//! itself, with an empty body: 400, 414 or 431.
 
 pub(crate) mod grpc;
 
@@ -18,6 +19,7 @@ use weir_core::proxy::RefusalReply;
 use weir_core::{Denial, LimitStatus, Timestamp};
 
 use crate::body::{BodyError, ReplyBody};
+use crate::framing::Malformed;
 use crate::ratelimit;
 use crate::service::Service;
 use crate::target::TargetError;
@@ -25,6 +27,8 @@ use crate::upstream::UpstreamError;
 
 /// Why a request gets no answer from its upstream.
 pub(crate) enum Refusal {
+    /// What the client sent is no request.
+    Malformed(Malformed),
     /// The request itself cannot be served.
     Target(TargetError),
     /// No service answers to its host (or, with routing by path alone, to its path).
@@ -148,6 +152,7 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
     };
     match refusal {
         Refusal::NoService | Refusal::NoUpstream => None,
+        Refusal::Malformed(why) => unread(*why),
         Refusal::Target(TargetError::Method) => {
             plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not served.")
         }
@@ -194,6 +199,17 @@ fn malformed(why: &dyn std::fmt::Display) -> Option<Answer<'static>> {
         configured: None,
         limit: None,
     })
+}
+
+fn unread(why: Malformed) -> Option<Answer<'static>> {
+    let code = match why.status() {
+        StatusCode::URI_TOO_LONG => "target_too_long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "headers_too_long",
+        StatusCode::NOT_IMPLEMENTED => "coding_not_served",
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED => "version_not_served",
+        _ => "request_malformed",
+    };
+    Some(Answer { status: why.status(), code, ..malformed(&why)? })
 }
 
 fn upstream_answer(error: UpstreamError) -> (StatusCode, &'static str, &'static str) {
@@ -321,6 +337,12 @@ mod tests {
         check(&Refusal::NoService, 404, "", None);
         check(&Refusal::NoUpstream, 404, "", None);
         check(&Refusal::Target(TargetError::Malformed("no")), 400, "The request is malformed: no.", None);
+        check(
+            &Refusal::Malformed(Malformed::Coding),
+            501,
+            "The request is malformed: the transfer coding is not served.",
+            None,
+        );
         check(&Refusal::Upstream(UpstreamError::NoConnection), 502, "The API cannot be reached.", None);
         check(&Refusal::Upstream(UpstreamError::Timeout), 504, "The API did not answer in time.", None);
         check(&Refusal::Upstream(UpstreamError::NoAddress), 503, "The API has no address.", None);

@@ -6,10 +6,12 @@
 //! still open at the deadline.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::fmt::Display;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -30,6 +32,7 @@ use tracing::{debug, error, info, warn};
 use crate::body::ReplyBody;
 use crate::config::Config;
 use crate::connection::{ClientStream, Transport};
+use crate::framing;
 use crate::http2::{self, Streams};
 use crate::meters;
 use crate::proxy::{Client, Pipeline};
@@ -37,8 +40,6 @@ use crate::proxy_protocol;
 use crate::tls;
 use crate::workers::Workers;
 
-/// Most headers of a request.
-const HEADERS_MAX: usize = 256;
 /// The smallest read buffer that hyper takes.
 const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// Pause after a connection could not be accepted, as when no file descriptor is left.
@@ -108,7 +109,7 @@ fn http1_builder(config: &Config) -> http1::Builder {
         .header_read_timeout(Duration::from_millis(config.head_timeout_ms))
         .max_buf_size(config.head_bytes_max.max(BUFFER_BYTES_MIN))
         .max_header_size(config.head_bytes_max)
-        .max_headers(HEADERS_MAX);
+        .max_headers(framing::LINES_MAX);
     http
 }
 
@@ -219,29 +220,59 @@ async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, pipeline
         }
     };
     let scheme = if agreed.is_some() { "https" } else { "http" };
-    let fragments = stream.fragments();
     if is_http2 {
-        fragments.end();
+        stream.pass_all();
     }
-    let client = Client { peer, scheme, fragments, _open: Arc::new(open), kill: shared.kill.clone() };
+    let requests = Arc::clone(stream.requests());
+    let client = Client {
+        peer,
+        scheme,
+        requests: Arc::clone(&requests),
+        _open: Arc::new(open),
+        kill: shared.kill.clone(),
+    };
     let answer = Answer { pipeline, client: Arc::new(client) };
     let ended = if is_http2 {
         serve_http2(stream, answer, &shared).await
     } else {
         let connection = shared.http1.serve_connection(TokioIo::new(stream), answer).with_upgrades();
-        until_end(pin!(connection), |connection| connection.graceful_shutdown(), shared.drain.cancelled())
-            .await
+        let enough = async {
+            shared.drain.cancelled().await;
+            // hyper, which does not see parts of heads, would take the connection to be idle. What brings the rest of
+            // one wakes this, too.
+            poll_fn(|_| if requests.is_head_begun() { Poll::Pending } else { Poll::Ready(()) }).await;
+        };
+        until_end(pin!(connection), |connection| connection.graceful_shutdown(), enough).await
     };
-    if let Err(problem) = ended {
-        debug!(%problem, "a connection broke");
+    match ended {
+        Err(problem) if problem.is_parse_too_large() => tell_of("too_large", &problem),
+        // What is left for hyper to find in a head that was judged.
+        Err(problem) if problem.is_parse() => tell_of("request_line", &problem),
+        Err(problem) if problem.is_timeout() && requests.is_head_begun() => tell_of("timeout", &problem),
+        Err(problem) => debug!(%problem, "a connection broke"),
+        Ok(()) => {}
     }
+}
+
+/// Tells what a client sent that is no request, and that could not be refused as one.
+fn tell_of(reason: &'static str, problem: &dyn Display) {
+    meters::malformed(reason);
+    info!(reason, %problem, "a client sent what is no request");
 }
 
 /// Whether the client begins with HTTP/2's preface; `None`: it left, or says too little for too long.
 async fn begins_http2(stream: &mut ClientStream, shared: &Shared) -> Option<bool> {
     let head_max = Duration::from_millis(shared.config.head_timeout_ms);
     tokio::select! {
-        told = timeout(head_max, stream.begins_with_preface()) => told.ok()?.ok(),
+        told = timeout(head_max, stream.begins_with_preface()) => match told {
+            Ok(told) => told.ok(),
+            Err(problem) => {
+                if stream.has_begun() {
+                    tell_of("timeout", &problem);
+                }
+                None
+            }
+        },
         // hyper ends it, unless a request has begun.
         () = shared.drain.cancelled() => Some(false),
     }

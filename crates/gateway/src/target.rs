@@ -7,7 +7,7 @@
 //! Knows no services, and leaves the path to [`weir_core::path::RequestPath`].
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Version, header};
+use http::{Method, Version, header};
 use weir_core::path::PathError;
 
 /// A request target whose host is known.
@@ -55,7 +55,6 @@ impl<'a> Target<'a> {
         if authority.is_some_and(|text| !is_authority(text)) {
             return Err(TargetError::Malformed("the host is malformed"));
         }
-        check_coding(head)?;
         check_expectation(head)?;
         Ok(Self { authority, path: uri.path(), query: uri.query() })
     }
@@ -84,17 +83,6 @@ fn check_method(method: &Method) -> Result<(), TargetError> {
             Err(TargetError::Malformed("the method has small letters"))
         }
         _ => Ok(()),
-    }
-}
-
-/// A body may be chunked, once, and nothing else: other codings would go upstream without their name.
-fn check_coding(head: &Parts) -> Result<(), TargetError> {
-    let mut named = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    match (named.next(), named.next()) {
-        (None, _) => Ok(()),
-        (Some(value), None) if is_chunked(value) => Ok(()),
-        _ => Err(TargetError::Malformed("the transfer coding is not served")),
     }
 }
 
@@ -188,25 +176,6 @@ mod tests {
         check("GET http://one.test/x 2|two.test", "the Host header and :authority differ");
         check("GET http://one.test/x 2|one.test|one.test", "there is more than one Host header");
         check("GET /x 2", "the Host header is missing");
-    }
-
-    #[test]
-    fn bodies_are_chunked_or_not() {
-        let check = |codings: &[&str], is_served: bool| {
-            let builder = http::Request::builder().uri("/").header(header::HOST, "a.test");
-            let add = |builder: http::request::Builder, coding: &&str| {
-                builder.header(header::TRANSFER_ENCODING, *coding)
-            };
-            let head = codings.iter().fold(builder, add).body(()).unwrap().into_parts().0;
-            assert_eq!(Target::read(&head).is_ok(), is_served, "{codings:?}");
-        };
-        check(&[], true);
-        check(&["Chunked"], true);
-        check(&["gzip, chunked"], false);
-        check(&["chunked, chunked"], false);
-        check(&["chunked", "chunked"], false);
-        check(&["gzip", "chunked"], false);
-        check(&[""], false);
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Wish {
         let chosen = chosen.cloned().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
         let (mut head, body) = answer.into_parts();
         let upstream = body.into_tunnel().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
+        client.requests.upgrade();
         tokio::spawn(tunnel(self.connection, upstream, Arc::clone(client), idle));
         head.version = Version::HTTP_11;
         headers::to_client(&mut head.headers);
@@ -89,7 +90,6 @@ fn is_among(chosen: &HeaderValue, wished: &HeaderValue) -> bool {
 }
 
 async fn tunnel(client: OnUpgrade, upstream: Tunnel, of: Arc<Client>, idle: Duration) {
-    of.fragments.end();
     let activity = Activity::new();
     let joined = async {
         let client = client.await.map_err(|_| io::ErrorKind::ConnectionAborted)?;

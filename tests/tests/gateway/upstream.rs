@@ -122,6 +122,7 @@ fn paths(world: &World) {
     for (request, expected) in [
         ("plain.test/?user_key={key}", "/"),
         ("plain.test/a%20b/%C3%A9?user_key={key}&b=%41+c&&d=%zz", "/a%20b/%C3%A9?b=%41+c&&d=%zz"),
+        ("plain.test/a?q=\u{e9}&user_key={key}", "/a?q=\u{e9}"),
         ("plain.test/a/?user_key={key}&x", "/a/?x"),
         ("plain.test//a///b//?user_key={key}", "/a/b/"),
         ("based.test/?user_key={key}", "/v1/"),

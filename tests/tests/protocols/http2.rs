@@ -60,8 +60,8 @@ async fn host_and_authority_agree() {
 async fn other_beginnings_are_http1() {
     let stack = start(&[PLAIN], "[limits]\nhead_timeout_ms = 700").await;
     let address = stack.gateways[0].address;
-    assert_eq!(http::raw(address, "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n").status, 400);
-    assert_eq!(http::raw(address, "PRI * HTTP/2.0\r\nHost: api.test\r\n\r\n").status, 400);
+    assert_eq!(http::raw(address, "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n").status, 505);
+    assert_eq!(http::raw(address, "PRI * HTTP/2.0\r\nHost: api.test\r\n\r\n").status, 505);
     let mut slow = std::net::TcpStream::connect(address).unwrap();
     slow.set_nodelay(true).unwrap();
     slow.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

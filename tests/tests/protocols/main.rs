@@ -6,6 +6,7 @@
 
 mod expect;
 mod frames;
+mod framing;
 mod grpc;
 mod http2;
 mod http2_bounds;

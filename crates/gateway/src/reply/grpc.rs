@@ -75,7 +75,7 @@ fn code(refusal: &Refusal) -> Code {
         Refusal::BodyStalled | Refusal::Upstream(UpstreamError::Timeout) => Code::DeadlineExceeded,
         Refusal::Unavailable | Refusal::Upstream(_) => Code::Unavailable,
         // What gRPC clients make of a 400.
-        Refusal::Target(_) | Refusal::BodyBroken | Refusal::Broken => Code::Internal,
+        Refusal::Malformed(_) | Refusal::Target(_) | Refusal::BodyBroken | Refusal::Broken => Code::Internal,
     }
 }
 
