@@ -75,10 +75,18 @@ impl Process {
     /// # Panics
     /// When it does not stop.
     pub fn terminate(&mut self) -> ExitStatus {
-        let id = self.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(told.is_ok_and(|status| status.success()), "kill -TERM {id} failed");
+        self.signal("TERM");
         until("the process to stop", || self.child.try_wait().ok().flatten())
+    }
+
+    /// Sends it a signal, such as `STOP`.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(told.is_ok_and(|status| status.success()), "kill -s {name} {id} failed");
     }
 
     /// Whether it has ended, and how.

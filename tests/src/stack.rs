@@ -121,6 +121,14 @@ impl Role {
         }
     }
 
+    /// Sends it a signal, such as `STOP`.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, name: &str) {
+        self.process.as_ref().expect("started").signal(name);
+    }
+
     /// Asks it to stop and waits.
     ///
     /// # Panics

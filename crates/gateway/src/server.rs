@@ -45,6 +45,9 @@ const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// Pause after a connection could not be accepted, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long connections are still accepted when the gateway is to stop.
+const ACCEPT_LAST: Duration = Duration::from_millis(10);
+
 /// Where TLS is spoken.
 pub(crate) struct TlsDoor {
     pub(crate) socket: TcpListener,
@@ -92,6 +95,8 @@ pub(crate) async fn run(
         () = accept(&listener, tls.as_ref(), &shared, workers) => {}
         () = stop.cancelled() => {}
     }
+    // Who is connected as far as the system knows is served, not reset.
+    let _ = timeout(ACCEPT_LAST, accept(&listener, tls.as_ref(), &shared, workers)).await;
     drop((listener, tls));
     info!("draining");
     let deadline = tokio::time::Instant::now() + Duration::from_millis(config.drain_timeout_ms);
@@ -197,6 +202,7 @@ async fn begin(
         Ok::<_, std::io::Error>((transport, peer))
     };
     tokio::select! {
+        biased;
         begun = begun => begun.inspect_err(|problem| debug!(%problem, "a connection did not begin")).ok(),
         () = shared.drain.cancelled() => None,
     }
@@ -264,6 +270,7 @@ fn tell_of(reason: &'static str, problem: &dyn Display) {
 async fn begins_http2(stream: &mut ClientStream, shared: &Shared) -> Option<bool> {
     let head_max = Duration::from_millis(shared.config.head_timeout_ms);
     tokio::select! {
+        biased;
         told = timeout(head_max, stream.begins_with_preface()) => match told {
             Ok(told) => told.ok(),
             Err(problem) => {
@@ -308,6 +315,8 @@ async fn until_end<C: Future>(
     enough: impl Future<Output = ()>,
 ) -> C::Output {
     tokio::select! {
+        // What has come is read first.
+        biased;
         ended = connection.as_mut() => return ended,
         () = enough => {}
     }

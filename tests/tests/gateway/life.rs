@@ -1,10 +1,11 @@
 //! A gateway's life: catalogs change under load, listeners are away, it is told to stop.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use weir_tests::http::{call, get};
+use weir_tests::http::{call, get, read_answer};
 use weir_tests::load::Load;
 use weir_tests::wait::{until, until_async};
 
@@ -65,6 +66,27 @@ async fn a_request_in_flight_survives_the_stop() {
         world.stack.gateways.push(gateway);
     });
     assert_eq!(world.used("api").await.get("hits"), Some(&1));
+    world.finish();
+}
+
+/// Goal: who is connected when a gateway is told to stop is answered, not reset.
+/// Method: the process sleeps while clients connect and ask and it is told to stop, and wakes to all of it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_wait_at_the_stop_are_served() {
+    let mut world = World::start(&[API]).await;
+    let mut gateway = world.stack.gateways.remove(0);
+    gateway.signal("STOP");
+    let ask = format!("GET /?user_key={KEY} HTTP/1.1\r\nhost: api.test\r\n\r\n");
+    let mut clients: Vec<_> = (0..20).map(|_| TcpStream::connect(gateway.address).unwrap()).collect();
+    for client in &mut clients {
+        client.write_all(ask.as_bytes()).unwrap();
+    }
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    let statuses: Vec<_> = clients.iter_mut().map(|client| read_answer(client, false).status).collect();
+    assert_eq!(statuses, [200; 20]);
+    until("the socket to close", || TcpStream::connect(gateway.address).is_err().then_some(()));
+    world.stack.gateways.push(gateway);
     world.finish();
 }
 
