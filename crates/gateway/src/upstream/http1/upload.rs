@@ -194,3 +194,50 @@ fn write_fields(fields: &HeaderMap, out: &mut BytesMut) {
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use http::{Request, Uri};
+
+    use crate::body::Progress;
+
+    /// What is sent for a request, or why it ended.
+    fn sent(body: &'static str, framing: Framing) -> Result<String, String> {
+        let idle = Duration::from_secs(1);
+        let body =
+            RequestBody::new(Bytes::from_static(body.as_bytes()), None, u64::MAX, idle, Progress::new());
+        let target = Uri::from_static("/a?b");
+        let head = Request::post(target).header("host", "up.test").body(()).unwrap().into_parts().0;
+        let mut upload = Upload::new(&head, body, framing);
+        let mut stream = Vec::new();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        match upload.poll(&mut context, &mut stream) {
+            Poll::Ready(Ok(())) if upload.is_sent() => Ok(String::from_utf8(stream).unwrap()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[track_caller]
+    fn check(body: &'static str, framing: Framing, expected: &str) {
+        assert_eq!(
+            sent(body, framing).unwrap(),
+            format!("POST /a?b HTTP/1.1\r\nhost: up.test\r\n\r\n{expected}")
+        );
+    }
+
+    #[test]
+    fn bodies_are_framed() {
+        check("", Framing::Length(0), "");
+        check("abc", Framing::Length(3), "abc");
+        check("abc", Framing::Chunked, "3\r\nabc\r\n0\r\n\r\n");
+    }
+
+    #[test]
+    fn bodies_are_as_long_as_was_said() {
+        assert!(sent("abc", Framing::Length(2)).is_err());
+        assert!(sent("abc", Framing::Length(4)).is_err());
+    }
+}
