@@ -8,10 +8,11 @@ demo: ## Build and run everything with an example to try; make demo ARGS=--check
 	cargo build --locked --profile demo -p weir
 	target/demo/weir demo $(ARGS)
 
+# Doc tests compile the libraries without features, so that both builds are seen; all else runs with OpenTelemetry.
 test: ## Run all tests (installs Redis through apt when run as root and none is found)
 	scripts/setup-test.sh
 	cargo test --locked --workspace --doc
-	WEIR_BUILT=1 cargo test --locked --workspace --lib --bins --tests
+	WEIR_BUILT=1 cargo test --locked --workspace --features weir/otel --lib --bins --tests
 
 check: lint ## Check format, lints and dependencies, without running tests
 	cargo fmt --all --check
@@ -19,6 +20,7 @@ check: lint ## Check format, lints and dependencies, without running tests
 
 lint: ## Run clippy; a warning is an error
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features weir/otel -- -D warnings
 
 fmt: ## Format all code
 	cargo fmt --all

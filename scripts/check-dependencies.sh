@@ -16,8 +16,9 @@ refuse() {
 }
 
 refuse 'TLS is ring alone: these need cmake or a system library' \
-    'aws-lc-sys|aws-lc-rs|openssl-sys|native-tls' --workspace
+    'aws-lc-sys|aws-lc-rs|openssl-sys|native-tls' --workspace --features weir/otel
+refuse 'Spans go by the gRPC client that is there anyway' 'reqwest' --workspace --features weir/otel
 refuse 'The gateway talks to listeners and upstreams only, never to a store, a database or a mail server' \
     'redis|deadpool-redis|redb|sqlx.*|rusqlite|tokio-postgres|lettre|liquid|askama|utoipa|weir-(store|listener|control|portal)' \
-    -p weir-gateway
+    -p weir-gateway --features otel
 refuse 'core is pure' 'tokio|async-.*|serde|tracing|metrics|getrandom|weir-(proto|store|listener|gateway)' -p weir-core

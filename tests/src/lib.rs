@@ -6,6 +6,7 @@
 //! It uses no role crate: what it checks is what a user could see.
 
 pub mod certificates;
+pub mod collector;
 pub mod http;
 pub mod listener;
 pub mod load;

@@ -100,6 +100,7 @@ pub fn auth_rep_request(user_key: &str, usage: &[(&str, u64)]) -> v1::AuthRepReq
         credentials: Some(user_key_credentials(user_key)),
         usage: usage.iter().map(|(metric, by)| usage_entry(metric, *by)).collect(),
         referrer: None,
+        trace_context: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::wait::until;
 
-/// The binary, built from the sources as they are now; by this, unless `WEIR_BUILT` says that it is (`make test`, where
+/// The binary, built from the sources as they are now, with OpenTelemetry; by this, unless `WEIR_BUILT` says that it is (`make test`, where
 /// one `cargo test` builds everything).
 ///
 /// # Panics
@@ -16,8 +16,8 @@ pub fn weir_binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         if std::env::var_os("WEIR_BUILT").is_none() {
-            let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "weir"]).status();
-            assert!(built.is_ok_and(|status| status.success()), "cargo build --package weir failed");
+            let built = Command::new(env!("CARGO")).args(BUILD).status();
+            assert!(built.is_ok_and(|status| status.success()), "cargo {} failed", BUILD.join(" "));
         }
         let test = std::env::current_exe().expect("the test's own path");
         // target/<profile>/deps/<test> stands beside target/<profile>/weir.
@@ -25,6 +25,8 @@ pub fn weir_binary() -> &'static Path {
         profile.join("weir")
     })
 }
+
+const BUILD: [&str; 6] = ["build", "--quiet", "--package", "weir", "--features", "otel"];
 
 /// Runs a subcommand to its end.
 ///

@@ -1,23 +1,52 @@
-//! One request from its head to the end of its answer, for the access log and the metrics.
+//! One request from its head to the end of its answer, for the access log, the metrics and its trace.
 //!
 //! The pipeline makes a [`Call`] first thing and hands it to the answer's body; wherever it is dropped, the
 //! request has ended. Logged are the method, the path without its query, the status, the service and the time it
-//! took: never a header, a query or a credential.
+//! took: never a header, a query or a credential. A request that was malformed or failed is always logged, of the
+//! others the share that is configured.
+//!
+//! The gateway's own part of the time is what is left without [`Waits`]. An upgrade ends, here, with its 101.
+
+mod sampling;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Request, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use tracing::info;
 
+use crate::config::Config;
+use crate::grpc_status::GrpcStatus;
 use crate::headers::{REQUEST_ID, is_sane_request_id};
 use crate::meters::Meters;
+use crate::reply::Refusal;
 use crate::reply::grpc::is_grpc;
 use crate::request_id::RequestId;
 use crate::service::Service;
+use crate::trace::{Trace, Tracer};
+use sampling::Sampling;
 
 /// Longest path in the log; the rest is cut off.
 const PATH_BYTES_MAX: usize = 1024;
+
+/// What all requests share.
+pub(crate) struct Calls {
+    /// For requests that belong to no service.
+    nobody: Meters,
+    sampling: Sampling,
+    tracer: Tracer,
+}
+
+impl Calls {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            nobody: Meters::of("none"),
+            sampling: Sampling::new(config.access_sample_ratio),
+            tracer: Tracer::new(config),
+        }
+    }
+}
 
 /// A request in progress.
 pub(crate) struct Call {
@@ -29,32 +58,69 @@ pub(crate) struct Call {
     pub(crate) wants_problem: bool,
     /// Whether the client speaks gRPC, and refusals have to.
     pub(crate) is_grpc: bool,
+    /// Time that is not the gateway's own.
+    pub(crate) waits: Waits,
+    /// Its part of a trace.
+    pub(crate) trace: Trace,
     method: Method,
     path: String,
     started: Instant,
     service: Option<Arc<Service>>,
     status: Option<StatusCode>,
-    /// For requests that belong to no service.
-    nobody: Arc<Meters>,
+    grpc_status: Option<GrpcStatus>,
+    refused: Option<Refused>,
+    calls: Arc<Calls>,
+}
+
+/// How a request was refused.
+struct Refused {
+    code: &'static str,
+    /// What it means in HTTP, where its reply does not say so: to clients that speak gRPC.
+    meaning: Option<StatusCode>,
+    is_for_the_request: bool,
+}
+
+/// What is told of a request that has ended.
+pub(crate) struct Ended<'a> {
+    pub(crate) method: &'a Method,
+    /// `None`: the client left before the answer.
+    pub(crate) status: Option<StatusCode>,
+    /// The same, but for gRPC what its code means in HTTP.
+    pub(crate) meaning: Option<StatusCode>,
+    pub(crate) grpc_status: Option<GrpcStatus>,
+    pub(crate) service: Option<&'a str>,
+    /// Why the gateway refused it.
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) request_id: &'a str,
 }
 
 impl Call {
-    /// Begins with the head of a request.
-    pub(crate) fn begin<B>(request: &Request<B>, id: RequestId, nobody: Arc<Meters>) -> Self {
+    /// Begins with the head of a request that came by `scheme`.
+    pub(crate) fn begin<B>(
+        request: &Request<B>,
+        scheme: &'static str,
+        id: RequestId,
+        calls: &Arc<Calls>,
+    ) -> Self {
+        let started = Instant::now();
         let client_id = request.headers().get(REQUEST_ID).filter(|id| is_sane_request_id(id)).cloned();
         let path = request.uri().path();
-        let end = path.floor_char_boundary(PATH_BYTES_MAX.min(path.len()));
+        let path = &path[..path.floor_char_boundary(PATH_BYTES_MAX.min(path.len()))];
         Self {
             id,
             client_id,
             wants_problem: wants_problem(request),
             is_grpc: request.version() == Version::HTTP_2 && is_grpc(request.headers()),
+            waits: Waits::default(),
+            trace: calls.tracer.begin(request, scheme, path),
             method: request.method().clone(),
-            path: path[..end].to_owned(),
-            started: Instant::now(),
+            path: path.to_owned(),
+            started,
             service: None,
             status: None,
-            nobody,
+            grpc_status: None,
+            refused: None,
+            calls: Arc::clone(calls),
         }
     }
 
@@ -68,9 +134,27 @@ impl Call {
         self.path = "-".to_owned();
     }
 
+    /// The gateway refuses it.
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.refused = Some(Refused {
+            code: refusal.code(),
+            meaning: self.is_grpc.then(|| refusal.status()),
+            is_for_the_request: refusal.is_for_the_request(),
+        });
+    }
+
     /// The head of the answer is known.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.status = Some(status);
+    pub(crate) fn answered<B>(&mut self, answer: &Response<B>) {
+        self.status = Some(answer.status());
+        self.told(answer.headers());
+        self.meters().answered(self.started.elapsed().saturating_sub(self.waits.total()));
+    }
+
+    /// Headers or trailers of the answer, which may tell how a gRPC call ended.
+    pub(crate) fn told(&mut self, headers: &HeaderMap) {
+        if self.is_grpc {
+            self.grpc_status = GrpcStatus::read(headers).or(self.grpc_status);
+        }
     }
 
     /// The id that logs and the answer show.
@@ -78,23 +162,94 @@ impl Call {
         let chosen = self.client_id.as_ref().and_then(|id| id.to_str().ok());
         chosen.map_or_else(|| self.id.to_string(), str::to_owned)
     }
+
+    /// Where the request is counted.
+    pub(crate) fn meters(&self) -> &Meters {
+        self.service.as_ref().map_or(&self.calls.nobody, |service| &service.meters)
+    }
+
+    fn meaning(&self) -> Option<StatusCode> {
+        let refused = self.refused.as_ref().and_then(|refused| refused.meaning);
+        let told = refused.or_else(|| self.grpc_status.map(GrpcStatus::equivalent));
+        self.status.map(|status| told.unwrap_or(status))
+    }
+
+    fn count(&self, ended: &Ended<'_>, took: Duration) {
+        let meters = self.meters();
+        meters.ended(ended.meaning, took);
+        if let Some(code) = ended.reason {
+            meters.refused(code);
+        }
+        if let Some(status) = ended.grpc_status {
+            meters.grpc_answered(status.label());
+        }
+    }
+
+    /// Whether it is logged whatever the share of requests that are.
+    fn is_remarkable(&self, ended: &Ended<'_>) -> bool {
+        ended.meaning.is_some_and(|status| status.is_server_error())
+            || self.refused.as_ref().is_some_and(|refused| refused.is_for_the_request)
+    }
+
+    fn log(&self, ended: &Ended<'_>, trace_id: Option<&str>, took: Duration) {
+        let sampling = &self.calls.sampling;
+        let is_remarkable = self.is_remarkable(ended);
+        if !is_remarkable && !sampling.takes(ended.request_id) {
+            return;
+        }
+        info!(
+            target: "weir::access",
+            method = ended.method.as_str(),
+            path = self.path,
+            // 499, as many gateways write it: the client left before it was answered.
+            status = ended.status.map_or(499, |status| status.as_u16()),
+            grpc_status = ended.grpc_status.map(GrpcStatus::code),
+            service.id = ended.service.unwrap_or("-"),
+            reason = ended.reason,
+            duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            request_id = ended.request_id,
+            trace_id,
+            sampled = if is_remarkable { None } else { sampling.share() },
+        );
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        let meters = self.service.as_ref().map_or(&*self.nobody, |service| &service.meters);
-        meters.ended(self.status, took);
-        info!(
-            target: "weir::access",
-            method = self.method.as_str(),
-            path = self.path,
-            // 499, as many gateways write it: the client left before it was answered.
-            status = self.status.map_or(499, |status| status.as_u16()),
-            service.id = self.service.as_ref().map_or("-", |service| service.id.as_str()),
-            duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            request_id = self.shown_id(),
-        );
+        let request_id = self.shown_id();
+        let trace = std::mem::take(&mut self.trace);
+        let ended = Ended {
+            method: &self.method,
+            status: self.status,
+            meaning: self.meaning(),
+            grpc_status: self.grpc_status,
+            service: self.service.as_ref().map(|service| service.id.as_str()),
+            reason: self.refused.as_ref().map(|refused| refused.code),
+            request_id: &request_id,
+        };
+        self.count(&ended, took);
+        self.log(&ended, trace.id().as_deref(), took);
+        trace.end(&ended);
+    }
+}
+
+/// How long a request has waited for others: for a body that has to be read first, a decision, an upstream.
+#[derive(Default)]
+pub(crate) struct Waits(AtomicU64);
+
+impl Waits {
+    /// Does what others have to be waited for, and says how long it took.
+    pub(crate) async fn timed<T>(&self, work: impl Future<Output = T>) -> (T, Duration) {
+        let begun = Instant::now();
+        let done = work.await;
+        let waited = begun.elapsed();
+        self.0.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        (done, waited)
+    }
+
+    fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -24,7 +24,7 @@ use weir_proto::v1::{self, AuthRepRequest, CancelRequest, stream_ask};
 
 use crate::config::Config;
 use crate::listener::{Backoff, Listener};
-use crate::meters::{self, Outcome};
+use crate::meters::{self, Bound, Outcome};
 use crate::request_id::RequestId;
 use crate::service::Service;
 use cancel::{Cancel, Cancels};
@@ -41,6 +41,8 @@ pub(crate) struct Question<'a> {
     pub(crate) usage: &'a Usage,
     /// The page that makes the call, if the client tells.
     pub(crate) referrer: Option<&'a str>,
+    /// The span that waits for the decision.
+    pub(crate) trace: Option<v1::TraceContext>,
 }
 
 /// What a listener said.
@@ -102,6 +104,7 @@ impl Authoriser {
     /// Decides on a call; counts it when, and only when, the verdict admits it.
     pub(crate) async fn authorise(&self, question: Question<'_>) -> Verdict {
         let Ok(_place) = self.places.try_acquire() else {
+            meters::bound_hit(Bound::Authorisations);
             meters::authorised(Outcome::Unavailable);
             return Verdict::Unavailable;
         };
@@ -297,6 +300,7 @@ impl<'a> Doubt<'a> {
             credentials: Some(question.credentials.into()),
             usage: v1::UsageEntry::list(question.usage),
             referrer: question.referrer.map(str::to_owned),
+            trace_context: question.trace,
         };
         Self { cancels, ask, affinity: affinity(question.credentials), open: None, asked: None }
     }

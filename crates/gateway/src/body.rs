@@ -288,6 +288,11 @@ impl Body for ReplyBody {
         if polled.is_ready() {
             http2::offered();
         }
+        if let (Poll::Ready(Some(Ok(frame))), Some(call)) = (&polled, &mut self.call)
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            call.told(trailers);
+        }
         polled
     }
 

@@ -144,6 +144,12 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// Bounds of HTTP/2 connections.
     pub http2: Http2Limits,
+    /// The share, 0 to 1, of requests that went well or were refused by a rule which gets a line in the access log.
+    /// Default 1: all of them.
+    pub access_sample_ratio: f64,
+    /// Whether requests become spans of the process's tracer. Default no.
+    #[cfg(feature = "otel")]
+    pub is_traced: bool,
 }
 
 impl Config {
@@ -174,6 +180,9 @@ impl Config {
             drain_timeout_ms: 30_000,
             tls: None,
             http2: Http2Limits::default(),
+            access_sample_ratio: 1.0,
+            #[cfg(feature = "otel")]
+            is_traced: false,
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio_util::either::Either;
 
 use guard::{Guard, Next};
 
+use crate::meters::{self, Bound};
 pub(crate) use guard::Requests;
 
 /// What bytes come over: as they are, or out of TLS.
@@ -120,6 +121,7 @@ impl ClientStream {
             self.is_write_waiting = true;
         }
         ready!(self.write_timer.as_mut().poll(context));
+        meters::bound_hit(Bound::WriteTimeout);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -7,10 +7,11 @@
 //! bodies are polled, tell it who waits for whom.
 
 use std::cell::Cell;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::Executor;
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::Config;
+use crate::meters::{self, Bound};
 
 /// Largest frame that is read or written: the smallest that the protocol allows.
 const FRAME_BYTES_MAX: u32 = 16 << 10;
@@ -145,9 +147,17 @@ async fn while_read(stream: impl Future<Output = ()>, write_max: Duration) {
             timer.as_mut().reset(since + write_max);
             timed = Some(since);
         }
-        timer.as_mut().poll(context)
+        ready!(timer.as_mut().poll(context));
+        meters::bound_hit(Bound::WriteTimeout);
+        Poll::Ready(())
     })
     .await;
+}
+
+/// Whether a connection ended since its client passed a bound: h2 then asks for calm.
+pub(crate) fn is_bound(problem: &hyper::Error) -> bool {
+    let cause = problem.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod connection;
 mod extract;
 mod form;
 pub mod framing;
+mod grpc_status;
 mod headers;
 mod http2;
 mod listener;
@@ -34,6 +35,7 @@ mod state;
 mod status;
 mod target;
 mod tls;
+mod trace;
 mod upgrade;
 mod upstream;
 mod watch;
@@ -55,9 +57,9 @@ pub use status::Status;
 pub use tls::{AcceptorError, CertificateError};
 pub use upstream::TlsError;
 
+use crate::access::Calls;
 use crate::backend::Authoriser;
 use crate::listener::Listener;
-use crate::meters::Meters;
 use crate::proxy::Pipeline;
 use crate::request_id::RequestIds;
 use crate::server::HandShake;
@@ -212,8 +214,8 @@ impl Gateway {
         end: &CancellationToken,
     ) -> Result<Workers<Pipeline>, StartError> {
         let (config, snapshot, end) = (self.config.clone(), Arc::clone(snapshot), end.clone());
-        let (ids, status, nobody) =
-            (Arc::clone(&self.ids), self.status.clone(), Arc::new(Meters::of("none")));
+        let (ids, status, calls) =
+            (Arc::clone(&self.ids), self.status.clone(), Arc::new(Calls::new(&self.config)));
         let make = move |index: usize| {
             Ok(Pipeline {
                 snapshot: Arc::clone(&snapshot),
@@ -221,7 +223,7 @@ impl Gateway {
                 authoriser: Authoriser::start(&config, &listeners(&config)?, index, &end),
                 ids: Arc::clone(&ids),
                 status: status.clone(),
-                nobody: Arc::clone(&nobody),
+                calls: Arc::clone(&calls),
             })
         };
         Workers::start(self.config.workers, make).await

@@ -1,15 +1,18 @@
 //! The gateway's metrics, named in one place.
 //!
-//! Labels come from closed sets: services, classes of answers, outcomes. Handles of a service are looked up
-//! once, when it is compiled, so that a request only adds to them.
+//! Labels come from closed sets: services, classes of answers, outcomes, codes, bounds. Handles of a service are
+//! looked up once, when it is compiled, so that a request only adds to them; those of codes at their first use, since
+//! most services never see most of them.
 
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use http::StatusCode;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
+use parking_lot::Mutex;
 
 /// Tells the recorder what each metric means.
 pub(crate) fn describe() {
@@ -18,7 +21,15 @@ pub(crate) fn describe() {
         "Requests that ended, by service and class of the answer"
     );
     describe_histogram!("weir_gateway_request_seconds", "From a request's head to the end of its answer");
+    describe_histogram!(
+        "weir_gateway_own_seconds",
+        "From a request's head to the head of its answer, without waiting for client, listener and upstream"
+    );
+    describe_histogram!("weir_gateway_authorise_seconds", "Waiting for a decision");
     describe_histogram!("weir_gateway_upstream_seconds", "From sending a request to the head of the answer");
+    describe_counter!("weir_gateway_refusals_total", "Requests that the gateway refused, by reason");
+    describe_counter!("weir_gateway_grpc_answers_total", "gRPC calls that ended, by grpc-status");
+    describe_counter!("weir_gateway_bounds_hit_total", "How often a bound was reached, by its key");
     describe_counter!("weir_gateway_authorisations_total", "Decisions on calls, by outcome");
     describe_gauge!("weir_gateway_cancels_waiting", "Refused calls that listeners have yet to take back");
     describe_counter!(
@@ -36,13 +47,20 @@ pub(crate) fn describe() {
     describe_counter!("weir_gateway_upstream_connects_total", "Connections opened, by upstream and outcome");
     describe_gauge!("weir_gateway_listeners_up", "Listeners with an open stream");
     describe_gauge!("weir_gateway_configuration_revision", "Revision of the configuration in force");
+    // What starts at 0 shows its first hit as a rise.
+    Bound::ALL.into_iter().for_each(|bound| bound_counter(bound).increment(0));
 }
 
 /// Handles of one service.
 pub(crate) struct Meters {
+    service: String,
     classes: [Counter; 6],
     request_seconds: Histogram,
+    own_seconds: Histogram,
+    authorise_seconds: Histogram,
     upstream_seconds: Histogram,
+    refusals: Mutex<HashMap<&'static str, Counter>>,
+    grpc_answers: Mutex<HashMap<&'static str, Counter>>,
 }
 
 /// Index 0: nothing was answered.
@@ -56,7 +74,12 @@ impl Meters {
             classes: CLASSES
                 .map(|class| counter!("weir_gateway_requests_total", "service" => label(), "class" => class)),
             request_seconds: histogram!("weir_gateway_request_seconds", "service" => label()),
+            own_seconds: histogram!("weir_gateway_own_seconds", "service" => label()),
+            authorise_seconds: histogram!("weir_gateway_authorise_seconds", "service" => label()),
             upstream_seconds: histogram!("weir_gateway_upstream_seconds", "service" => label()),
+            refusals: Mutex::default(),
+            grpc_answers: Mutex::default(),
+            service: label(),
         }
     }
 
@@ -67,6 +90,31 @@ impl Meters {
             counter.increment(1);
         }
         self.request_seconds.record(took.as_secs_f64());
+    }
+
+    /// The head of an answer is there; so long did the gateway itself work for it.
+    pub(crate) fn answered(&self, own: Duration) {
+        self.own_seconds.record(own.as_secs_f64());
+    }
+
+    /// A decision came, or nobody decided.
+    pub(crate) fn authorised(&self, waited: Duration) {
+        self.authorise_seconds.record(waited.as_secs_f64());
+    }
+
+    /// A request was refused; codes are a closed set.
+    pub(crate) fn refused(&self, code: &'static str) {
+        let new =
+            || counter!("weir_gateway_refusals_total", "service" => self.service.clone(), "reason" => code);
+        self.refusals.lock().entry(code).or_insert_with(new).increment(1);
+    }
+
+    /// A gRPC call ended; codes are a closed set.
+    pub(crate) fn grpc_answered(&self, code: &'static str) {
+        let service = || self.service.clone();
+        let new =
+            || counter!("weir_gateway_grpc_answers_total", "service" => service(), "grpc_status" => code);
+        self.grpc_answers.lock().entry(code).or_insert_with(new).increment(1);
     }
 
     /// The upstream sent the head of its answer.
@@ -102,6 +150,59 @@ impl PoolMeters {
     pub(crate) fn connected(&self, is_open: bool) {
         if is_open { self.opened.increment(1) } else { self.failed.increment(1) }
     }
+}
+
+/// What was reached that is bounded, and does not end one request with a refusal of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bound {
+    /// A connection has to wait until another one ends.
+    Connections,
+    /// A call gets no decision since too many wait for one.
+    Authorisations,
+    /// A call stays counted since too many wait to be taken back.
+    Cancels,
+    /// A client took nothing of its answer for too long.
+    WriteTimeout,
+    /// TLS did not begin in time.
+    HandshakeTimeout,
+    /// A connection ended since its client passed one of the bounds of HTTP/2.
+    Http2,
+    /// Connections were closed since they did not end while draining.
+    DrainTimeout,
+}
+
+impl Bound {
+    const ALL: [Self; 7] = [
+        Self::Connections,
+        Self::Authorisations,
+        Self::Cancels,
+        Self::WriteTimeout,
+        Self::HandshakeTimeout,
+        Self::Http2,
+        Self::DrainTimeout,
+    ];
+
+    /// Its key or table in the configuration.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Connections => "connections_max",
+            Self::Authorisations => "authorisations_waiting_max",
+            Self::Cancels => "cancels_waiting_max",
+            Self::WriteTimeout => "write_timeout_ms",
+            Self::HandshakeTimeout => "handshake_timeout_ms",
+            Self::Http2 => "http2",
+            Self::DrainTimeout => "drain_timeout_ms",
+        }
+    }
+}
+
+/// Counts that a bound was reached.
+pub(crate) fn bound_hit(bound: Bound) {
+    bound_counter(bound).increment(1);
+}
+
+fn bound_counter(bound: Bound) -> Counter {
+    counter!("weir_gateway_bounds_hit_total", "bound" => bound.key())
 }
 
 /// How an authorisation ended.

@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::header::{EXPECT, HOST, REFERER, TRAILER};
@@ -25,7 +25,7 @@ use weir_core::proxy::CredentialLocation;
 use weir_core::{Credentials, Decision, Denial, LimitStatus, Timestamp, Usage};
 use weir_proto::CREDENTIAL_BYTES_MAX;
 
-use crate::access::Call;
+use crate::access::{Call, Calls};
 use crate::arguments::{Arguments, without};
 use crate::backend::{Authoriser, Question, Verdict};
 use crate::body::{Progress, ReplyBody, RequestBody};
@@ -33,7 +33,6 @@ use crate::connection::{LINGER, LINGER_BYTES_MAX, Requests};
 use crate::extract;
 use crate::form::{self, Ahead};
 use crate::headers::{self, Forwarding, REQUEST_ID};
-use crate::meters::Meters;
 use crate::ratelimit;
 use crate::reply::{self, Denied, Refusal};
 use crate::request_id::RequestIds;
@@ -54,8 +53,7 @@ pub(crate) struct Pipeline {
     pub(crate) authoriser: Authoriser,
     pub(crate) ids: Arc<RequestIds>,
     pub(crate) status: Status,
-    /// For requests that belong to no service.
-    pub(crate) nobody: Arc<Meters>,
+    pub(crate) calls: Arc<Calls>,
 }
 
 /// Who sends requests over a connection.
@@ -77,7 +75,7 @@ impl Pipeline {
         request: Request<Incoming>,
         client: &Arc<Client>,
     ) -> Response<ReplyBody> {
-        let mut call = Call::begin(&request, self.ids.next(), Arc::clone(&self.nobody));
+        let mut call = Call::begin(&request, client.scheme, self.ids.next(), &self.calls);
         let (head, body) = request.into_parts();
         // Over HTTP/2 the rest of a body is refused without harm to the answer.
         let may_linger = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
@@ -86,10 +84,10 @@ impl Pipeline {
         client.requests.decide();
         let mut reply = match passed {
             Ok(Ok(reply)) => reply,
-            Ok(Err(refusal)) => refuse(&call, &refusal),
+            Ok(Err(refusal)) => refuse(&mut call, &refusal),
             Err(_panic) => {
                 error!(request_id = call.shown_id(), "a request ended in a panic");
-                refuse(&call, &Refusal::Broken)
+                refuse(&mut call, &Refusal::Broken)
             }
         };
         if let Some(body) = body.filter(|body| may_linger && !body.is_end_stream()) {
@@ -98,7 +96,7 @@ impl Pipeline {
         if let Ok(id) = HeaderValue::from_str(&call.shown_id()) {
             reply.headers_mut().insert(REQUEST_ID, id);
         }
-        call.answered(reply.status());
+        call.answered(&reply);
         reply.map(|body| body.of(call))
     }
 
@@ -118,7 +116,7 @@ impl Pipeline {
         let target = Target::read(&head).map_err(Refusal::Target)?;
         let (service, path) = self.route(&head, &target)?;
         call.belongs_to(&service);
-        let ahead = read_ahead(&head, body, &service).await?;
+        let ahead = call.waits.timed(read_ahead(&head, body, &service)).await.0?;
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
         let credentials = credentials(&service, &head, arguments)?;
         let usage = usage(&service, &head, &path, arguments)?;
@@ -138,11 +136,12 @@ impl Pipeline {
             is_http2: call.is_grpc,
         };
         let outgoing = Outgoing { head, target: target_there, ahead, body: body.take(), upgrade };
-        let exchanged = exchange(&service, upstream, outgoing, forwarding, limits, client).await;
+        let exchanged = exchange(call, &service, upstream, outgoing, forwarding, limits, client).await;
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {
             // Refused after all: then it must not stay counted.
             let (credentials, usage) = (&credentials, &usage);
-            let question = Question { id: call.id, service: &service, credentials, usage, referrer: None };
+            let service = &service;
+            let question = Question { id: call.id, service, credentials, usage, referrer: None, trace: None };
             self.authoriser.take_back(question);
         }
         exchanged
@@ -176,8 +175,12 @@ impl Pipeline {
         let referrer = head.headers.get(REFERER).and_then(|value| value.to_str().ok());
         // `*` passes every filter: not for a client to say.
         let referrer = referrer.filter(|text| *text != "*" && text.len() <= REFERRER_BYTES_MAX);
-        let question = Question { id: call.id, service, credentials, usage, referrer };
-        match self.authoriser.authorise(question).await {
+        let step = call.trace.authorise();
+        let question = Question { id: call.id, service, credentials, usage, referrer, trace: step.context() };
+        let (verdict, waited) = call.waits.timed(self.authoriser.authorise(question)).await;
+        service.meters.authorised(waited);
+        step.decided(&verdict);
+        match verdict {
             Verdict::Decided(Decision::Allow(limits), at) => Ok(Limits { limits, at }),
             Verdict::Decided(Decision::Deny(denial), at) => {
                 Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at }))
@@ -203,7 +206,8 @@ struct Outgoing {
     upgrade: Option<Wish>,
 }
 
-fn refuse(call: &Call, refusal: &Refusal) -> Response<ReplyBody> {
+fn refuse(call: &mut Call, refusal: &Refusal) -> Response<ReplyBody> {
+    call.refused(refusal);
     if call.is_grpc {
         return reply::grpc::render(refusal);
     }
@@ -291,6 +295,7 @@ fn stripped(service: &Service, text: &[u8]) -> Option<Vec<u8>> {
 
 /// Sends the request, and turns the head of the answer into the client's.
 async fn exchange(
+    call: &Call,
     service: &Service,
     upstream: &Upstream,
     mut outgoing: Outgoing,
@@ -302,10 +307,13 @@ async fn exchange(
     let idle = Duration::from_millis(timeouts.idle_ms.into());
     let progress = Progress::new();
     let upgrade = outgoing.upgrade.take();
-    let (request, over) = upstream_request(service, upstream, outgoing, forwarding, &progress)?;
-    let sent = Instant::now();
-    let answer = upstream::send(&upstream.pool, request, over, &progress, timeouts).await?;
-    service.meters.upstream_answered(sent.elapsed());
+    let (mut request, over) = upstream_request(service, upstream, outgoing, forwarding, &progress)?;
+    let step = call.trace.exchange(&mut request, &upstream.url.origin);
+    let sending = upstream::send(&upstream.pool, request, over, &progress, timeouts);
+    let (answer, waited) = call.waits.timed(sending).await;
+    step.answered(&answer);
+    let answer = answer?;
+    service.meters.upstream_answered(waited);
     if answer.status().is_informational() {
         let wish = upgrade.ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
         return wish.grant(answer, client, idle);

@@ -76,8 +76,52 @@ impl Refusal {
     /// Whether a call that was counted must not stay so: refused for the client's body, or with no place for it
     /// at the upstream.
     pub(crate) fn takes_back(&self) -> bool {
-        let body = matches!(self, Self::BodyTooLong | Self::BodyStalled | Self::BodyBroken);
-        body || matches!(self, Self::Upstream(UpstreamError::Busy))
+        self.is_for_the_body() || matches!(self, Self::Upstream(UpstreamError::Busy))
+    }
+
+    fn is_for_the_body(&self) -> bool {
+        matches!(self, Self::BodyTooLong | Self::BodyStalled | Self::BodyBroken)
+    }
+
+    /// Whether the client wrote or sent something that nobody could serve.
+    pub(crate) fn is_for_the_request(&self) -> bool {
+        self.is_for_the_body() || matches!(self, Self::Target(_) | Self::Malformed(_))
+    }
+
+    /// The HTTP status of its reply.
+    pub(crate) fn status(&self) -> StatusCode {
+        answer(self).map_or(StatusCode::NOT_FOUND, |answer| answer.status)
+    }
+
+    /// The stable code, as in problem documents; those of them that have none have one for log and metrics.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Target(TargetError::Method) => "method_not_allowed",
+            Self::Target(TargetError::Expectation) => "expectation_failed",
+            Self::Target(TargetError::Malformed(_) | TargetError::Path(_)) | Self::BodyBroken => {
+                "request_malformed"
+            }
+            Self::Malformed(why) => match why.status() {
+                StatusCode::URI_TOO_LONG => "target_too_long",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "headers_too_long",
+                StatusCode::NOT_IMPLEMENTED => "coding_not_served",
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED => "version_not_served",
+                _ => "request_malformed",
+            },
+            Self::NoService => "service_not_found",
+            Self::NoUpstream => "upstream_missing",
+            Self::Denied(denied) => denied.denial.code(),
+            Self::Undecided(_) => "authentication_failed",
+            Self::Unavailable => "authorisation_unavailable",
+            Self::BodyTooLong => "body_too_long",
+            Self::BodyStalled => "body_stalled",
+            Self::Upstream(UpstreamError::Busy) => "upstream_busy",
+            Self::Upstream(UpstreamError::NoAddress) => "upstream_not_found",
+            Self::Upstream(UpstreamError::NoConnection) => "upstream_unreachable",
+            Self::Upstream(UpstreamError::BadAnswer) => "upstream_failed",
+            Self::Upstream(UpstreamError::Timeout) => "upstream_timeout",
+            Self::Broken => "internal_error",
+        }
     }
 
     /// A refusal that needs no listener.
@@ -89,7 +133,7 @@ impl Refusal {
 /// What a reply says, before it is written as text or as a problem document.
 struct Answer<'a> {
     status: StatusCode,
-    code: &'a str,
+    code: &'static str,
     detail: String,
     /// The provider's text and its type; `None`: the detail in plain text.
     configured: Option<&'a RefusalReply>,
@@ -147,88 +191,53 @@ fn write_headers(headers: &mut HeaderMap, refusal: &Refusal, answer: &Answer<'_>
 
 /// What to say; `None`: 404 and not a word, as for a host that nobody serves.
 fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
-    let plain = |status, code, detail: &str| {
+    let plain = |status, detail: &str| {
+        let code = refusal.code();
         Some(Answer { status, code, detail: detail.to_owned(), configured: None, limit: None })
+    };
+    let malformed = |why: &dyn std::fmt::Display| {
+        plain(StatusCode::BAD_REQUEST, &format!("The request is malformed: {why}."))
     };
     match refusal {
         Refusal::NoService | Refusal::NoUpstream => None,
-        Refusal::Malformed(why) => unread(*why),
+        Refusal::Malformed(why) => plain(why.status(), &format!("The request is malformed: {why}.")),
         Refusal::Target(TargetError::Method) => {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not served.")
+            plain(StatusCode::METHOD_NOT_ALLOWED, "The method is not served.")
         }
-        Refusal::Target(TargetError::Expectation) => plain(
-            StatusCode::EXPECTATION_FAILED,
-            "expectation_failed",
-            "Nothing but 100-continue can be expected.",
-        ),
+        Refusal::Target(TargetError::Expectation) => {
+            plain(StatusCode::EXPECTATION_FAILED, "Nothing but 100-continue can be expected.")
+        }
         Refusal::Target(TargetError::Malformed(why)) => malformed(why),
         Refusal::Target(TargetError::Path(error)) => malformed(error),
         Refusal::Denied(denied) => Some(denied_answer(denied)),
         Refusal::Undecided(service) => Some(Answer {
             status: status_of(&service.proxy.refusals.auth_failed),
-            code: "authentication_failed",
+            code: refusal.code(),
             detail: "The call could not be authorised.".into(),
             configured: Some(&service.proxy.refusals.auth_failed),
             limit: None,
         }),
-        Refusal::Unavailable => {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "authorisation_unavailable", "Please try again shortly.")
-        }
-        Refusal::BodyTooLong => {
-            plain(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long", "The request body is too long.")
-        }
+        Refusal::Unavailable => plain(StatusCode::SERVICE_UNAVAILABLE, "Please try again shortly."),
+        Refusal::BodyTooLong => plain(StatusCode::PAYLOAD_TOO_LARGE, "The request body is too long."),
         Refusal::BodyStalled => {
-            plain(StatusCode::REQUEST_TIMEOUT, "body_stalled", "The request body did not arrive in time.")
+            plain(StatusCode::REQUEST_TIMEOUT, "The request body did not arrive in time.")
         }
         Refusal::BodyBroken => malformed(&"its body cannot be read"),
         Refusal::Upstream(error) => {
-            let (status, code, detail) = upstream_answer(*error);
-            plain(status, code, detail)
+            let (status, detail) = upstream_answer(*error);
+            plain(status, detail)
         }
-        Refusal::Broken => {
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong here.")
-        }
+        Refusal::Broken => plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here."),
     }
 }
 
-fn malformed(why: &dyn std::fmt::Display) -> Option<Answer<'static>> {
-    Some(Answer {
-        status: StatusCode::BAD_REQUEST,
-        code: "request_malformed",
-        detail: format!("The request is malformed: {why}."),
-        configured: None,
-        limit: None,
-    })
-}
-
-fn unread(why: Malformed) -> Option<Answer<'static>> {
-    let code = match why.status() {
-        StatusCode::URI_TOO_LONG => "target_too_long",
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "headers_too_long",
-        StatusCode::NOT_IMPLEMENTED => "coding_not_served",
-        StatusCode::HTTP_VERSION_NOT_SUPPORTED => "version_not_served",
-        _ => "request_malformed",
-    };
-    Some(Answer { status: why.status(), code, ..malformed(&why)? })
-}
-
-fn upstream_answer(error: UpstreamError) -> (StatusCode, &'static str, &'static str) {
+fn upstream_answer(error: UpstreamError) -> (StatusCode, &'static str) {
     match error {
-        UpstreamError::Busy => {
-            (StatusCode::SERVICE_UNAVAILABLE, "upstream_busy", "Please try again shortly.")
-        }
-        UpstreamError::NoAddress => {
-            (StatusCode::SERVICE_UNAVAILABLE, "upstream_not_found", "The API has no address.")
-        }
-        UpstreamError::NoConnection => {
-            (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The API cannot be reached.")
-        }
-        UpstreamError::BadAnswer => {
-            (StatusCode::BAD_GATEWAY, "upstream_failed", "The API gave no valid answer.")
-        }
-        UpstreamError::Timeout => {
-            (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The API did not answer in time.")
-        }
+        UpstreamError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Please try again shortly."),
+        UpstreamError::NoAddress => (StatusCode::SERVICE_UNAVAILABLE, "The API has no address."),
+        UpstreamError::NoConnection => (StatusCode::BAD_GATEWAY, "The API cannot be reached."),
+        UpstreamError::BadAnswer => (StatusCode::BAD_GATEWAY, "The API gave no valid answer."),
+        UpstreamError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "The API did not answer in time."),
     }
 }
 

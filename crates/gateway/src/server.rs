@@ -20,7 +20,7 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
@@ -34,7 +34,7 @@ use crate::config::Config;
 use crate::connection::{ClientStream, Transport};
 use crate::framing;
 use crate::http2::{self, Streams};
-use crate::meters;
+use crate::meters::{self, Bound};
 use crate::proxy::{Client, Pipeline};
 use crate::proxy_protocol;
 use crate::tls;
@@ -103,6 +103,7 @@ pub(crate) async fn run(
     shared.drain.cancel();
     shared.open.close();
     if timeout_at(deadline, shared.open.wait()).await.is_err() {
+        meters::bound_hit(Bound::DrainTimeout);
         warn!("closing connections that did not end in time");
     }
     shared.kill.cancel();
@@ -125,7 +126,7 @@ async fn accept(
     workers: &Workers<Pipeline>,
 ) {
     // The semaphore is never closed; if it were, nobody could be served.
-    while let Ok(place) = Arc::clone(&shared.places).acquire_owned().await {
+    while let Ok(place) = place(&shared.places).await {
         let (accepted, tls) = tokio::select! {
             accepted = listener.accept() => (accepted, None),
             (accepted, acceptor) = accept_tls(tls) => (accepted, Some(acceptor)),
@@ -142,6 +143,15 @@ async fn accept(
             }
         }
     }
+}
+
+/// A place for a connection, as soon as there is one.
+async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, AcquireError> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Ok(place);
+    }
+    meters::bound_hit(Bound::Connections);
+    Arc::clone(places).acquire_owned().await
 }
 
 async fn accept_tls(door: Option<&TlsDoor>) -> (std::io::Result<(TcpStream, SocketAddr)>, HandShake) {
@@ -196,7 +206,9 @@ async fn begin(
         let transport = match tls {
             None => Either::Left(tcp),
             Some(HandShake { acceptor, max }) => {
-                Either::Right(Box::new(timeout(max, acceptor.accept(tcp)).await??))
+                let begun = timeout(max, acceptor.accept(tcp)).await;
+                let begun = begun.inspect_err(|_| meters::bound_hit(Bound::HandshakeTimeout));
+                Either::Right(Box::new(begun??))
             }
         };
         Ok::<_, std::io::Error>((transport, peer))
@@ -255,7 +267,12 @@ async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, pipeline
         // What is left for hyper to find in a head that was judged.
         Err(problem) if problem.is_parse() => tell_of("request_line", &problem),
         Err(problem) if problem.is_timeout() && requests.is_head_begun() => tell_of("timeout", &problem),
-        Err(problem) => debug!(%problem, "a connection broke"),
+        Err(problem) => {
+            if http2::is_bound(&problem) {
+                meters::bound_hit(Bound::Http2);
+            }
+            debug!(%problem, "a connection broke");
+        }
         Ok(()) => {}
     }
 }

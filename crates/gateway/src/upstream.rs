@@ -31,7 +31,7 @@ pub(crate) use self::connect::Connector;
 pub use self::connect::TlsError;
 pub(crate) use self::http1::{Framing, Tunnel};
 pub(crate) use self::pool::{Pool, PoolLimits, Pools};
-pub(crate) use self::url::{BaseUrl, UrlError};
+pub(crate) use self::url::{BaseUrl, Origin, UrlError};
 
 /// Why the exchange with an upstream failed before its answer's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::meters;
 use crate::records::{Records, Versioned};
 use crate::status::Failure;
+use crate::trace::Parent;
 use crate::watch::Seen;
 
 pub(crate) use report::Transaction;
@@ -40,6 +41,8 @@ pub(crate) struct Question {
     pub(crate) referrer: Option<String>,
     /// Count for authrep, Check for authorize.
     pub(crate) mode: Mode,
+    /// The span that waits for the decision.
+    pub(crate) trace: Parent,
 }
 
 /// The answer.
@@ -80,7 +83,10 @@ impl Engine {
     /// may still count.
     pub(crate) async fn decide(&self, question: &Question) -> Result<Verdict, Failure> {
         let asked = Instant::now();
-        let verdict = self.within_deadline(self.decide_settled(question)).await?;
+        let span = question.trace.begin(question);
+        let verdict = self.within_deadline(self.decide_settled(question)).await;
+        span.end(&verdict);
+        let verdict = verdict?;
         meters::decided(&verdict.decision, asked.elapsed());
         Ok(verdict)
     }

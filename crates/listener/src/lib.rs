@@ -16,6 +16,7 @@ mod meters;
 mod records;
 mod server;
 mod status;
+mod trace;
 mod watch;
 
 pub use catalog::{CatalogHandle, PublishError, Published};

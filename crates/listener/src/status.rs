@@ -81,7 +81,8 @@ impl From<Failure> for Status {
     }
 }
 
-fn label(code: Code) -> &'static str {
+/// A code as a label.
+pub(crate) fn label(code: Code) -> &'static str {
     match code {
         Code::InvalidArgument => "invalid_argument",
         Code::PermissionDenied => "permission_denied",

@@ -20,8 +20,10 @@ mod log;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tracing;
 
 pub(crate) use log::{LogConfig, LogFormat};
+pub(crate) use tracing::TracingConfig;
 
 /// An address to listen on; by default a port on all interfaces.
 fn address(section: &Section<'_>, key: &str, default_port: u16) -> SocketAddr {

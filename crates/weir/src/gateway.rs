@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::problem::{Checked, Reading};
 use crate::report::{Environment, Source};
 use crate::roles::{self, GatewayRole};
+use crate::spans::Export;
 use crate::{logging, telemetry};
 
 #[derive(Debug, Args)]
@@ -29,8 +30,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::log_all(&warnings);
     let metrics = telemetry::install_recorder()?;
     roles::run(async |stop| {
+        let spans = Export::start(settings.tracing.as_ref(), "weir-gateway")?;
         let role = GatewayRole::bind(settings, metrics).await?;
-        Ok(role.run(stop).await?)
+        let ended = role.run(stop).await;
+        spans.finish().await;
+        Ok(ended?)
     })
 }
 

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::problem::{Checked, Problem, Reading};
 use crate::report::{Environment, Source};
 use crate::roles::{self, ListenerRole};
+use crate::spans::Export;
 use crate::{logging, telemetry};
 
 #[derive(Debug, Args)]
@@ -57,8 +58,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::log_all(&warnings);
     let metrics = telemetry::install_recorder()?;
     roles::run(async |stop| {
+        let spans = Export::start(settings.tracing.as_ref(), "weir-listener")?;
         let role = bind(ListenerInput { settings, catalog }, metrics, &stop).await?;
-        Ok(role.run(stop).await?)
+        let ended = role.run(stop).await;
+        spans.finish().await;
+        Ok(ended?)
     })
 }
 

@@ -28,6 +28,7 @@ mod report;
 mod roles;
 mod section;
 mod shutdown;
+mod spans;
 mod suggest;
 mod telemetry;
 

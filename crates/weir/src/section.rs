@@ -139,6 +139,22 @@ impl<'a> Section<'a> {
         within
     }
 
+    /// A share of a whole.
+    pub(crate) fn ratio(&self, key: &str) -> Option<f64> {
+        let Located { value, place } = self.raw(key)?;
+        let number = match value {
+            Raw::Variable(text) => text.parse().ok(),
+            Raw::Toml(DeValue::Float(float)) => float.as_str().parse().ok(),
+            Raw::Toml(DeValue::Integer(integer)) => integer.as_str().parse().ok(),
+            Raw::Toml(other) => return self.wrong_kind(key, place, "a number", other),
+        };
+        let within = number.filter(|number| (0.0..=1.0).contains(number));
+        if within.is_none() {
+            self.report.error(place, format!("{key} is not a number from 0 to 1"));
+        }
+        within
+    }
+
     /// `true` or `false`.
     pub(crate) fn flag(&self, key: &str) -> Option<bool> {
         let Located { value, place } = self.raw(key)?;

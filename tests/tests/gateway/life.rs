@@ -74,7 +74,7 @@ async fn a_request_in_flight_survives_the_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_wait_at_the_stop_are_served() {
     let mut world = World::start(&[API]).await;
-    let mut gateway = world.stack.gateways.remove(0);
+    let gateway = world.stack.gateways.remove(0);
     gateway.signal("STOP");
     let ask = format!("GET /?user_key={KEY} HTTP/1.1\r\nhost: api.test\r\n\r\n");
     let mut clients: Vec<_> = (0..20).map(|_| TcpStream::connect(gateway.address).unwrap()).collect();

@@ -13,5 +13,7 @@ mod limits;
 mod protocol;
 mod routing;
 mod rules;
+mod telemetry;
+mod traces;
 mod upstream;
 mod world;

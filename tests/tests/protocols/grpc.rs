@@ -12,6 +12,10 @@ use tonic_health::pb::health_check_response::ServingStatus as Seen;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::server::HealthReporter;
 
+use weir_tests::http::get;
+use weir_tests::stack::Stack;
+use weir_tests::wait::until;
+
 use crate::world::{Api, PLAIN, hits, start};
 
 const PROXY: &str = "credentials_location = \"headers\"";
@@ -104,4 +108,35 @@ async fn calls_pass_and_refusals_are_grpcs_own() {
     }
     stack.listeners[0].kill();
     refused(api.check(ask("api", "key")).await, Code::Unavailable);
+    statuses_are_told(&stack);
+}
+
+/// Goal: log and metrics tell how calls ended, which HTTP's 200 does not.
+fn statuses_are_told(stack: &Stack) {
+    let gateway = &stack.gateways[0];
+    let metrics = until("the metrics", || {
+        let text = get(gateway.telemetry, "/metrics").body;
+        text.contains("{service=\"api\",grpc_status=\"14\"} 1").then_some(text)
+    });
+    for line in [
+        "weir_gateway_grpc_answers_total{service=\"api\",grpc_status=\"5\"} 1",
+        "weir_gateway_grpc_answers_total{service=\"narrow\",grpc_status=\"0\"} 2",
+        "weir_gateway_grpc_answers_total{service=\"narrow\",grpc_status=\"8\"} 1",
+        "weir_gateway_refusals_total{service=\"narrow\",reason=\"limits_exceeded\"} 2",
+        "weir_gateway_requests_total{service=\"narrow\",class=\"2xx\"} 2",
+        "weir_gateway_requests_total{service=\"narrow\",class=\"4xx\"} 2",
+        "weir_gateway_requests_total{service=\"ruled\",class=\"4xx\"} 1",
+        "weir_gateway_requests_total{service=\"api\",class=\"5xx\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let log = gateway.log();
+    for part in [
+        "status=200 grpc_status=0 service.id=\"narrow\" duration_ms",
+        "status=200 grpc_status=5 service.id=\"api\" duration_ms",
+        "status=200 grpc_status=8 service.id=\"narrow\" reason=\"limits_exceeded\"",
+        "status=200 grpc_status=14 service.id=\"api\" reason=\"authorisation_unavailable\"",
+    ] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
 }

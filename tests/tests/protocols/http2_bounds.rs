@@ -21,6 +21,14 @@ fn others_are_served(stack: &Stack) {
     assert_eq!(http::get(stack.gateways[0].address, "/x?user_key=key").status, 200);
 }
 
+/// That a bound was reached shows in the metrics.
+#[track_caller]
+fn is_told(stack: &Stack, bound: &str) {
+    let metrics = http::get(stack.gateways[0].telemetry, "/metrics").body;
+    let line = format!("weir_gateway_bounds_hit_total{{bound=\"{bound}\"}} 1");
+    assert!(metrics.contains(&line), "{line} in {metrics}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bounds_are_told() {
     let lines = "[limits]\nhead_bytes_max = 16384\n[http2]\nstreams_max = 7\nstream_window_bytes = 65_600";
@@ -64,6 +72,7 @@ async fn rapid_reset_ends_the_connection() {
     // Its reason may be lost when the client still sends; the end is not.
     while frames.next().is_some() {}
     others_are_served(&stack);
+    is_told(&stack, "http2");
     let counted = hits(&stack, "api").await;
     assert!(counted < 5_000, "the connection ended early: {counted}");
 }
@@ -126,6 +135,7 @@ async fn answers_that_nobody_takes_are_dropped() {
     assert!(frames.send(HEADERS, REQUEST, 1, &get()));
     assert_eq!(frames.next_of(HEADERS).unwrap().stream, 1);
     assert_eq!(frames.next_of(RST_STREAM).unwrap().stream, 1);
+    is_told(&stack, "write_timeout_ms");
     assert!(frames.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]));
     assert!(frames.send(HEADERS, REQUEST, 3, &get()));
     assert_eq!(frames.next_of(DATA).unwrap().stream, 3);

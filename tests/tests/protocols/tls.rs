@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use weir_tests::certificates::{Authority, Certificate};
+use weir_tests::http::get;
 use weir_tests::process::weir;
 use weir_tests::stack::Stack;
 use weir_tests::wait::{free_port, until, until_async};
@@ -125,6 +126,8 @@ async fn names_pick_certificates_and_both_protocols_are_spoken() {
     }
     let mut silent = TcpStream::connect(secure.address).await.unwrap();
     assert_eq!(silent.read(&mut [0; 9]).await.unwrap(), 0, "who does not shake hands is left");
+    let metrics = get(secure.stack.gateways[0].telemetry, "/metrics").body;
+    assert!(metrics.contains("{bound=\"handshake_timeout_ms\"} 1"), "{metrics}");
     let mut plain = TcpStream::connect(secure.address).await.unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();

@@ -18,7 +18,7 @@ use weir_proto::v1::{CancelRequest, stream_ask};
 use super::Links;
 use super::link::Ask;
 use crate::listener::Backoff;
-use crate::meters;
+use crate::meters::{self, Bound};
 
 /// Most that are sent at a time.
 const BATCH: usize = 512;
@@ -52,6 +52,7 @@ impl Cancels {
         let mut queue = self.queue.lock();
         if queue.len() >= self.max {
             drop(queue);
+            meters::bound_hit(Bound::Cancels);
             meters::cancels_dropped().increment(1);
             warn!(
                 service.id = cancel.request.service_id,

@@ -10,10 +10,10 @@ use weir_core::Denial;
 
 use super::{Refusal, answer, write_headers};
 use crate::body::ReplyBody;
+use crate::grpc_status::GRPC_STATUS;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// What the protocol wants encoded beyond control characters and all that is not ASCII.

@@ -14,6 +14,7 @@ use crate::config::GatewayToken;
 use crate::engine::{Question, Transaction, Verdict};
 use crate::server::Shared;
 use crate::status::Failure;
+use crate::trace::Parent;
 
 /// Most transactions in a report.
 const TRANSACTIONS_MAX: usize = 4_096;
@@ -117,6 +118,7 @@ pub(super) fn read_auth_rep(
         usage: v1::UsageEntry::read(&message.usage)?,
         referrer: read_referrer(message.referrer.as_deref())?,
         mode: Mode::Count,
+        trace: Parent::read(message.trace_context.as_ref()),
     })
 }
 
@@ -129,6 +131,7 @@ fn read_authorize(gateway: &GatewayToken, message: &v1::AuthorizeRequest) -> Res
         usage: v1::UsageEntry::read(&message.usage)?,
         referrer: read_referrer(message.referrer.as_deref())?,
         mode: Mode::Check,
+        trace: Parent::read(None),
     })
 }
 

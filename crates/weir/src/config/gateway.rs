@@ -9,7 +9,7 @@ use weir_gateway::{
     CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, Routing, TlsConfig,
 };
 
-use super::{LogConfig, address, check_token, count, duration_ms, log};
+use super::{LogConfig, TracingConfig, address, check_token, count, duration_ms, log, tracing};
 use crate::problem::Reading;
 use crate::report::{self, Located, Source};
 use crate::section::{Item, Section};
@@ -26,6 +26,8 @@ pub(crate) struct GatewaySettings {
     pub(crate) telemetry_address: SocketAddr,
     /// How it logs.
     pub(crate) log: LogConfig,
+    /// Where its spans go; `None`: there are none.
+    pub(crate) tracing: Option<TracingConfig>,
 }
 
 impl fmt::Display for GatewaySettings {
@@ -61,6 +63,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
     let state_dir = section.path("state_dir");
     let upstream_ca_file = section.path("upstream_ca_file");
     let log = log::read(section);
+    let tracing = tracing::of_gateway(section);
     // Nothing of this is used without a token: that is a problem already.
     let token = token.unwrap_or_else(|| Secret::new(""));
     let listener_tls = listener_tls(section, &listeners);
@@ -76,9 +79,21 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
     let reuse_port = section.flag("reuse_port").unwrap_or(config.reuse_port);
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
     let http2 = section.inside("http2", http2);
-    let config = Config { http2, tls, workers, reuse_port, proxy_protocol_from, ..config };
+    let access_sample_ratio = section.inside("access_log", |section| section.ratio("sample_ratio"));
+    let access_sample_ratio = access_sample_ratio.unwrap_or(config.access_sample_ratio);
+    let config = Config {
+        http2,
+        tls,
+        workers,
+        reuse_port,
+        proxy_protocol_from,
+        access_sample_ratio,
+        #[cfg(feature = "otel")]
+        is_traced: tracing.is_some(),
+        ..config
+    };
     let gateway = section.inside("limits", |section| limits(section, config));
-    Some(GatewaySettings { gateway, telemetry_address, log })
+    Some(GatewaySettings { gateway, telemetry_address, log, tracing })
 }
 
 fn environment(section: &Section<'_>) -> Environment {
@@ -231,6 +246,9 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         tls: config.tls,
         reuse_port: config.reuse_port,
         proxy_protocol_from: config.proxy_protocol_from,
+        access_sample_ratio: config.access_sample_ratio,
+        #[cfg(feature = "otel")]
+        is_traced: config.is_traced,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use weir_core::{Environment, KeyHasher, Secret, ServiceId};
 use weir_listener::{Config, GatewayToken, ServerTls};
 
-use super::{LogConfig, address, check_token, count, duration_ms, log, store};
+use super::{LogConfig, TracingConfig, address, check_token, count, duration_ms, log, store, tracing};
 use crate::names::Names;
 use crate::problem::Reading;
 use crate::report::{self, Source};
@@ -29,6 +29,8 @@ pub(crate) struct ListenerSettings {
     pub(crate) telemetry_address: SocketAddr,
     /// How it logs.
     pub(crate) log: LogConfig,
+    /// Where its spans go; `None`: there are none.
+    pub(crate) tracing: Option<TracingConfig>,
 }
 
 impl fmt::Display for ListenerSettings {
@@ -63,6 +65,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<ListenerSettings> {
     let gateways = gateways(section);
     let store = store::read(section);
     let log = log::read(section);
+    let tracing = tracing::of_listener(section);
     // Without secrets nothing of this is used; the limits are read for their problems.
     let hasher = key_hasher.clone().unwrap_or_else(|| KeyHasher::new(("", &Secret::new("")), &[]));
     let defaults = Config::new(grpc_address, http_address, hasher);
@@ -70,7 +73,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<ListenerSettings> {
     let config = Config { gateways, publish_token, grpc_tls, ..defaults };
     let listener = section.inside("limits", |section| limits(section, config));
     key_hasher?;
-    Some(ListenerSettings { listener, store: store?, catalog, telemetry_address, log })
+    Some(ListenerSettings { listener, store: store?, catalog, telemetry_address, log, tracing })
 }
 
 /// Names every field, so that a limit which the listener gains cannot be forgotten here.

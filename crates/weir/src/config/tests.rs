@@ -111,6 +111,77 @@ fn a_gateways_sockets_are_checked() {
 }
 
 #[test]
+fn shares_are_numbers_from_0_to_1() {
+    let ratio = |text: &str, variables: &[(&str, &str)]| {
+        let text = format!("{GATEWAY}[access_log]\n{text}");
+        let read = gateway::parse(&source(&text, gateway::VARIABLE_PREFIX, variables));
+        read.map(|Checked { value, .. }| value.gateway.access_sample_ratio)
+            .map_err(|found| found[0].to_string())
+    };
+    let wrong = |place: &str| Err(format!("{place}: sample_ratio is not a number from 0 to 1"));
+    assert_eq!(ratio("", &[]), Ok(1.0));
+    assert_eq!(ratio("sample_ratio = 0", &[]), Ok(0.0));
+    assert_eq!(ratio("sample_ratio = 0.25", &[]), Ok(0.25));
+    assert_eq!(ratio("", &[("WEIR_GATEWAY__ACCESS_LOG__SAMPLE_RATIO", "1e-3")]), Ok(0.001));
+    assert_eq!(ratio("sample_ratio = 1.01", &[]), wrong("role.toml:4:16"));
+    assert_eq!(ratio("sample_ratio = -1", &[]), wrong("role.toml:4:16"));
+    assert_eq!(ratio("sample_ratio = nan", &[]), wrong("role.toml:4:16"));
+    let variable = "WEIR_GATEWAY__ACCESS_LOG__SAMPLE_RATIO";
+    assert_eq!(ratio("", &[(variable, "some")]), wrong(variable));
+    let text = Err("role.toml:4:16: sample_ratio must be a number, not text".into());
+    assert_eq!(ratio("sample_ratio = 'all'", &[]), text);
+}
+
+#[track_caller]
+fn check_tracing(
+    text: &str,
+    variables: &[(&str, &str)],
+    is_built_in: bool,
+    expected: Result<Option<(&str, f64)>, &[&str]>,
+) {
+    let source = source(text, gateway::VARIABLE_PREFIX, variables);
+    let read =
+        |section: &Section<'_>| tracing::read(section, is_built_in, |section| section.ratio("sample_ratio"));
+    let reading = report::read(&source, |section| Some(read(section)));
+    let found = match &reading {
+        Ok(checked) => Ok(checked.value.as_ref().map(|read| (read.endpoint.as_str(), read.sample_ratio))),
+        Err(_) => Err(problems(reading)),
+    };
+    let expected = expected.map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(found, expected, "{text}");
+}
+
+#[test]
+fn spans_go_to_an_endpoint() {
+    let at = "http://127.0.0.1:4317";
+    check_tracing("", &[], true, Ok(None));
+    check_tracing("", &[], false, Ok(None));
+    check_tracing(&format!("[tracing]\nendpoint = '{at}'"), &[], true, Ok(Some((at, 0.01))));
+    check_tracing(&format!("[tracing]\nendpoint = '{at}'\nsample_ratio = 1"), &[], true, Ok(Some((at, 1.0))));
+    check_tracing("", &[("WEIR_GATEWAY__TRACING__ENDPOINT", at)], true, Ok(Some((at, 0.01))));
+    check_tracing("[tracing]", &[], true, Err(&["role.toml:1:2: tracing.endpoint is missing"]));
+    for wrong in ["127.0.0.1:4317", "https://a:4317", "http://a:4317/v1/traces", "http://me@a:4317"] {
+        let problem = format!("role.toml:2:12: endpoint {wrong:?} is not of the form http://host:port");
+        check_tracing(&format!("[tracing]\nendpoint = '{wrong}'"), &[], true, Err(&[&problem]));
+    }
+}
+
+#[test]
+fn a_build_without_traces_says_so() {
+    let say = |place: &str| {
+        format!(
+            "{place}: tracing: this weir was built without OpenTelemetry; \
+             one with it is built by: cargo build --release -p weir --features otel"
+        )
+    };
+    let at = "http://127.0.0.1:4317";
+    check_tracing(&format!("\n[tracing]\nendpoint = '{at}'"), &[], false, Err(&[&say("role.toml:2:2")]));
+    check_tracing("[tracing]\nsample_ratio = 0.5", &[], false, Err(&[&say("role.toml:1:2")]));
+    let variable = "WEIR_GATEWAY__TRACING__ENDPOINT";
+    check_tracing("", &[(variable, at)], false, Err(&[&say(variable)]));
+}
+
+#[test]
 fn variables_come_before_the_file() {
     let variables = [
         ("WEIR_GATEWAY__ADDRESS", "127.0.0.1:1"),
