@@ -62,6 +62,7 @@ pub(crate) struct Call {
     pub(crate) waits: Waits,
     /// Its part of a trace.
     pub(crate) trace: Trace,
+    shown_id: HeaderValue,
     method: Method,
     path: String,
     started: Instant,
@@ -106,8 +107,10 @@ impl Call {
         let client_id = request.headers().get(REQUEST_ID).filter(|id| is_sane_request_id(id)).cloned();
         let path = request.uri().path();
         let path = &path[..path.floor_char_boundary(PATH_BYTES_MAX.min(path.len()))];
+        let made = || HeaderValue::from_str(&id.to_string()).unwrap_or(HeaderValue::from_static("-"));
         Self {
             id,
+            shown_id: client_id.clone().unwrap_or_else(made),
             client_id,
             wants_problem: wants_problem(request),
             is_grpc: request.version() == Version::HTTP_2 && is_grpc(request.headers()),
@@ -157,10 +160,14 @@ impl Call {
         }
     }
 
-    /// The id that logs and the answer show.
-    pub(crate) fn shown_id(&self) -> String {
-        let chosen = self.client_id.as_ref().and_then(|id| id.to_str().ok());
-        chosen.map_or_else(|| self.id.to_string(), str::to_owned)
+    /// The id that logs and the answer show: the client's if it chose one.
+    pub(crate) fn shown_id(&self) -> &str {
+        self.shown_id.to_str().unwrap_or_default()
+    }
+
+    /// The same, as a header.
+    pub(crate) fn shown_id_value(&self) -> HeaderValue {
+        self.shown_id.clone()
     }
 
     /// Where the request is counted.
@@ -217,7 +224,6 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        let request_id = self.shown_id();
         let trace = std::mem::take(&mut self.trace);
         let ended = Ended {
             method: &self.method,
@@ -226,7 +232,7 @@ impl Drop for Call {
             grpc_status: self.grpc_status,
             service: self.service.as_ref().map(|service| service.id.as_str()),
             reason: self.refused.as_ref().map(|refused| refused.code),
-            request_id: &request_id,
+            request_id: self.shown_id.to_str().unwrap_or_default(),
         };
         self.count(&ended, took);
         self.log(&ended, trace.id().as_deref(), took);

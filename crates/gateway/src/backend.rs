@@ -24,7 +24,7 @@ use weir_proto::v1::{self, AuthRepRequest, CancelRequest, stream_ask};
 
 use crate::config::Config;
 use crate::listener::{Backoff, Listener};
-use crate::meters::{self, Bound, Outcome};
+use crate::meters::{self, Bound, Outcome, OutcomeMeters};
 use crate::request_id::RequestId;
 use crate::service::Service;
 use cancel::{Cancel, Cancels};
@@ -45,6 +45,30 @@ pub(crate) struct Question<'a> {
     pub(crate) trace: Option<v1::TraceContext>,
 }
 
+impl Question<'_> {
+    fn ask(&self, attempt: u32) -> AuthRepRequest {
+        AuthRepRequest {
+            request_id: self.id.as_bytes().to_vec(),
+            attempt,
+            service_id: self.service.id.to_string(),
+            credentials: Some(self.credentials.into()),
+            usage: v1::UsageEntry::list(self.usage),
+            referrer: self.referrer.map(str::to_owned),
+            trace_context: self.trace.clone(),
+        }
+    }
+
+    /// Takes back one attempt, or all.
+    fn cancel(&self, attempt: Option<u32>) -> CancelRequest {
+        CancelRequest {
+            service_id: self.service.id.to_string(),
+            credentials: Some(self.credentials.into()),
+            request_id: self.id.as_bytes().to_vec(),
+            attempt,
+        }
+    }
+}
+
 /// What a listener said.
 pub(crate) enum Verdict {
     /// It said what it thinks, at a time.
@@ -62,6 +86,7 @@ pub(crate) struct Authoriser {
     /// A place for everybody who waits for a decision.
     places: Semaphore,
     patience: Duration,
+    meters: OutcomeMeters,
 }
 
 impl Authoriser {
@@ -98,6 +123,7 @@ impl Authoriser {
             cancels,
             places: Semaphore::new(waiting_max.min(Semaphore::MAX_PERMITS)),
             patience: Duration::from_millis(config.authorise_timeout_ms),
+            meters: OutcomeMeters::new(),
         }
     }
 
@@ -105,7 +131,7 @@ impl Authoriser {
     pub(crate) async fn authorise(&self, question: Question<'_>) -> Verdict {
         let Ok(_place) = self.places.try_acquire() else {
             meters::bound_hit(Bound::Authorisations);
-            meters::authorised(Outcome::Unavailable);
+            self.meters.count(Outcome::Unavailable);
             return Verdict::Unavailable;
         };
         let deadline = Instant::now() + self.patience;
@@ -114,7 +140,7 @@ impl Authoriser {
             Some(decision) => doubt.settle(&decision),
             None => Verdict::Unavailable,
         };
-        meters::authorised(match &verdict {
+        self.meters.count(match &verdict {
             Verdict::Decided(Decision::Allow(_), _) => Outcome::Allowed,
             Verdict::Decided(Decision::Deny(Denial::LimitsExceeded(_)), _) => Outcome::LimitsExceeded,
             Verdict::Decided(Decision::Deny(_), _) | Verdict::Unclear => Outcome::Denied,
@@ -146,7 +172,7 @@ impl Authoriser {
                 Reply::Hopeless => return None,
                 Reply::Again => {}
             }
-            doubt.ask.attempt += 1;
+            doubt.attempt += 1;
             last = Some(link);
             // Every listener was asked: they need a moment.
             if attempt >= self.links.links.len() {
@@ -162,7 +188,7 @@ impl Authoriser {
 
     async fn ask_once(&self, link: usize, deadline: Instant, doubt: &mut Doubt<'_>) -> Reply {
         let (answer, answered) = oneshot::channel();
-        let ask = stream_ask::Ask::AuthRep(doubt.ask.clone());
+        let ask = stream_ask::Ask::AuthRep(doubt.question.ask(doubt.attempt));
         let near = &self.links.links[link];
         if !near.ask(Ask { ask, answer }) {
             return Reply::Again;
@@ -282,7 +308,8 @@ fn spread(affinity: u64, places: impl Iterator<Item = usize> + Clone) -> Option<
 /// Whether a request may be counted without anybody knowing. Dropped in doubt, the request is taken back.
 struct Doubt<'a> {
     cancels: &'a Arc<Cancels>,
-    ask: AuthRepRequest,
+    question: Question<'a>,
+    attempt: u32,
     /// From the credentials: which listener is asked.
     affinity: u64,
     /// Where the answer to the latest attempt comes, while it is waited for.
@@ -292,24 +319,16 @@ struct Doubt<'a> {
 }
 
 impl<'a> Doubt<'a> {
-    fn new(cancels: &'a Arc<Cancels>, question: Question<'_>) -> Self {
-        let ask = AuthRepRequest {
-            request_id: question.id.as_bytes().to_vec(),
-            attempt: 0,
-            service_id: question.service.id.to_string(),
-            credentials: Some(question.credentials.into()),
-            usage: v1::UsageEntry::list(question.usage),
-            referrer: question.referrer.map(str::to_owned),
-            trace_context: question.trace,
-        };
-        Self { cancels, ask, affinity: affinity(question.credentials), open: None, asked: None }
+    fn new(cancels: &'a Arc<Cancels>, question: Question<'a>) -> Self {
+        let affinity = affinity(question.credentials);
+        Self { cancels, question, attempt: 0, affinity, open: None, asked: None }
     }
 
     /// The answer of this attempt is no longer waited for. Should it come late and say that the attempt was counted,
     /// that one attempt is taken back; a later one may be in use.
     fn give_up_waiting(&mut self) {
         let (Some(answered), Some(link)) = (self.open.take(), self.asked) else { return };
-        let cancel = Cancel { request: self.cancel_request(Some(self.ask.attempt)), link };
+        let cancel = Cancel { request: self.question.cancel(Some(self.attempt)), link };
         let cancels = Arc::clone(self.cancels);
         // Without a runtime the process is ending, and its streams with it: the listener takes back by itself.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -322,15 +341,6 @@ impl<'a> Doubt<'a> {
         });
     }
 
-    fn cancel_request(&self, attempt: Option<u32>) -> CancelRequest {
-        CancelRequest {
-            service_id: self.ask.service_id.clone(),
-            credentials: self.ask.credentials.clone(),
-            request_id: self.ask.request_id.clone(),
-            attempt,
-        }
-    }
-
     /// UNAVAILABLE is a promise that nothing stays counted, but of a listener that may die before it keeps it; other
     /// failures come before anything is counted, and leave in doubt only what was asked `before`.
     fn failed(&mut self, failure: &v1::Failure, before: Option<usize>) -> Reply {
@@ -340,7 +350,7 @@ impl<'a> Doubt<'a> {
         let code = Code::from_i32(failure.code);
         match code {
             Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
-                let (service, message) = (&self.ask.service_id, &failure.message);
+                let (service, message) = (self.question.service.id.as_str(), &failure.message);
                 error!(service.id = service, ?code, message, "a listener does not take what it was asked");
                 Reply::Hopeless
             }
@@ -357,7 +367,7 @@ impl<'a> Doubt<'a> {
                 Verdict::Decided(decision_read, Timestamp::from_unix_ms(decision.decided_at_unix_ms))
             }
             Err(problem) => {
-                error!(service.id = self.ask.service_id, %problem, "a decision cannot be read: refused");
+                error!(service.id = self.question.service.id.as_str(), %problem, "a decision cannot be read: refused");
                 self.asked = self.asked.filter(|_| is_counted);
                 Verdict::Unclear
             }
@@ -369,7 +379,7 @@ impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         self.give_up_waiting();
         let Some(link) = self.asked else { return };
-        self.cancels.push(Cancel { request: self.cancel_request(None), link });
+        self.cancels.push(Cancel { request: self.question.cancel(None), link });
     }
 }
 

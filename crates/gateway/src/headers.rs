@@ -7,8 +7,6 @@
 //! A made request id is not sent upstream, only one that the client chose: backends see the headers they would
 //! have seen without a gateway.
 
-use std::net::IpAddr;
-
 use http::Version;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
@@ -34,7 +32,7 @@ const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authoriza
 /// What the gateway knows of a request that its upstream should.
 pub(crate) struct Forwarding<'a> {
     /// The client's address.
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: &'a HeaderValue,
     /// Host as the client wrote it.
     pub(crate) host: Option<HeaderValue>,
     /// Host as the upstream sees it.
@@ -63,9 +61,7 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, forwarding: Forwarding<'_>) {
     let forwarded_for = chain(headers, forwarding.peer);
     remove_same(headers, &[&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST, &REAL_IP, secret_name]);
     headers.remove(REQUEST_ID);
-    if let Ok(peer) = HeaderValue::from_str(&forwarding.peer.to_string()) {
-        headers.insert(REAL_IP, peer);
-    }
+    headers.insert(REAL_IP, forwarding.peer.clone());
     headers.insert(FORWARDED_FOR, forwarded_for);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(forwarding.scheme));
     if let Some(host) = &forwarding.host {
@@ -191,13 +187,16 @@ fn remove_hops(headers: &mut HeaderMap) {
 }
 
 /// The addresses that a request came through, the peer last.
-fn chain(headers: &HeaderMap, peer: IpAddr) -> HeaderValue {
+fn chain(headers: &HeaderMap, peer: &HeaderValue) -> HeaderValue {
+    if !headers.contains_key(FORWARDED_FOR) {
+        return peer.clone();
+    }
     let mut chain = Vec::new();
     for value in headers.get_all(FORWARDED_FOR) {
         chain.extend_from_slice(value.as_bytes());
         chain.extend_from_slice(b", ");
     }
-    chain.extend_from_slice(peer.to_string().as_bytes());
+    chain.extend_from_slice(peer.as_bytes());
     HeaderValue::from_bytes(&chain).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
@@ -246,7 +245,7 @@ mod tests {
         let mut headers = map(sent);
         let secret = (HeaderName::from_static("x-secret-token"), token.map(HeaderValue::from_static));
         let forwarding = Forwarding {
-            peer: [192, 0, 2, 1].into(),
+            peer: &HeaderValue::from_static("192.0.2.1"),
             host: Some(HeaderValue::from_static("api.test")),
             upstream_host: &HeaderValue::from_static("up.test"),
             secret: &secret,

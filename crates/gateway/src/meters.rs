@@ -214,15 +214,20 @@ pub(crate) enum Outcome {
     Unavailable,
 }
 
-/// Counts an authorisation.
-pub(crate) fn authorised(outcome: Outcome) {
-    let outcome = match outcome {
-        Outcome::Allowed => "allowed",
-        Outcome::Denied => "denied",
-        Outcome::LimitsExceeded => "limits_exceeded",
-        Outcome::Unavailable => "unavailable",
-    };
-    counter!("weir_gateway_authorisations_total", "outcome" => outcome).increment(1);
+/// Counts authorisations.
+pub(crate) struct OutcomeMeters([Counter; 4]);
+
+impl OutcomeMeters {
+    /// In the order of the outcomes.
+    pub(crate) fn new() -> Self {
+        let counter = |outcome| counter!("weir_gateway_authorisations_total", "outcome" => outcome);
+        Self(["allowed", "denied", "limits_exceeded", "unavailable"].map(counter))
+    }
+
+    /// One has ended.
+    pub(crate) fn count(&self, outcome: Outcome) {
+        self.0[outcome as usize].increment(1);
+    }
 }
 
 /// Takings-back that wait for a listener.

@@ -6,7 +6,6 @@
 //!
 //! A panic in here ends this request with 500 and no other.
 
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +57,7 @@ pub(crate) struct Pipeline {
 
 /// Who sends requests over a connection.
 pub(crate) struct Client {
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: HeaderValue,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
     pub(crate) requests: Arc<Requests>,
@@ -93,9 +92,7 @@ impl Pipeline {
         if let Some(body) = body.filter(|body| may_linger && !body.is_end_stream()) {
             tokio::spawn(linger(body));
         }
-        if let Ok(id) = HeaderValue::from_str(&call.shown_id()) {
-            reply.headers_mut().insert(REQUEST_ID, id);
-        }
+        reply.headers_mut().insert(REQUEST_ID, call.shown_id_value());
         call.answered(&reply);
         reply.map(|body| body.of(call))
     }
@@ -125,7 +122,7 @@ impl Pipeline {
         let limits = self.authorise(call, &service, &head, &credentials, &usage).await?;
         let target_there = upstream_target(&service, upstream, &path, target.query)?;
         let forwarding = Forwarding {
-            peer: client.peer,
+            peer: &client.peer,
             host: target.authority.and_then(|host| HeaderValue::from_str(host).ok()),
             upstream_host: &upstream.url.host,
             secret: &service.secret,
@@ -211,7 +208,7 @@ fn refuse(call: &mut Call, refusal: &Refusal) -> Response<ReplyBody> {
     if call.is_grpc {
         return reply::grpc::render(refusal);
     }
-    reply::render(refusal, call.wants_problem, &call.shown_id())
+    reply::render(refusal, call.wants_problem, call.shown_id())
 }
 
 async fn read_ahead(head: &Parts, body: &mut Option<Incoming>, service: &Service) -> Result<Ahead, Refusal> {

@@ -5,6 +5,9 @@
 //! `"<metric>-<period>"`, `q` the ceiling, `w` the window's length and `t` its remaining seconds, `r` what is
 //! left. Windows of all time have neither `w` nor `t`. The older `RateLimit-Limit` and its kin are not sent.
 
+use std::fmt::Write;
+
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_core::{LimitStatus, Timestamp};
 
@@ -22,34 +25,38 @@ pub(crate) fn write(headers: &mut HeaderMap, limits: &[LimitStatus], decided_at:
     if tightest.is_empty() {
         return;
     }
-    let policy = tightest.iter().map(|limit| policy_item(limit)).collect::<Vec<_>>().join(", ");
-    let state = tightest.iter().map(|limit| state_item(limit, decided_at)).collect::<Vec<_>>().join(", ");
+    let mut policy = BytesMut::with_capacity(ITEM_BYTES * tightest.len());
+    let mut state = BytesMut::with_capacity(ITEM_BYTES * tightest.len());
+    for limit in tightest {
+        let length_s = limit.window.seconds_left(limit.window.start);
+        write_item(&mut policy, limit, ("q", limit.max), ("w", length_s));
+        let left_s = limit.window.seconds_left(decided_at);
+        write_item(&mut state, limit, ("r", limit.remaining()), ("t", left_s));
+    }
     for (name, text) in [(POLICY, policy), (STATE, state)] {
-        if let Ok(value) = HeaderValue::from_str(&text) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.freeze()) {
             headers.insert(name, value);
         }
     }
 }
 
-fn policy_item(limit: &LimitStatus) -> String {
-    let item = format!("{};q={}", name(limit), limit.max);
-    match limit.window.seconds_left(limit.window.start) {
-        Some(length_s) => format!("{item};w={length_s}"),
-        None => item,
-    }
-}
-
-fn state_item(limit: &LimitStatus, decided_at: Timestamp) -> String {
-    let item = format!("{};r={}", name(limit), limit.remaining());
-    match limit.window.seconds_left(decided_at) {
-        Some(left_s) => format!("{item};t={left_s}"),
-        None => item,
-    }
-}
+/// About as long as an item gets.
+const ITEM_BYTES: usize = 48;
 
 /// Metric names have no quote and no backslash, so nothing needs escaping.
-fn name(limit: &LimitStatus) -> String {
-    format!("\"{}-{}\"", limit.metric, limit.window.period)
+fn write_item(
+    list: &mut BytesMut,
+    limit: &LimitStatus,
+    (amount_key, amount): (&str, u64),
+    (seconds_key, seconds): (&str, Option<u64>),
+) {
+    let separator = if list.is_empty() { "" } else { ", " };
+    let (metric, period) = (&limit.metric, limit.window.period);
+    // Writing to memory cannot fail.
+    let _ = write!(list, "{separator}\"{metric}-{period}\";{amount_key}={amount}");
+    if let Some(seconds) = seconds {
+        let _ = write!(list, ";{seconds_key}={seconds}");
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -243,7 +244,7 @@ async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, pipeline
     }
     let requests = Arc::clone(stream.requests());
     let client = Client {
-        peer,
+        peer: HeaderValue::from_str(&peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
         scheme,
         requests: Arc::clone(&requests),
         _open: Arc::new(open),

@@ -35,11 +35,13 @@ const INTERIM_MAX: usize = 32;
 pub(super) struct Connection {
     stream: Stream,
     read: BytesMut,
+    /// What requests are written into.
+    write: BytesMut,
 }
 
 impl Connection {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, read: BytesMut::new() }
+        Self { stream, read: BytesMut::new(), write: BytesMut::new() }
     }
 
     /// Whether the other side has neither closed it nor said anything unasked.
@@ -60,12 +62,13 @@ impl Connection {
 
 /// Sends a request and waits for the head of its answer.
 pub(super) async fn exchange(
-    lease: Lease,
+    mut lease: Lease,
     request: Request<RequestBody>,
     framing: Framing,
 ) -> Result<Response<Answer>, SendError> {
     let (head, body) = request.into_parts();
-    let upload = Upload::new(&head, body, framing);
+    let buffer = std::mem::take(&mut lease.connection.write);
+    let upload = Upload::new(&head, body, framing, buffer);
     let mut exchange = Exchange { lease, upload, method: head.method, interim: 0 };
     let head = std::future::poll_fn(|context| exchange.poll_head(context)).await?;
     exchange.into_answer(head)
@@ -192,7 +195,7 @@ impl Answer {
     /// The connection that left HTTP, if this is the answer with which it did.
     pub(super) fn into_tunnel(self) -> Option<Tunnel> {
         let lease = self.lease?;
-        let (Connection { stream, read }, place) = lease.keep();
+        let (Connection { stream, read, .. }, place) = lease.keep();
         Some(Tunnel { stream, ahead: read.freeze(), _place: place })
     }
 
@@ -200,8 +203,9 @@ impl Answer {
         if !self.decoder.is_over() {
             return;
         }
-        let Some(lease) = self.lease.take() else { return };
+        let Some(mut lease) = self.lease.take() else { return };
         if self.is_kept && self.upload.is_sent() && lease.connection.read.is_empty() {
+            lease.connection.write = self.upload.take_buffer();
             lease.give_back();
         }
     }

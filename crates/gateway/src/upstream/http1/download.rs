@@ -42,7 +42,7 @@ pub(super) fn take_head(read: &mut BytesMut) -> Result<Option<Head>, Malformed> 
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed)?;
     let is_http_10 = parsed.version == Some(0);
     let fields: Vec<_> = parsed.headers.iter().map(|field| Field::of(read, field)).collect();
-    let bytes = read.split_to(length).freeze();
+    let bytes = take(read, length);
     Ok(Some(Head { status, headers: headers(&bytes, &fields)?, is_http_10 }))
 }
 
@@ -157,7 +157,7 @@ impl Decoder {
             Self::Chunked(chunks) => chunks.take(read),
             _ if read.is_empty() => Ok(Piece::Nothing),
             Self::Length(left) => Ok(Piece::Data(take_up_to(left, read))),
-            Self::UntilClose { .. } => Ok(Piece::Data(read.split().freeze())),
+            Self::UntilClose { .. } => Ok(Piece::Data(take(read, read.len()))),
         }
     }
 
@@ -193,7 +193,20 @@ impl Decoder {
 fn take_up_to(left: &mut u64, read: &mut BytesMut) -> Bytes {
     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
     *left -= count as u64;
-    read.split_to(count).freeze()
+    take(read, count)
+}
+
+/// Up to this size a copy costs less than a new buffer for the connection.
+const COPIED_BYTES_MAX: usize = 4 << 10;
+
+/// Takes bytes off the front.
+fn take(read: &mut BytesMut, count: usize) -> Bytes {
+    if count > COPIED_BYTES_MAX {
+        return read.split_to(count).freeze();
+    }
+    let bytes = Bytes::copy_from_slice(&read[..count]);
+    read.advance(count);
+    bytes
 }
 
 /// A chunked body.
@@ -272,7 +285,7 @@ impl Chunks {
             _ => return Err(Malformed),
         };
         let fields: Vec<_> = fields.iter().map(|field| Field::of(read, field)).collect();
-        let bytes = read.split_to(length).freeze();
+        let bytes = take(read, length);
         self.trailers = Some(headers(&bytes, &fields)?).filter(|trailers| !trailers.is_empty());
         Ok(true)
     }

@@ -53,10 +53,17 @@ enum State {
 }
 
 impl Upload {
-    /// Begins with a request; its headers say how the body is framed.
-    pub(super) fn new(head: &Parts, body: RequestBody, framing: Framing) -> Self {
+    /// Begins with a request, whose headers say how the body is framed, in a buffer that may have been used before.
+    pub(super) fn new(head: &Parts, body: RequestBody, framing: Framing, mut buffer: BytesMut) -> Self {
         let body = (!body.is_end_stream()).then_some(body);
-        Self { head: write_head(head), data: Bytes::new(), tail: b"", body, framing, state: State::Going }
+        buffer.clear();
+        write_head(head, &mut buffer);
+        Self { head: buffer, data: Bytes::new(), tail: b"", body, framing, state: State::Going }
+    }
+
+    /// The buffer, once all is sent.
+    pub(super) fn take_buffer(&mut self) -> BytesMut {
+        std::mem::take(&mut self.head)
     }
 
     /// Whether nothing more will be sent.
@@ -174,14 +181,16 @@ impl Upload {
     }
 }
 
-fn write_head(head: &Parts) -> BytesMut {
+/// About as long as a head is.
+const HEAD_BYTES: usize = 1024;
+
+fn write_head(head: &Parts, out: &mut BytesMut) {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    let mut out = BytesMut::with_capacity(1024);
+    out.reserve(HEAD_BYTES);
     for part in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    write_fields(&head.headers, &mut out);
-    out
+    write_fields(&head.headers, out);
 }
 
 /// Header lines or trailers, and the empty line behind them.
@@ -211,7 +220,7 @@ mod tests {
             RequestBody::new(Bytes::from_static(body.as_bytes()), None, u64::MAX, idle, Progress::new());
         let target = Uri::from_static("/a?b");
         let head = Request::post(target).header("host", "up.test").body(()).unwrap().into_parts().0;
-        let mut upload = Upload::new(&head, body, framing);
+        let mut upload = Upload::new(&head, body, framing, BytesMut::new());
         let mut stream = Vec::new();
         let mut context = Context::from_waker(std::task::Waker::noop());
         match upload.poll(&mut context, &mut stream) {
