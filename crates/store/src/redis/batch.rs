@@ -61,6 +61,34 @@ impl Operation {
         }
     }
 
+    /// Whether this asks for the same as another operation, so that they can be decided together: only first attempts
+    /// that add.
+    fn asks_like(&self, other: &Self) -> bool {
+        let (Body::Ask(ask), Body::Ask(other_ask)) = (&self.body, &other.body) else { return false };
+        let is_plain = |operation: &Self, ask: &Ask| {
+            !operation.looked_up && ask.mode == Mode::Count && ask.attempt == 0 && !ask.increments.is_empty()
+        };
+        is_plain(self, ask)
+            && is_plain(other, other_ask)
+            && ask.application == other_ask.application
+            && ask.application_version == other_ask.application_version
+            && ask.service_version == other_ask.service_version
+            && ask.increments == other_ask.increments
+            && ask.increments.iter().all(|increment| matches!(increment.value, UsageValue::Add(_)))
+    }
+
+    /// What the ceilings hold once it was counted so many times.
+    fn used_after(&self, before: &[u64], times: u64) -> Vec<u64> {
+        let Body::Ask(ask) = &self.body else { return vec![] };
+        let values = ask.increments.iter().flat_map(|increment| {
+            let (UsageValue::Add(value) | UsageValue::Set(value)) = increment.value;
+            increment.ceilings.iter().map(move |_| value)
+        });
+        let after =
+            |(before, value): (&u64, u64)| before.saturating_add(value.saturating_mul(times)).min(COUNT_MAX);
+        before.iter().zip(values).map(after).collect()
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         // Writing to a Vec cannot fail.
@@ -171,6 +199,15 @@ pub(super) fn read_version(text: &[u8]) -> Option<Version> {
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok().map(Version)
 }
 
+/// The most that are decided together: how many values Lua passes on at once is bounded.
+const TOGETHER_MAX: usize = 128;
+
+/// The operations of a batch, those that are decided together as one slice.
+pub(super) fn together<'a>(operations: &'a [&'a Operation]) -> Vec<&'a [&'a Operation]> {
+    let groups = operations.chunk_by(|one, next| one.asks_like(next));
+    groups.flat_map(|group| group.chunks(TOGETHER_MAX)).collect()
+}
+
 /// The call for a batch of a shard.
 pub(super) fn command(
     function: &str,
@@ -178,7 +215,7 @@ pub(super) fn command(
     writer: &str,
     number: u64,
     at: Timestamp,
-    operations: &[&Operation],
+    groups: &[&[&Operation]],
 ) -> redis::Cmd {
     let mut command = redis::cmd("FCALL");
     command.arg(function).arg(1).arg(format!("weir:{{{shard}}}")).arg(writer).arg(number).arg(at.unix_ms());
@@ -188,10 +225,25 @@ pub(super) fn command(
     for seconds in window_expiries_s(at) {
         command.arg(seconds);
     }
-    for operation in operations {
-        command.arg(operation.encode());
+    for group in groups {
+        command.arg(encode_group(group));
     }
     command
+}
+
+fn encode_group(group: &[&Operation]) -> Vec<u8> {
+    let Some((first, rest)) = group.split_first() else { return vec![] };
+    let mut out = first.encode();
+    if !rest.is_empty() {
+        // Writing to a Vec cannot fail.
+        write_ids(&mut out, group).expect("memory takes all bytes");
+    }
+    out
+}
+
+fn write_ids(out: &mut Vec<u8>, group: &[&Operation]) -> Result<(), rmp::encode::ValueWriteError> {
+    write_array_len(out, length(group.len()))?;
+    group.iter().try_for_each(|operation| write_bytes(out, &operation.id.0))
 }
 
 /// What one operation came to.
@@ -214,15 +266,52 @@ pub(super) enum Answer {
     Reported(bool),
 }
 
-/// The answers to a batch of `expected` operations.
-pub(super) fn read_answers(value: Value, expected: usize) -> Result<Vec<Answer>, StoreError> {
+/// The answers to all operations of a batch.
+pub(super) fn read_answers(value: Value, groups: &[&[&Operation]]) -> Result<Vec<Answer>, StoreError> {
     let Value::Array(answers) = value else {
         return Err(StoreError::Answer("no array".into()));
     };
-    if answers.len() != expected {
-        return Err(StoreError::Answer(format!("{} answers to {expected} operations", answers.len())));
+    if answers.len() != groups.len() {
+        return Err(StoreError::Answer(format!("{} answers to {} operations", answers.len(), groups.len())));
     }
-    answers.into_iter().map(read_answer).collect()
+    let mut all = Vec::new();
+    for (answer, group) in answers.into_iter().zip(groups) {
+        match group {
+            [_] => all.push(read_answer(answer)?),
+            _ => read_together(answer, group, &mut all)?,
+        }
+    }
+    Ok(all)
+}
+
+/// The answers to operations that were decided together.
+fn read_together(value: Value, group: &[&Operation], all: &mut Vec<Answer>) -> Result<(), StoreError> {
+    let broken = || StoreError::Answer("an answer of unknown shape".into());
+    let Value::Array(mut parts) = value else { return Err(broken()) };
+    let fitting = match (parts.first().and_then(number), parts.get(1)) {
+        (Some(6), Some(fitting)) => number(fitting).ok_or_else(broken)?,
+        (Some(7), Some(Value::Array(answers))) if answers.len() == group.len() => {
+            let Value::Array(answers) = parts.swap_remove(1) else { return Err(broken()) };
+            for answer in answers {
+                all.push(read_answer(answer)?);
+            }
+            return Ok(());
+        }
+        _ => return Err(broken()),
+    };
+    let numbers: Option<Vec<u64>> = parts[2..].iter().map(number).collect();
+    let numbers = numbers.ok_or_else(broken)?;
+    let (exceeded, before) = numbers.split_first().ok_or_else(broken)?;
+    let exceeded = usize::try_from(*exceeded).map_err(|_| broken())?;
+    for place in 1..=group.len() as u64 {
+        let used = group[0].used_after(before, place.min(fitting));
+        all.push(if place <= fitting {
+            Answer::Admitted { used }
+        } else {
+            Answer::Refused { exceeded, used }
+        });
+    }
+    Ok(())
 }
 
 fn read_answer(value: Value) -> Result<Answer, StoreError> {

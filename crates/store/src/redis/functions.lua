@@ -224,7 +224,6 @@ local function decide(base, batch, op, raw)
   local known = (counts or op[3] == 1) and recall(base, op[2])
   if known and known.is_buried then
     if op[ATTEMPT] <= known.owner then return { 5 } end
-    redis.call('HDEL', known.generation, op[2])
   elseif known then
     -- The latest attempt owns the outcome: taking back an earlier one must not touch it.
     if op[ATTEMPT] > known.owner then
@@ -245,6 +244,78 @@ local function decide(base, batch, op, raw)
     end
   end
   return answer(0, nil, used)
+end
+
+-- How often all increments of an ask fit one after the other, up to `wanted` times; nil when the sum is too large to
+-- be counted at once.
+local function count_fitting(increments, used, wanted)
+  local fitting, place = wanted, 0
+  for _, increment in ipairs(increments) do
+    local value = increment[VALUE]
+    if value * wanted > COUNT_MAX then return nil end
+    for at = CEILINGS, #increment, 2 do
+      place = place + 1
+      local room = increment[at + 1] - used[place]
+      if room < value then
+        fitting = 0
+      elseif value > 0 then
+        fitting = math.min(fitting, math.floor(room / value))
+      end
+    end
+  end
+  return fitting
+end
+
+-- Whether any of these requests is known.
+local function knows_any(base, ids)
+  for _, generation in ipairs({ ':recent', ':recent-older' }) do
+    for _, record in ipairs(redis.call('HMGET', base .. generation, unpack(ids))) do
+      if record then return true end
+    end
+  end
+  return false
+end
+
+-- First attempts of several requests that ask for the same: counted together, as many as fit. Answers how many that
+-- is, which ceiling refuses the others, and what the ceilings held before.
+local function decide_together(base, batch, op, ids)
+  local application, increments = op[4][1][1], op[4][1][2]
+  local version = redis.call('HGET', base .. ':applications', application)
+  local service_version = redis.call('HGET', base .. ':services', op[6])
+  local used = read_used(base, application, batch.windows, increments)
+  local fitting = count_fitting(increments, used, #ids)
+  if version ~= op[5] or service_version ~= op[7] or not fitting or knows_any(base, ids) then
+    local answers = {}
+    for place, id in ipairs(ids) do
+      op[2] = id
+      answers[place] = decide(base, batch, op, cmsgpack.pack(op))
+    end
+    return { 7, answers }
+  end
+  local exceeded
+  if fitting > 0 then
+    local raw, records = batch.head .. cmsgpack.pack(op), {}
+    for place = 1, fitting do
+      records[2 * place - 1] = ids[place]
+      records[2 * place] = raw
+    end
+    redis.call('HSET', base .. ':recent', unpack(records))
+    local place, after = 0, {}
+    for _, increment in ipairs(increments) do
+      for _ = CEILINGS, #increment, 2 do
+        place = place + 1
+        after[place] = used[place] + increment[VALUE] * fitting
+      end
+    end
+    exceeded = fitting < #ids and first_exceeded(increments, after)
+    for _, increment in ipairs(increments) do increment[VALUE] = increment[VALUE] * fitting end
+    count(base, batch, op[4][1])
+  else
+    exceeded = first_exceeded(increments, used)
+  end
+  local parts = { 6, fitting, exceeded and exceeded - 1 or 0 }
+  for _, value in ipairs(used) do parts[#parts + 1] = value end
+  return parts
 end
 
 -- Reports are {'R', id, idempotency id or '', entries}.
@@ -294,8 +365,10 @@ local function step(keys, args)
   batch.head = cmsgpack.pack(batch.windows)
   local replies, kinds = {}, { A = decide, R = report, C = cancel }
   for at = 18, #args do
-    local op = cmsgpack.unpack(args[at])
-    replies[#replies + 1] = kinds[op[1]](base, batch, op, args[at])
+    -- An ask may be followed by the ids of all requests that ask for just this.
+    local op, ids = cmsgpack.unpack(args[at])
+    replies[#replies + 1] = ids and decide_together(base, batch, op, ids)
+      or kinds[op[1]](base, batch, op, args[at])
   end
   return replies
 end

@@ -14,7 +14,7 @@ use redis::aio::ConnectionManager;
 use tokio::sync::oneshot;
 use weir_core::Timestamp;
 
-use super::batch::{Answer, Operation, RETRY_PAUSE, command, read_answers};
+use super::batch::{Answer, Operation, RETRY_PAUSE, command, read_answers, together};
 use super::connect::Functions;
 use crate::config::RedisConfig;
 use crate::{StoreError, key};
@@ -150,10 +150,11 @@ impl Lane {
     async fn send(&self, number: u64, batch: Vec<Pending>) -> Option<Vec<Pending>> {
         let at = key::now();
         let operations: Vec<&Operation> = batch.iter().map(|pending| &pending.operation).collect();
-        let call = command(&self.functions.step, self.shard, &self.writer, number, at, &operations);
+        let groups = together(&operations);
+        let call = command(&self.functions.step, self.shard, &self.writer, number, at, &groups);
         metrics::counter!("weir_store_calls_total").increment(1);
         match self.call(&call).await {
-            Ok(value) => match read_answers(value, batch.len()) {
+            Ok(value) => match read_answers(value, &groups) {
                 Ok(answers) => self.answer(batch, answers, at),
                 Err(error) => refuse(batch, &error),
             },

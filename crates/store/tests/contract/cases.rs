@@ -5,13 +5,14 @@ use weir_store::{Ask, Mode, Outcome, PublishError, Store, StoreError};
 
 use crate::words::{app, apply, ask, check, increments, publication, read, record, report, request, words};
 
-const APPLICATIONS: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "late"];
+const APPLICATIONS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "late", "crowd"];
 
 pub(crate) async fn all(store: &Store) {
     store.publish(publication(1, &APPLICATIONS)).await.unwrap();
     all_increments_fit_or_none_counts(store).await;
     every_window_counts_from_its_start(store).await;
     parallel_callers_never_pass_a_limit(store).await;
+    parallel_callers_are_told_where_they_stand(store).await;
     a_retry_counts_once_and_cancel_takes_back(store).await;
     what_comes_late_counts_nothing(store).await;
     set_values_replace_and_come_back(store).await;
@@ -65,6 +66,25 @@ async fn parallel_callers_never_pass_a_limit(store: &Store) {
     assert_eq!(read(store, "c", "hits=0<=2000/day all=0<=2000/day").await, "ok 1000 1000");
 }
 
+/// Asks that come together may be decided together: each is answered as if it had come alone.
+async fn parallel_callers_are_told_where_they_stand(store: &Store) {
+    let asks = (0..200).map(|_| store.apply(ask("crowd", "hits=3<=100/day all=3<=9999/week")));
+    let outcomes = futures_util::future::join_all(asks).await;
+    let mut told: Vec<u64> = Vec::new();
+    for outcome in outcomes {
+        match outcome.unwrap() {
+            Outcome::Admitted { used, .. } => {
+                assert_eq!(used[0], used[1]);
+                told.push(used[0]);
+            }
+            other => check(&other, "over 0: 99 99"),
+        }
+    }
+    told.sort_unstable();
+    assert_eq!(told, (1..=33).map(|n| 3 * n).collect::<Vec<_>>());
+    assert_eq!(read(store, "crowd", "hits=0<=999/hour all=0<=999/eternity").await, "ok 99 99");
+}
+
 async fn a_retry_counts_once_and_cancel_takes_back(store: &Store) {
     let first = ask("d", "hits=2<=9/day");
     let again = Ask { attempt: 1, ..first.clone() };
@@ -112,6 +132,17 @@ async fn what_comes_late_counts_nothing(store: &Store) {
         }
     }
     assert_eq!(read(store, "late", "hits=0<=9/day").await, "ok 2");
+
+    let checked = Ask { mode: Mode::Check, ..ask("late", "hits=2<=9/day") };
+    store.cancel(&app("late"), checked.request, Some(1)).await.unwrap();
+    for attempt in [2, 1] {
+        let answer = store.apply(Ask { attempt, ..checked.clone() }).await;
+        assert_eq!(
+            answer.is_ok(),
+            attempt == 2,
+            "a later attempt does not dig up an earlier one: {answer:?}"
+        );
+    }
 }
 
 async fn set_values_replace_and_come_back(store: &Store) {
