@@ -9,7 +9,7 @@ demo: ## Build and run everything with an example to try; make demo ARGS=--check
 	target/demo/weir demo $(ARGS)
 
 # Doc tests compile the libraries without features, so that both builds are seen; all else runs with OpenTelemetry.
-test: ## Run all tests (installs Redis through apt when run as root and none is found)
+test: ## Run all tests (installs Redis, nginx and HAProxy through apt when run as root and they are missing)
 	scripts/setup-test.sh
 	cargo test --locked --workspace --doc
 	WEIR_BUILT=1 cargo test --locked --workspace --features weir/otel --lib --bins --tests

@@ -10,7 +10,7 @@
 use http::Version;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use weir_core::Proxy;
 use weir_core::proxy::CredentialLocation;
@@ -112,8 +112,18 @@ pub(crate) fn names_option(headers: &HeaderMap, option: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case(option))
 }
 
+/// Takes out of trailers what says how a message is read or where it goes: it has no place there (RFC 9110, section
+/// 6.5.1), and a reader might believe it.
+pub(crate) fn remove_control_trailers(trailers: &mut HeaderMap) {
+    remove_hops(trailers);
+    for name in [CONTENT_LENGTH, TRAILER, HOST, EXPECT, AUTHORIZATION, COOKIE] {
+        trailers.remove(name);
+    }
+}
+
 /// Takes out of trailers what a client cannot vouch for in headers either.
 pub(crate) fn trailers_to_upstream(trailers: &mut HeaderMap, secret_name: Option<&HeaderName>) {
+    remove_control_trailers(trailers);
     let names = [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST, &REAL_IP, &HOST, &REQUEST_ID, &DEBUG];
     remove_same(trailers, &names);
     if let Some(name) = secret_name {

@@ -113,7 +113,17 @@ fn agree(authority: Option<&str>, host: Option<&str>) -> bool {
 }
 
 fn is_authority(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]~%!$&'()*+;=".contains(&b))
+    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            (address.bytes().all(|b| b.is_ascii_alphanumeric() || b":.%-_~".contains(&b)), port)
+        }
+        None => {
+            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&b)), port)
+        }
+    };
+    let is_port = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
+    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::headers::remove_control_trailers;
+
 /// Longest head of an answer, and longest trailers behind one.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most headers of an answer.
@@ -286,7 +288,9 @@ impl Chunks {
         };
         let fields: Vec<_> = fields.iter().map(|field| Field::of(read, field)).collect();
         let bytes = take(read, length);
-        self.trailers = Some(headers(&bytes, &fields)?).filter(|trailers| !trailers.is_empty());
+        let mut trailers = headers(&bytes, &fields)?;
+        remove_control_trailers(&mut trailers);
+        self.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
         Ok(true)
     }
 }
