@@ -245,13 +245,11 @@ impl Drop for Call {
 pub(crate) struct Waits(AtomicU64);
 
 impl Waits {
-    /// Does what others have to be waited for, and says how long it took.
-    pub(crate) async fn timed<T>(&self, work: impl Future<Output = T>) -> (T, Duration) {
-        let begun = Instant::now();
-        let done = work.await;
+    /// A wait is over; says how long it took. (No wrapper around the work: that would hold it twice.)
+    pub(crate) fn since(&self, begun: Instant) -> Duration {
         let waited = begun.elapsed();
         self.0.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        (done, waited)
+        waited
     }
 
     fn total(&self) -> Duration {

@@ -8,7 +8,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use http::header::{EXPECT, HOST, REFERER, TRAILER};
@@ -113,7 +113,10 @@ impl Pipeline {
         let target = Target::read(&head).map_err(Refusal::Target)?;
         let (service, path) = self.route(&head, &target)?;
         call.belongs_to(&service);
-        let ahead = call.waits.timed(read_ahead(&head, body, &service)).await.0?;
+        let begun = Instant::now();
+        let ahead = read_ahead(&head, body, &service).await;
+        call.waits.since(begun);
+        let ahead = ahead?;
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
         let credentials = credentials(&service, &head, arguments)?;
         let usage = usage(&service, &head, &path, arguments)?;
@@ -174,8 +177,9 @@ impl Pipeline {
         let referrer = referrer.filter(|text| *text != "*" && text.len() <= REFERRER_BYTES_MAX);
         let step = call.trace.authorise();
         let question = Question { id: call.id, service, credentials, usage, referrer, trace: step.context() };
-        let (verdict, waited) = call.waits.timed(self.authoriser.authorise(question)).await;
-        service.meters.authorised(waited);
+        let begun = Instant::now();
+        let verdict = self.authoriser.authorise(question).await;
+        service.meters.authorised(call.waits.since(begun));
         step.decided(&verdict);
         match verdict {
             Verdict::Decided(Decision::Allow(limits), at) => Ok(Limits { limits, at }),
@@ -306,8 +310,9 @@ async fn exchange(
     let upgrade = outgoing.upgrade.take();
     let (mut request, over) = upstream_request(service, upstream, outgoing, forwarding, &progress)?;
     let step = call.trace.exchange(&mut request, &upstream.url.origin);
-    let sending = upstream::send(&upstream.pool, request, over, &progress, timeouts);
-    let (answer, waited) = call.waits.timed(sending).await;
+    let begun = Instant::now();
+    let answer = upstream::send(&upstream.pool, request, over, &progress, timeouts).await;
+    let waited = call.waits.since(begun);
     step.answered(&answer);
     let answer = answer?;
     service.meters.upstream_answered(waited);

@@ -56,6 +56,12 @@ enum SendError {
     Upstream(UpstreamError),
 }
 
+impl From<UpstreamError> for SendError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
 impl From<SendError> for Refusal {
     fn from(error: SendError) -> Self {
         match error {
@@ -103,23 +109,28 @@ pub(crate) async fn send(
 ) -> Result<Response<AnswerBody>, Refusal> {
     let connect_within = Duration::from_millis(timeouts.connect_ms.into());
     let place = pool.place(connect_within).await.map_err(Refusal::Upstream)?;
-    let exchanged = async {
-        match over {
-            Over::Http1(framing) => {
-                let lease = pool.lease(place, connect_within).await.map_err(SendError::Upstream)?;
-                Ok(http1::exchange(lease, request, framing)
-                    .await?
-                    .map(|body| AnswerBody::Http1(Box::new(body))))
+    let exchanged = match over {
+        Over::Http1(framing) => match pool.lease(place, connect_within).await {
+            Ok(lease) => {
+                let mut exchange = http1::Exchange::new(lease, request, framing);
+                let head = tokio::select! {
+                    head = exchange.head() => head,
+                    () = stalled(progress, timeouts) => Err(UpstreamError::Timeout.into()),
+                };
+                head.and_then(|head| exchange.into_answer(head))
             }
-            Over::Http2 => {
-                let (answer, stream) = http2::exchange(pool, place, request, connect_within).await?;
-                Ok(answer.map(|body| AnswerBody::Http2 { body, _stream: stream }))
+            Err(error) => Err(error.into()),
+        },
+        // Kept apart since it is large, and most requests go the other way.
+        Over::Http2 => Box::pin(async {
+            tokio::select! {
+                exchanged = http2::exchange(pool, place, request, connect_within) => {
+                    exchanged.map(|(answer, stream)| answer.map(|body| AnswerBody::Http2 { body, _stream: stream }))
+                }
+                () = stalled(progress, timeouts) => Err(UpstreamError::Timeout.into()),
             }
-        }
-    };
-    let exchanged = tokio::select! {
-        exchanged = exchanged => exchanged,
-        () = stalled(progress, timeouts) => Err(SendError::Upstream(UpstreamError::Timeout)),
+        })
+        .await,
     };
     // Over HTTP/2 the body's failure shows only as one of the exchange.
     exchanged.map_err(|error| progress.failure().map_or_else(|| error.into(), Refusal::from))

@@ -21,7 +21,7 @@ pub(crate) use self::upload::Framing;
 use self::upload::{Upload, UploadError};
 use super::connect::Stream;
 use super::pool::{Lease, Place};
-use super::{SendError, UpstreamError};
+use super::{AnswerBody, SendError, UpstreamError};
 use crate::body::{BodyError, RequestBody};
 
 /// How much is read at a time at least.
@@ -60,21 +60,8 @@ impl Connection {
     }
 }
 
-/// Sends a request and waits for the head of its answer.
-pub(super) async fn exchange(
-    mut lease: Lease,
-    request: Request<RequestBody>,
-    framing: Framing,
-) -> Result<Response<Answer>, SendError> {
-    let (head, body) = request.into_parts();
-    let buffer = std::mem::take(&mut lease.connection.write);
-    let upload = Upload::new(&head, body, framing, buffer);
-    let mut exchange = Exchange { lease, upload, method: head.method, interim: 0 };
-    let head = std::future::poll_fn(|context| exchange.poll_head(context)).await?;
-    exchange.into_answer(head)
-}
-
-struct Exchange {
+/// A request under way, until the head of its answer is there.
+pub(super) struct Exchange {
     lease: Lease,
     upload: Upload,
     method: Method,
@@ -82,6 +69,19 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// Begins one; nothing is sent yet.
+    pub(super) fn new(mut lease: Lease, request: Request<RequestBody>, framing: Framing) -> Self {
+        let (head, body) = request.into_parts();
+        let buffer = std::mem::take(&mut lease.connection.write);
+        let upload = Upload::new(&head, body, framing, buffer);
+        Self { lease, upload, method: head.method, interim: 0 }
+    }
+
+    /// Sends the request and waits for the head of its answer.
+    pub(super) async fn head(&mut self) -> Result<Head, SendError> {
+        std::future::poll_fn(|context| self.poll_head(context)).await
+    }
+
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, SendError>> {
         let connection = &mut self.lease.connection;
         if !self.upload.is_over()
@@ -111,7 +111,8 @@ impl Exchange {
         }
     }
 
-    fn into_answer(self, head: Head) -> Result<Response<Answer>, SendError> {
+    /// The answer whose head this is.
+    pub(super) fn into_answer(self, head: Head) -> Result<Response<AnswerBody>, SendError> {
         let decoder =
             head.decoder(&self.method).map_err(|_| SendError::Upstream(UpstreamError::BadAnswer))?;
         let is_tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -121,7 +122,7 @@ impl Exchange {
         if !is_tunnel {
             answer.end_if_over();
         }
-        let mut response = Response::new(answer);
+        let mut response = Response::new(AnswerBody::Http1(Box::new(answer)));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         Ok(response)

@@ -127,6 +127,11 @@ impl Pool {
         if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(self.taken(permit));
         }
+        // Waiting and connecting are rare, and their futures large.
+        Box::pin(self.wait_for_place(within)).await
+    }
+
+    async fn wait_for_place(&self, within: Duration) -> Result<Place, UpstreamError> {
         let _waiting = Waiting::begin(self).ok_or(UpstreamError::Busy)?;
         match timeout(within, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(self.taken(permit)),
@@ -150,7 +155,7 @@ impl Pool {
     ) -> Result<Lease, UpstreamError> {
         let connection = match self.take_idle() {
             Some(connection) => connection,
-            None => Connection::new(self.connect(Protocol::Http1, within).await?),
+            None => Connection::new(Box::pin(self.connect(Protocol::Http1, within)).await?),
         };
         Ok(Lease { connection, place, pool: Arc::clone(self) })
     }

@@ -25,7 +25,7 @@ pub(super) struct Malformed;
 
 /// The head of an answer.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     is_http_10: bool,
