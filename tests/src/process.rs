@@ -78,6 +78,19 @@ impl Process {
     /// When it does not stop.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
+        self.wait_stopped()
+    }
+
+    /// Presses Ctrl-C and waits until it has stopped.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        self.signal("INT");
+        self.wait_stopped()
+    }
+
+    fn wait_stopped(&mut self) -> ExitStatus {
         until("the process to stop", || self.child.try_wait().ok().flatten())
     }
 

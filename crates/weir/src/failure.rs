@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     BadInput(Vec<Problem>),
     /// Starting or running failed. Exit code 1.
     Failed(anyhow::Error),
+    /// It did what it was asked to, and has said already why that is no success.
+    Said(u8),
 }
 
 impl From<anyhow::Error> for Failure {
@@ -33,6 +35,7 @@ impl Failure {
                 eprintln!("weir: {error:#}");
                 ExitCode::FAILURE
             }
+            Self::Said(code) => ExitCode::from(code),
         }
     }
 }

@@ -21,6 +21,7 @@ mod documented;
 mod failure;
 mod gateway;
 mod listener;
+mod load;
 mod logging;
 mod names;
 mod problem;
@@ -50,6 +51,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Say everything that is wrong with configuration and catalog files; start nothing.
     Check(check::Arguments),
+    /// Send load at a rate of your choice to a deployment of your own, and say what came of it.
+    Load(Box<load::Arguments>),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Listener(arguments) => listener::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)

@@ -30,6 +30,8 @@ pub(crate) enum Origin {
     },
     /// A variable of the environment.
     Variable(String),
+    /// An argument of the command line, or the option that is missing there.
+    Argument(String),
 }
 
 /// One thing that is wrong.
@@ -54,6 +56,12 @@ impl Problem {
         let origin = Origin::Text { file: file.into(), line, column };
         Self { origin, severity: Severity::Error, message: message.into() }
     }
+
+    /// An error about an argument.
+    pub(crate) fn of_argument(argument: &str, message: impl Into<String>) -> Self {
+        let origin = Origin::Argument(argument.into());
+        Self { origin, severity: Severity::Error, message: message.into() }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -62,7 +70,7 @@ impl fmt::Display for Problem {
         match &self.origin {
             Origin::File(file) => write!(f, "{file}: ")?,
             Origin::Text { file, line, column } => write!(f, "{file}:{line}:{column}: ")?,
-            Origin::Variable(name) => write!(f, "{name}: ")?,
+            Origin::Variable(name) | Origin::Argument(name) => write!(f, "{name}: ")?,
         }
         if self.severity == Severity::Warning {
             f.write_str("warning: ")?;

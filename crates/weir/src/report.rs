@@ -50,6 +50,14 @@ impl Source {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { file, folder, text, environment: Environment::default() })
     }
+
+    /// Line and column of a byte of the text, both from 1.
+    pub(crate) fn line_and_column(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        (line, before[start..].chars().count() + 1)
+    }
 }
 
 /// Points at the first byte that is no UTF-8.
@@ -141,7 +149,7 @@ impl<'a> Report<'a> {
     fn add(&self, place: Place, severity: Severity, message: String) {
         let origin = match place {
             Place::Text(offset) => {
-                let (line, column) = self.line_and_column(offset);
+                let (line, column) = self.source.line_and_column(offset);
                 Origin::Text { file: self.source.file.clone(), line, column }
             }
             Place::Variable(at) => Origin::Variable(self.source.environment.variables[at].name.clone()),
@@ -152,16 +160,9 @@ impl<'a> Report<'a> {
     /// The line of a place in the text, from 1.
     pub(crate) fn line(&self, place: Place) -> usize {
         match place {
-            Place::Text(offset) => self.line_and_column(offset).0,
+            Place::Text(offset) => self.source.line_and_column(offset).0,
             Place::Variable(_) => 0,
         }
-    }
-
-    fn line_and_column(&self, offset: usize) -> (usize, usize) {
-        let before = self.source.text.get(..offset).unwrap_or(&self.source.text);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        (line, before[start..].chars().count() + 1)
     }
 
     /// A path given in the input, relative ones taken from the input's folder.

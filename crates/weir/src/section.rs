@@ -207,17 +207,17 @@ impl<'a> Section<'a> {
             }
             Raw::Toml(DeValue::String(text)) => Some(vec![Located { value: text, place }]),
             Raw::Toml(DeValue::Array(items)) => {
-                Some(items.iter().filter_map(|item| self.text_item(key, item)).collect())
+                Some(items.iter().filter_map(|item| self.text_item(key, "a list of texts", item)).collect())
             }
             Raw::Toml(other) => self.wrong_kind(key, place, "a list of texts", other),
         }
     }
 
-    fn text_item(&self, key: &str, item: &'a Spanned<DeValue<'a>>) -> Option<Located<&'a str>> {
+    fn text_item(&self, key: &str, wanted: &str, item: &'a Spanned<DeValue<'a>>) -> Option<Located<&'a str>> {
         let place = Place::Text(item.span().start);
         match item.get_ref() {
             DeValue::String(text) => Some(Located { value: text, place }),
-            other => self.wrong_kind(key, place, "a list of texts", other),
+            other => self.wrong_kind(key, place, wanted, other),
         }
     }
 
@@ -244,6 +244,28 @@ impl<'a> Section<'a> {
             Place::Text(offset) | Place::Variable(offset) => offset,
         });
         Some(amounts)
+    }
+
+    /// A table of names with texts, in the order of the text; places are those of the texts.
+    pub(crate) fn named_texts(&self, key: &str) -> Vec<(&'a str, Located<&'a str>)> {
+        let Some(Located { value, place }) = self.raw(key) else { return vec![] };
+        let table = match value {
+            Raw::Toml(DeValue::Table(table)) => table,
+            Raw::Toml(other) => {
+                self.wrong_kind::<()>(key, place, "a table of names and texts", other);
+                return vec![];
+            }
+            Raw::Variable(_) => return vec![],
+        };
+        let named = |(name, text): (&'a Spanned<_>, _)| {
+            let name: &'a std::borrow::Cow<'a, str> = name.get_ref();
+            Some((name.as_ref(), self.text_item(name, "text", text)?))
+        };
+        let mut texts: Vec<_> = table.iter().filter_map(named).collect();
+        texts.sort_by_key(|(_, text)| match text.place {
+            Place::Text(offset) | Place::Variable(offset) => offset,
+        });
+        texts
     }
 
     /// A table inside; one that is not given is read all the same, as an empty one.
