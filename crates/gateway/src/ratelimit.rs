@@ -5,8 +5,6 @@
 //! `"<metric>-<period>"`, `q` the ceiling, `w` the window's length and `t` its remaining seconds, `r` what is
 //! left. Windows of all time have neither `w` nor `t`. The older `RateLimit-Limit` and its kin are not sent.
 
-use std::fmt::Write;
-
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_core::{LimitStatus, Timestamp};
@@ -50,13 +48,31 @@ fn write_item(
     (amount_key, amount): (&str, u64),
     (seconds_key, seconds): (&str, Option<u64>),
 ) {
-    let separator = if list.is_empty() { "" } else { ", " };
-    let (metric, period) = (&limit.metric, limit.window.period);
-    // Writing to memory cannot fail.
-    let _ = write!(list, "{separator}\"{metric}-{period}\";{amount_key}={amount}");
-    if let Some(seconds) = seconds {
-        let _ = write!(list, ";{seconds_key}={seconds}");
+    let separator = if list.is_empty() { "\"" } else { ", \"" };
+    let (metric, period) = (limit.metric.as_str(), limit.window.period.as_str());
+    for part in [separator, metric, "-", period, "\";", amount_key, "="] {
+        list.extend_from_slice(part.as_bytes());
     }
+    write_number(list, amount);
+    if let Some(seconds) = seconds {
+        for part in [";", seconds_key, "="] {
+            list.extend_from_slice(part.as_bytes());
+        }
+        write_number(list, seconds);
+    }
+}
+
+/// Every answer has up to sixteen of them: that is worth more than the general way of writing numbers.
+fn write_number(list: &mut BytesMut, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len() - 1;
+    while number > 9 {
+        digits[at] = b'0' + (number % 10).to_le_bytes()[0];
+        number /= 10;
+        at -= 1;
+    }
+    digits[at] = b'0' + number.to_le_bytes()[0];
+    list.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -69,6 +85,15 @@ mod tests {
     fn limit(metric: &str, period: Period, max: u64, used: u64) -> LimitStatus {
         let window = period.window(Timestamp::from_unix_ms(NOW));
         LimitStatus { metric: MetricName::parse(metric).unwrap(), window, max, used }
+    }
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for number in [0, 9, 10, 60, 4096, u64::MAX] {
+            let mut list = BytesMut::new();
+            write_number(&mut list, number);
+            assert_eq!(list, number.to_string().as_bytes());
+        }
     }
 
     #[track_caller]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -250,7 +250,7 @@ async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, pipeline
         _open: Arc::new(open),
         kill: shared.kill.clone(),
     };
-    let answer = Answer { pipeline, client: Arc::new(client) };
+    let answer = answers(pipeline, Arc::new(client));
     let ended = if is_http2 {
         serve_http2(stream, answer, &shared).await
     } else {
@@ -304,7 +304,11 @@ async fn begins_http2(stream: &mut ClientStream, shared: &Shared) -> Option<bool
 }
 
 /// As HTTP/1, and until there was no request for as long as a head may take.
-async fn serve_http2(stream: ClientStream, answer: Answer, shared: &Shared) -> hyper::Result<()> {
+async fn serve_http2<S>(stream: ClientStream, answer: S, shared: &Shared) -> hyper::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<ReplyBody>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
     let streams = Streams::new();
     let mut connection =
         pin!(http2::builder(&shared.config, &streams).serve_connection(TokioIo::new(stream), answer));
@@ -342,25 +346,25 @@ async fn until_end<C: Future>(
     connection.await
 }
 
-/// The pipeline, for one client.
-struct Answer {
+/// The pipeline, for one client. hyper keeps the place of a request in flight, so it is not allocated for each.
+fn answers(
     pipeline: Arc<Pipeline>,
     client: Arc<Client>,
-}
-
-impl Service<Request<Incoming>> for Answer {
-    type Response = Response<ReplyBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (pipeline, client) = (Arc::clone(&self.pipeline), Arc::clone(&self.client));
-        Box::pin(async move {
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<ReplyBody>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<ReplyBody>, Infallible>> + Send + 'static,
+> + Send
++ 'static {
+    service_fn(move |request| {
+        let (pipeline, client) = (Arc::clone(&pipeline), Arc::clone(&client));
+        async move {
             let reply = pipeline.serve(request, &client).await;
             http2::offered();
             Ok(reply)
-        })
-    }
+        }
+    })
 }
 
 /// IPv4 clients of a socket for both look like IPv4 clients.
