@@ -25,8 +25,10 @@ lint: ## Run clippy; a warning is an error
 fmt: ## Format all code
 	cargo fmt --all
 
-bench: ## Run the micro-benchmarks of the rules
-	cargo bench --locked -p weir-benches
+bench: ## Measure Weir beside nginx, hyper, tonic and Redis (15 minutes; ARGS=--quick for a look)
+	scripts/setup-bench.sh
+	cargo build --locked --release -p weir -p weir-benches --bin weir --bin weir-bench --bench micro
+	target/release/weir-bench $(ARGS)
 
 release: ## Build the binary to be deployed: target/release/weir
 	cargo build --locked --release -p weir

@@ -1,10 +1,12 @@
-//! What the benchmarks work on: a service like the example's, and as many mapping rules as one likes.
+//! What the micro-benchmarks work on: a service like the example's, its applications, and as many mapping rules as one
+//! likes.
 //!
 //! The same for every run, so that figures of two versions can be compared.
 
 use weir_core::{
-    HttpMethod, MappingRule, MappingRules, MetricName, MetricTree, Period, Plan, Timestamp, Usage,
-    UsageLimit, UsageValue,
+    Application, ApplicationRef, ApplicationState, CredentialKind, Credentials, HttpMethod, KeyHasher,
+    MappingRule, MappingRules, MetricName, MetricTree, Period, Plan, Proxy, Secret, Service, ServiceState,
+    Timestamp, Usage, UsageLimit, UsageValue,
 };
 
 /// Monday, 23 November 2026, 03:31:59 UTC.
@@ -25,24 +27,59 @@ pub fn metrics() -> MetricTree {
     MetricTree::new(&all).expect("a good tree")
 }
 
-/// A plan with three limits that one call touches.
+/// A plan with three limits that one call touches and no run reaches.
 pub fn plan(metrics: &MetricTree) -> Plan {
-    let limit = |name: &str, period, max| UsageLimit {
+    let limit = |name: &str, period| UsageLimit {
         metric: metrics.find(name).expect("a metric of the tree"),
         period,
-        max,
+        max: 1_000_000_000_000,
     };
-    let limits = vec![
-        limit("hits", Period::Minute, 300),
-        limit("api_0", Period::Day, 10_000),
-        limit("api_0", Period::Month, 200_000),
-    ];
+    let limits =
+        vec![limit("hits", Period::Minute), limit("api_0", Period::Day), limit("api_0", Period::Month)];
     Plan::new("silver".parse().expect("a good id"), "Silver".into(), limits, metrics).expect("a good plan")
 }
 
 /// What one call uses: a method, which rolls up into `hits`, and its API.
 pub fn usage() -> Usage {
     Usage::new([(metric("method_0"), UsageValue::Add(1)), (metric("api_0"), UsageValue::Add(1))])
+}
+
+/// The server secret of all benchmarks.
+pub fn hasher() -> KeyHasher {
+    KeyHasher::new(("1", &Secret::new("a server secret of some length")), &[])
+}
+
+/// A service in `user_key` mode with as many mapping rules.
+pub fn service(rules: usize) -> Service {
+    let metrics = metrics();
+    Service {
+        id: "api".parse().expect("a good id"),
+        name: "API".into(),
+        state: ServiceState::Active,
+        credentials: CredentialKind::UserKey,
+        referrer_filters_required: false,
+        plans: vec![plan(&metrics)],
+        metrics,
+        production: Proxy { mapping_rules: mapping_rules(rules), ..Proxy::default() },
+        staging: None,
+    }
+}
+
+/// One of its applications, and what it shows.
+pub fn application(number: usize) -> (Application, Credentials) {
+    let key = Secret::new(&format!("3d3a41c1f4b9e0a6-{number}"));
+    let application = Application {
+        reference: ApplicationRef {
+            service: "api".parse().expect("a good id"),
+            application: format!("app-{number}").parse().expect("a good id"),
+        },
+        state: ApplicationState::Active,
+        plan: "silver".parse().expect("a good id"),
+        user_key: Some(hasher().hash(&key)),
+        app_keys: vec![],
+        referrer_filters: vec![],
+    };
+    (application, Credentials::UserKey(key))
 }
 
 /// As many rules: `/v3/resource42/{id}/part2$`.

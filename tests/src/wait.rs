@@ -1,16 +1,32 @@
 //! Waiting for something to become true, with an end.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything in a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A port of loopback that nobody listened on a moment ago.
+/// Where ports are taken from: below those that the system gives to outgoing connections, so that a role finds its
+/// port free when it is started again.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// How many ports this process has tried.
+static TRIED: AtomicU32 = AtomicU32::new(0);
+
+/// A port of loopback that nobody listened on a moment ago, and that this process gave to nobody.
+///
+/// # Panics
+/// When there is none.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("loopback has a free port")
-        .port()
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Test programs that run side by side begin at different places.
+    let begin = std::process::id().wrapping_mul(1_009);
+    let mut ports = (0..count).map(|_| {
+        let place = begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % count;
+        PORTS.start + u16::try_from(place).expect("a place in the range")
+    });
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("loopback has a free port")
 }
 
 /// Asks again every 10 ms until `probe` gives something.

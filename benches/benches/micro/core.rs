@@ -1,21 +1,16 @@
 //! What the rules cost: everything that core does for one call, each step by itself.
-//!
-//! Run by `make bench`. The figures depend on the machine; compare only inside one run.
 
 use divan::{Bencher, black_box};
-use weir_benches::{compiled_rules, mapping_rules, metrics, now, plan, usage};
+use weir_benches::{application, compiled_rules, hasher, mapping_rules, metrics, now, plan, service, usage};
+use weir_core::authenticate::authenticate;
 use weir_core::counter::{ceilings, first_exceeded};
 use weir_core::decide::limit_statuses;
 use weir_core::path::RequestPath;
 use weir_core::period::window_names;
-use weir_core::{KeyHasher, MappingRules, Secret, increments};
+use weir_core::{MappingRules, Secret, increments};
 
 /// From a handful of rules to more than anyone has.
 const RULES: [usize; 4] = [10, 100, 1_000, 10_000];
-
-fn main() {
-    divan::main();
-}
 
 #[divan::bench]
 fn windows_are_named() -> [String; 7] {
@@ -48,6 +43,19 @@ fn limits_are_judged(bencher: Bencher<'_, '_>) {
     bencher.bench(|| first_exceeded(black_box(&wanted), black_box(&used)));
 }
 
+/// All of it but the store's part: who calls, what that adds to which counter, whether it fits.
+#[divan::bench]
+fn call_is_decided(bencher: Bencher<'_, '_>) {
+    let (service, (application, credentials), hasher) = (service(10), application(0), hasher());
+    let usage = usage();
+    let used = [9; 3];
+    bencher.bench(|| {
+        authenticate(&service, &application, black_box(&credentials), None, &hasher, now())?;
+        let wanted = increments(&usage, &service.metrics, &service.plans[0])?;
+        Ok::<_, weir_core::Denial>(first_exceeded(&wanted, black_box(&used)))
+    });
+}
+
 #[divan::bench]
 fn limits_are_told(bencher: Bencher<'_, '_>) {
     let metrics = metrics();
@@ -58,7 +66,7 @@ fn limits_are_told(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn key_is_hashed(bencher: Bencher<'_, '_>) {
-    let hasher = KeyHasher::new(("1", &Secret::new("a server secret of some length")), &[]);
+    let hasher = hasher();
     let key = Secret::new("3d3a41c1f4b9e0a6c2d8");
     bencher.bench(|| hasher.hash(black_box(&key)));
 }
