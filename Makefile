@@ -16,6 +16,7 @@ test: ## Run all tests (installs Redis, nginx and HAProxy through apt when run a
 
 check: lint ## Check format, lints and dependencies, without running tests
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	scripts/check-dependencies.sh
 
 lint: ## Run clippy; a warning is an error
@@ -24,6 +25,10 @@ lint: ## Run clippy; a warning is an error
 
 fmt: ## Format all code
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
+
+fuzz: ## Run each fuzz target for a minute (needs g++); make fuzz ARGS=10 for ten seconds
+	scripts/fuzz.sh $(ARGS)
 
 bench: ## Measure Weir beside nginx, hyper, tonic and Redis (15 minutes; ARGS=--quick for a look)
 	scripts/setup-bench.sh
@@ -37,4 +42,4 @@ clean: ## Remove everything that was built
 	cargo clean
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt bench release clean
+.PHONY: help demo test check lint fmt fuzz bench release clean

@@ -39,7 +39,8 @@ fn the_repository_is_tidy() {
 /// Everything that is wrong with a file.
 fn faults_of(source: &Source, all: &[Source]) -> Faults {
     let path = source.path.as_str();
-    let is_source = source.is_rust() && (path.starts_with("crates/") || path.starts_with("tests/"));
+    let is_source =
+        source.is_rust() && ["crates/", "tests/", "fuzz/"].iter().any(|top| path.starts_with(top));
     let is_tests = path.ends_with("/tests.rs") || path.contains("/tests/");
     let is_crate = path.starts_with("crates/") && path.ends_with("/Cargo.toml");
     let exists = |name: &str| all.iter().any(|s| s.path == name || s.path.starts_with(&format!("{name}/")));

@@ -5,7 +5,7 @@
 //! are in `framing.rs`, `connection/guard.rs` follows the client by them. A client whose request was malformed is read
 //! for a moment after the answer, so that it is not reset before it has read why.
 
-mod guard;
+pub(crate) mod guard;
 
 use std::io;
 use std::pin::Pin;

@@ -120,9 +120,10 @@ fn read_request_line(line: &[u8]) -> Result<Version, Malformed> {
         return Err(Malformed::RequestLine);
     }
     let (path, query) = target.split_at(memchr(b'?', target).unwrap_or(target.len()));
-    // Some clients write queries in raw UTF-8, and all servers read those alike.
+    // Some clients write queries in raw UTF-8, and all servers read those alike; hyper takes no other bytes.
     if !all(path, |byte| byte.is_ascii_graphic())
         || !all(query, |byte| byte.is_ascii_graphic() || byte >= 0x80)
+        || std::str::from_utf8(query).is_err()
     {
         return Err(Malformed::Target);
     }

@@ -17,6 +17,8 @@ mod connection;
 mod extract;
 mod form;
 pub mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod grpc_status;
 mod headers;
 mod http2;

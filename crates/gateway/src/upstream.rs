@@ -29,6 +29,8 @@ use crate::reply::Refusal;
 
 pub(crate) use self::connect::Connector;
 pub use self::connect::TlsError;
+#[cfg(fuzzing)]
+pub use self::http1::answers;
 pub(crate) use self::http1::{Framing, Tunnel};
 pub(crate) use self::pool::{Pool, PoolLimits, Pools};
 pub(crate) use self::url::{BaseUrl, Origin, UrlError};

@@ -87,6 +87,7 @@ fn request_lines_have_three_parts() {
         refused(&format!("GET {target} HTTP/1.1"), Malformed::Target);
     }
     assert!(inspect("GET /?q=\u{e9} HTTP/1.1\r\n\r\n".as_bytes()).is_ok());
+    assert_eq!(inspect(b"GET /?q=\xe9 HTTP/1.1\r\n\r\n"), Err(Malformed::Target));
     refused("GET /a#b HTTP/1.1", Malformed::Fragment);
     refused("GET /#?a=b HTTP/1.1", Malformed::Fragment);
 }

@@ -16,6 +16,8 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+#[cfg(fuzzing)]
+pub use self::download::answers;
 use self::download::{Decoder, Head, Piece};
 pub(crate) use self::upload::Framing;
 use self::upload::{Upload, UploadError};

@@ -3,6 +3,9 @@
 //! An answer whose end two readers may see in different places is no answer: two lengths, a length beside a
 //! transfer coding, a coding that is not `chunked`.
 
+#[cfg(fuzzing)]
+pub mod answers;
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -16,7 +19,7 @@ use crate::headers::remove_control_trailers;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most headers of an answer.
 const HEADERS_MAX: usize = 256;
-/// Longest line that says how long a chunk is.
+/// Longest line that says how long a chunk is, its end included.
 const CHUNK_LINE_BYTES_MAX: usize = 4 << 10;
 
 /// The upstream does not speak HTTP/1.
@@ -37,7 +40,7 @@ pub(super) fn take_head(read: &mut BytesMut) -> Result<Option<Head>, Malformed> 
     let mut parsed = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
     let length = match parser.parse_response_with_uninit_headers(&mut parsed, read, &mut fields) {
-        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Complete(length)) if length <= HEAD_BYTES_MAX => length,
         Ok(httparse::Status::Partial) if read.len() < HEAD_BYTES_MAX => return Ok(None),
         _ => return Err(Malformed),
     };
@@ -227,6 +230,8 @@ enum ChunkState {
     DataEnd,
     Trailers,
     Over,
+    /// Malformed, for good.
+    Broken,
 }
 
 impl Chunks {
@@ -254,10 +259,20 @@ impl Chunks {
 
     /// Reads what is between the data, as far as it is there.
     fn skip_to_data(&mut self, read: &mut BytesMut) -> Result<(), Malformed> {
+        let skipped = self.skip(read);
+        if skipped.is_err() {
+            // What is malformed was taken out: whoever asks again would read on behind it.
+            self.state = ChunkState::Broken;
+        }
+        skipped
+    }
+
+    fn skip(&mut self, read: &mut BytesMut) -> Result<(), Malformed> {
         loop {
             let next = match self.state {
                 ChunkState::Data(0) => Some(ChunkState::DataEnd),
                 ChunkState::Data(_) | ChunkState::Over => return Ok(()),
+                ChunkState::Broken => return Err(Malformed),
                 ChunkState::Size => take_line(read)?
                     .map(|line| chunk_size(&line))
                     .transpose()?
@@ -282,7 +297,7 @@ impl Chunks {
     fn take_trailers(&mut self, read: &mut BytesMut) -> Result<bool, Malformed> {
         let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let (length, fields) = match httparse::parse_headers(read, &mut fields) {
-            Ok(httparse::Status::Complete(found)) => found,
+            Ok(httparse::Status::Complete((length, fields))) if length <= HEAD_BYTES_MAX => (length, fields),
             Ok(httparse::Status::Partial) if read.len() < HEAD_BYTES_MAX => return Ok(false),
             _ => return Err(Malformed),
         };
@@ -301,7 +316,7 @@ fn take_line(read: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
         return if read.len() < CHUNK_LINE_BYTES_MAX { Ok(None) } else { Err(Malformed) };
     };
     let line = read.split_to(end + 1).freeze();
-    if end > CHUNK_LINE_BYTES_MAX || !line.ends_with(b"\r\n") {
+    if line.len() > CHUNK_LINE_BYTES_MAX || !line.ends_with(b"\r\n") {
         return Err(Malformed);
     }
     Ok(Some(line.slice(..end - 1)))
@@ -394,6 +409,10 @@ mod tests {
             check("transfer-encoding: chunked\r\n", &format!("{size}\r\nabc\r\n0\r\n\r\n"), Err(Malformed));
         }
         check("transfer-encoding: chunked\r\n", "3\r\nabcd\r\n0\r\n\r\n", Err(Malformed));
+        for wrong in ["zz\r\n", "\r\n", "2\n", "0\r\n:\r\n"] {
+            let text = format!("3\r\nabc\r\n{wrong}2\r\nde\r\n0\r\n\r\n");
+            check("transfer-encoding: chunked\r\n", &text, Err(Malformed));
+        }
         check("x: a\r\n b\r\n", "", Err(Malformed));
     }
 
@@ -426,6 +445,28 @@ mod tests {
         assert!(!keeps("HTTP/1.1 200 OK\r\nConnection: foo, Close\r\n\r\n"));
         assert!(!keeps("HTTP/1.0 200 OK\r\n\r\n"));
         assert!(keeps("HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\n\r\n"));
+    }
+
+    #[test]
+    fn bounds_do_not_depend_on_how_bytes_come() {
+        #[track_caller]
+        fn check(text: &str, is_whole: bool) {
+            for size in [text.len(), 4000] {
+                assert_eq!(read_answer(text, &Method::GET, size).is_ok(), is_whole, "{size}");
+            }
+        }
+        let head = |bytes: usize| format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(bytes - 24));
+        check(&head(HEAD_BYTES_MAX), true);
+        check(&head(HEAD_BYTES_MAX + 1), false);
+        let chunked = |line: String, trailers: String| {
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{line}a\r\n0\r\n{trailers}")
+        };
+        let line = |bytes: usize| format!("1;{}\r\n", "x".repeat(bytes - 4));
+        check(&chunked(line(CHUNK_LINE_BYTES_MAX), "\r\n".into()), true);
+        check(&chunked(line(CHUNK_LINE_BYTES_MAX + 1), "\r\n".into()), false);
+        let trailers = |bytes: usize| format!("x: {}\r\n\r\n", "a".repeat(bytes - 7));
+        check(&chunked(line(4), trailers(HEAD_BYTES_MAX)), true);
+        check(&chunked(line(4), trailers(HEAD_BYTES_MAX + 1)), false);
     }
 
     #[test]
