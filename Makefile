@@ -30,7 +30,7 @@ fmt: ## Format all code
 fuzz: ## Run each fuzz target for a minute (needs g++); make fuzz ARGS=10 for ten seconds
 	scripts/fuzz.sh $(ARGS)
 
-bench: ## Measure Weir beside nginx, hyper, tonic and Redis (15 minutes; ARGS=--quick for a look)
+bench: ## Measure Weir beside nginx, hyper, tonic and Redis (10 to 15 minutes; ARGS=--quick for a look)
 	scripts/setup-bench.sh
 	cargo build --locked --release -p weir -p weir-benches --bin weir --bin weir-bench --bench micro
 	target/release/weir-bench $(ARGS)
