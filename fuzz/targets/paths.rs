@@ -37,7 +37,13 @@ fn is_plain(raw: &str) -> bool {
         && raw.split('%').skip(1).all(is_escape)
         && !["%2f", "%5c", "%00", "#", "\\"].iter().any(|part| lower.contains(part))
         && raw.bytes().all(|byte| (0x21..0x7f).contains(&byte))
-        && !decoded.split(|byte| *byte == b'/').any(|segment| segment == b"." || segment == b"..")
+        && !decoded.split(|byte| *byte == b'/').any(is_dots)
+}
+
+/// One or two dots, perhaps with parameters.
+fn is_dots(segment: &[u8]) -> bool {
+    let dots = segment.iter().take_while(|byte| **byte == b'.').count();
+    matches!(dots, 1 | 2) && matches!(segment.get(dots), None | Some(b';'))
 }
 
 fn merge(raw: &str) -> String {

@@ -29,7 +29,7 @@ pub enum PathError {
     /// An escaped slash, a backslash or a NUL.
     #[error("the path has an encoded slash, a backslash or a NUL")]
     Ambiguous,
-    /// A segment `.` or `..`, escaped or not.
+    /// A segment `.` or `..`, escaped or not, with parameters (`..;x`) or without.
     #[error("the path has a dot segment")]
     DotSegment,
     /// A raw `#`, blank, control or non-ASCII character.
@@ -51,11 +51,17 @@ impl<'a> RequestPath<'a> {
             Cow::Borrowed(text) => decode(text)?,
             Cow::Owned(text) => Cow::Owned(decode(text)?.into_owned()),
         };
-        if decoded.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")) {
+        let mut segments = decoded.split(|byte| *byte == b'/');
+        if segments.any(|segment| matches!(before_parameters(segment), b"." | b"..")) {
             return Err(PathError::DotSegment);
         }
         Ok(Self { decoded, target })
     }
+}
+
+/// A segment up to its parameters, which some servers drop before they look for dots.
+fn before_parameters(segment: &[u8]) -> &[u8] {
+    segment.split(|byte| *byte == b';').next().unwrap_or_default()
 }
 
 fn merge_slashes(raw: &str) -> Cow<'_, str> {
@@ -131,7 +137,9 @@ mod tests {
 
     #[test]
     fn what_servers_read_differently_is_refused() {
-        for raw in ["/a/../b", "/a/./b", "/..", "/a/%2e%2e/b", "/a/.%2E"] {
+        for raw in
+            ["/a/../b", "/a/./b", "/..", "/a/%2e%2e/b", "/a/.%2E", "/a/..;/b", "/.;x=1/b", "/a/%2e.%3bx"]
+        {
             check(raw, "the path has a dot segment");
         }
         for raw in ["/a%2fb", "/a%2Fb", "/a\\b", "/a%5cb", "/a%00b"] {

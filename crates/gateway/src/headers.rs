@@ -29,6 +29,9 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
 
+/// What holds for one connection.
+const HOPS: [HeaderName; 6] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
+
 /// What the gateway knows of a request that its upstream should.
 pub(crate) struct Forwarding<'a> {
     /// The client's address.
@@ -115,8 +118,8 @@ pub(crate) fn names_option(headers: &HeaderMap, option: &str) -> bool {
 /// Takes out of trailers what says how a message is read or where it goes: it has no place there (RFC 9110, section
 /// 6.5.1), and a reader might believe it.
 pub(crate) fn remove_control_trailers(trailers: &mut HeaderMap) {
-    remove_hops(trailers);
-    for name in [CONTENT_LENGTH, TRAILER, HOST, EXPECT, AUTHORIZATION, COOKIE] {
+    for name in [&CONTENT_LENGTH, &TRAILER, &HOST, &EXPECT, &AUTHORIZATION, &COOKIE].into_iter().chain(&HOPS)
+    {
         trailers.remove(name);
     }
 }
@@ -191,7 +194,7 @@ fn remove_hops(headers: &mut HeaderMap) {
     for name in &named {
         headers.remove(name);
     }
-    for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE] {
+    for name in &HOPS {
         headers.remove(name);
     }
 }
