@@ -10,7 +10,7 @@ demo: ## Build and run everything with an example to try; make demo ARGS=--check
 
 # Doc tests compile the libraries without features, so that both builds are seen; all else runs with OpenTelemetry.
 test: ## Run all tests (installs Redis, nginx and HAProxy through apt when run as root and they are missing)
-	scripts/setup-test.sh
+	scripts/install.sh "The tests need Redis 7 or later, nginx and HAProxy; missing:" redis-server nginx haproxy
 	cargo test --locked --workspace --doc
 	WEIR_BUILT=1 cargo test --locked --workspace --features weir/otel --lib --bins --tests
 
@@ -31,7 +31,7 @@ fuzz: ## Run each fuzz target for a minute (needs g++); make fuzz ARGS=10 for te
 	scripts/fuzz.sh $(ARGS)
 
 bench: ## Measure Weir beside nginx, hyper, tonic and Redis (10 to 15 minutes; ARGS=--quick for a look)
-	scripts/setup-bench.sh
+	-scripts/install.sh "Without these, their figures are missing from the table:" nginx redis-server taskset:util-linux setpriv:util-linux
 	cargo build --locked --release -p weir -p weir-benches --bin weir --bin weir-bench --bench micro
 	target/release/weir-bench $(ARGS)
 

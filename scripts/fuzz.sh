@@ -17,21 +17,6 @@ if [ ${#targets[@]} -eq 0 ]; then
     mapfile -t targets < <(cd fuzz/targets && printf '%s\n' *.rs | sed 's/\.rs$//')
 fi
 
-# libFuzzer is C++.
-need_compiler() {
-    if command -v g++ > /dev/null; then
-        return
-    fi
-    if [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
-        apt-get update -q
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends g++
-        return
-    fi
-    echo 'The fuzz targets need g++. Type:' >&2
-    echo '    sudo apt-get update && sudo apt-get install --no-install-recommends g++' >&2
-    exit 1
-}
-
 # A stable compiler counts what is reached when its parts are told so by hand. A target named on the command line keeps
 # these flags away from build scripts.
 build() {
@@ -77,7 +62,8 @@ explain() {
     } >&2
 }
 
-need_compiler
+# libFuzzer is C++.
+scripts/install.sh "The fuzz targets need" g++
 build
 for target in "${targets[@]}"; do
     run "$target"

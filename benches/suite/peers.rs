@@ -14,7 +14,7 @@ use crate::server::{Probe, Server, free_address};
 use crate::turns::Part;
 
 /// What to do when a peer is not there.
-const INSTALL: &str = "scripts/setup-bench.sh installs it";
+const INSTALL: &str = "make bench installs it where it runs as root";
 
 /// nginx with one worker, as proxy in three ways; its stub is another one.
 pub(crate) struct Nginx {

@@ -201,7 +201,8 @@ fn once<T>(place: &mut Option<T>, value: T, twice: Malformed) -> Result<(), Malf
     if place.replace(value).is_some() { Err(twice) } else { Ok(()) }
 }
 
-fn read_length(value: &[u8]) -> Result<u64, Malformed> {
+/// The digits of a length, and nothing else.
+pub(crate) fn read_length(value: &[u8]) -> Result<u64, Malformed> {
     let is_digits = !value.is_empty() && all(value, |byte| byte.is_ascii_digit());
     let text = std::str::from_utf8(value).ok().filter(|_| is_digits);
     text.and_then(|text| text.parse().ok()).ok_or(Malformed::Length)

@@ -123,7 +123,6 @@ impl Pipeline {
         let upstream = service.upstream.as_ref().ok_or(Refusal::NoUpstream)?;
         check_length(&service, &head, &ahead)?;
         let limits = self.authorise(call, &service, &head, &credentials, &usage).await?;
-        let target_there = upstream_target(&service, upstream, &path, target.query)?;
         let forwarding = Forwarding {
             peer: &client.peer,
             host: target.authority.and_then(|host| HeaderValue::from_str(host).ok()),
@@ -135,7 +134,8 @@ impl Pipeline {
             takes_trailers: headers::takes_trailers(head.version, &head.headers),
             is_http2: call.is_grpc,
         };
-        let outgoing = Outgoing { head, target: target_there, ahead, body: body.take(), upgrade };
+        let onward = upstream_target(&service, upstream, &path, target.query)?;
+        let outgoing = Outgoing { head, target: onward, ahead, body: body.take(), upgrade };
         let exchanged = exchange(call, &service, upstream, outgoing, forwarding, limits, client).await;
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {
             // Refused after all: then it must not stay counted.

@@ -207,14 +207,20 @@ local function cancel(base, _, op)
   return { 3, take_back(base, op[2], op[3], last) }
 end
 
+-- The versions in force of an ask's application and service, and whether the ask was judged by them.
+local function versions(base, op)
+  local application = redis.call('HGET', base .. ':applications', op[4][1][1])
+  local service = redis.call('HGET', base .. ':services', op[6])
+  return application, service, application == op[5] and service == op[7]
+end
+
 -- Asks are {'A', id, looked up, {entry}, application version, service, service version, counts, attempt}. A record of
 -- a counted one is {window names} and the ask itself, or {attempt, key, metric, change, ...} alone.
 local function decide(base, batch, op, raw)
   local entry = op[4][1]
   local application, increments = entry[1], entry[2]
-  local version = redis.call('HGET', base .. ':applications', application)
-  local service_version = redis.call('HGET', base .. ':services', op[6])
-  if version ~= op[5] or service_version ~= op[7] then
+  local version, service_version, is_current = versions(base, op)
+  if not is_current then
     -- Judged anew, it may be refused: what an earlier attempt counted must not stay.
     if op[3] == 1 then take_back(base, op[2], -1, op[ATTEMPT] - 1) end
     return { 2, version, version and redis.call('HGET', base .. ':records', application), service_version }
@@ -280,11 +286,10 @@ end
 -- is, which ceiling refuses the others, and what the ceilings held before.
 local function decide_together(base, batch, op, ids)
   local application, increments = op[4][1][1], op[4][1][2]
-  local version = redis.call('HGET', base .. ':applications', application)
-  local service_version = redis.call('HGET', base .. ':services', op[6])
-  local used = read_used(base, application, batch.windows, increments)
-  local fitting = count_fitting(increments, used, #ids)
-  if version ~= op[5] or service_version ~= op[7] or not fitting or knows_any(base, ids) then
+  local _, _, is_current = versions(base, op)
+  local used = is_current and read_used(base, application, batch.windows, increments)
+  local fitting = is_current and count_fitting(increments, used, #ids)
+  if not fitting or knows_any(base, ids) then
     local answers = {}
     for place, id in ipairs(ids) do
       op[2] = id

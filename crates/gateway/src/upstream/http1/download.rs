@@ -10,10 +10,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::headers::remove_control_trailers;
+use crate::framing::read_length;
+use crate::headers::{names_option, remove_control_trailers};
 
 /// Longest head of an answer, and longest trailers behind one.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -82,12 +83,10 @@ fn headers(bytes: &Bytes, fields: &[Field]) -> Result<HeaderMap, Malformed> {
 impl Head {
     /// Whether further requests may follow over the same connection.
     pub(super) fn keeps_connection(&self) -> bool {
-        let values = self.headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        let mut options = values.flat_map(|value| value.split(',')).map(str::trim);
         if self.is_http_10 {
-            options.any(|option| option.eq_ignore_ascii_case("keep-alive"))
+            names_option(&self.headers, "keep-alive")
         } else {
-            !options.any(|option| option.eq_ignore_ascii_case("close"))
+            !names_option(&self.headers, "close")
         }
     }
 
@@ -111,10 +110,7 @@ impl Head {
     fn content_length(&self) -> Result<Option<u64>, Malformed> {
         let mut found = None;
         for value in self.headers.get_all(CONTENT_LENGTH) {
-            let digits = value.as_bytes();
-            let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-            let text = value.to_str().ok().filter(|_| is_number).ok_or(Malformed)?;
-            let length: u64 = text.parse().map_err(|_| Malformed)?;
+            let length = read_length(value.as_bytes()).map_err(|_| Malformed)?;
             if found.is_some_and(|other| other != length) {
                 return Err(Malformed);
             }
