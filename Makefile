@@ -32,11 +32,11 @@ fuzz: ## Run each fuzz target for a minute (needs g++); make fuzz ARGS=10 for te
 
 bench: ## Measure Weir beside nginx, hyper, tonic and Redis (10 to 15 minutes; ARGS=--quick for a look)
 	-scripts/install.sh "Without these, their figures are missing from the table:" nginx redis-server taskset:util-linux setpriv:util-linux
-	cargo build --locked --release -p weir -p weir-benches --bin weir --bin weir-bench --bench micro
+	cargo build --locked --release --features weir/mimalloc -p weir -p weir-benches --bin weir --bin weir-bench --bench micro
 	target/release/weir-bench $(ARGS)
 
 release: ## Build the binary to be deployed: target/release/weir
-	cargo build --locked --release -p weir
+	cargo build --locked --release -p weir --features mimalloc
 
 clean: ## Remove everything that was built
 	cargo clean
