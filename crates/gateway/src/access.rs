@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use tracing::info;
 
 use crate::config::Config;
@@ -97,15 +98,10 @@ pub(crate) struct Ended<'a> {
 
 impl Call {
     /// Begins with the head of a request that came by `scheme`.
-    pub(crate) fn begin<B>(
-        request: &Request<B>,
-        scheme: &'static str,
-        id: RequestId,
-        calls: &Arc<Calls>,
-    ) -> Self {
+    pub(crate) fn begin(request: &Parts, scheme: &'static str, id: RequestId, calls: &Arc<Calls>) -> Self {
         let started = Instant::now();
-        let client_id = request.headers().get(REQUEST_ID).filter(|id| is_sane_request_id(id)).cloned();
-        let path = request.uri().path();
+        let client_id = request.headers.get(REQUEST_ID).filter(|id| is_sane_request_id(id)).cloned();
+        let path = request.uri.path();
         let path = &path[..path.floor_char_boundary(PATH_BYTES_MAX.min(path.len()))];
         let made = || HeaderValue::from_str(&id.to_string()).unwrap_or(HeaderValue::from_static("-"));
         Self {
@@ -113,10 +109,10 @@ impl Call {
             shown_id: client_id.clone().unwrap_or_else(made),
             client_id,
             wants_problem: wants_problem(request),
-            is_grpc: request.version() == Version::HTTP_2 && is_grpc(request.headers()),
+            is_grpc: request.version == Version::HTTP_2 && is_grpc(&request.headers),
             waits: Waits::default(),
             trace: calls.tracer.begin(request, scheme, path),
-            method: request.method().clone(),
+            method: request.method.clone(),
             path: path.to_owned(),
             started,
             service: None,
@@ -258,8 +254,8 @@ impl Waits {
 }
 
 /// Whether the client asks for problem documents by name; a wildcard is not enough.
-fn wants_problem<B>(request: &Request<B>) -> bool {
-    let accepted = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+fn wants_problem(request: &Parts) -> bool {
+    let accepted = request.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
         let is_problem = parts.next().is_some_and(|t| t.eq_ignore_ascii_case("application/problem+json"));
@@ -273,7 +269,8 @@ mod tests {
 
     #[track_caller]
     fn check(accept: &str, expected: bool) {
-        let request = Request::builder().header(header::ACCEPT, accept).body(()).unwrap();
+        let request =
+            http::Request::builder().header(header::ACCEPT, accept).body(()).unwrap().into_parts().0;
         assert_eq!(wants_problem(&request), expected, "{accept}");
     }
 

@@ -127,14 +127,14 @@ impl Authoriser {
         }
     }
 
-    /// Decides on a call; counts it when, and only when, the verdict admits it.
-    pub(crate) async fn authorise(&self, question: Question<'_>) -> Verdict {
+    /// Decides on a call that waits since `begun`; counts it when, and only when, the verdict admits it.
+    pub(crate) async fn authorise(&self, question: Question<'_>, begun: std::time::Instant) -> Verdict {
         let Ok(_place) = self.places.try_acquire() else {
             meters::bound_hit(Bound::Authorisations);
             self.meters.count(Outcome::Unavailable);
             return Verdict::Unavailable;
         };
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::from_std(begun) + self.patience;
         let mut doubt = Doubt::new(&self.cancels, question);
         let verdict = match self.ask_until(deadline, &mut doubt).await {
             Some(decision) => doubt.settle(&decision),

@@ -18,7 +18,9 @@ use tokio::time::{Instant, Sleep};
 
 use crate::access::Call;
 use crate::headers;
+use crate::http1;
 use crate::http2;
+use crate::upgrade::Granted;
 use crate::upstream::AnswerBody;
 
 /// Why a body ended before its end.
@@ -45,9 +47,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(started: Instant) -> Arc<Self> {
         Arc::new(Self {
-            started: Instant::now(),
+            started,
             last_ms: AtomicU64::new(0),
             is_sent: AtomicBool::new(false),
             failure: AtomicU8::new(0),
@@ -80,8 +82,10 @@ impl Progress {
     }
 
     fn finish(&self) {
-        self.advance();
-        self.is_sent.store(true, Ordering::Relaxed);
+        if !self.is_sent() {
+            self.advance();
+            self.is_sent.store(true, Ordering::Relaxed);
+        }
     }
 
     fn fail(&self, error: BodyError) -> BodyError {
@@ -123,8 +127,51 @@ impl PauseTimer {
     }
 }
 
+/// A request's body as its client sends it.
+pub(crate) enum ClientBody {
+    /// There is none.
+    Empty,
+    Http1(http1::Body),
+    Http2(Incoming),
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => Pin::new(body).poll_frame(context),
+            Self::Http2(body) => {
+                let polled = Pin::new(body).poll_frame(context);
+                polled.map(|frame| frame.map(|frame| frame.map_err(|_| BodyError::Broken)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A request's body on its way upstream.
-pub(crate) struct RequestBody<B = Incoming> {
+pub(crate) struct RequestBody<B = ClientBody> {
     ahead: Bytes,
     rest: Option<B>,
     /// How much more may come.
@@ -147,7 +194,8 @@ impl<B: Body<Data = Bytes> + Unpin> RequestBody<B> {
         let pause = PauseTimer::new(idle);
         let body = Self { ahead, rest, left: max, pause, progress, secret_name: None };
         if body.is_end_stream() {
-            body.progress.finish();
+            // There is nothing to send.
+            body.progress.is_sent.store(true, Ordering::Relaxed);
         }
         body
     }
@@ -244,6 +292,8 @@ enum Source {
     Text(Bytes),
     /// The upstream's stream.
     Stream { body: AnswerBody, pause: PauseTimer },
+    /// Nothing; behind the head the connection leaves HTTP.
+    Tunnel(Granted),
 }
 
 impl ReplyBody {
@@ -253,6 +303,18 @@ impl ReplyBody {
 
     pub(crate) fn stream(body: AnswerBody, idle: Duration) -> Self {
         Self { source: Source::Stream { body, pause: PauseTimer::new(idle) }, call: None }
+    }
+
+    pub(crate) fn tunnel(granted: Granted) -> Self {
+        Self { source: Source::Tunnel(granted), call: None }
+    }
+
+    /// What the connection leaves HTTP for.
+    pub(crate) fn into_tunnel(self) -> Option<Granted> {
+        match self.source {
+            Source::Tunnel(granted) => Some(granted),
+            _ => None,
+        }
     }
 
     /// The body whose end is the call's end.
@@ -272,6 +334,7 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         http2::wanted();
         let polled = match &mut self.source {
+            Source::Tunnel(_) => Poll::Ready(None),
             Source::Text(text) if text.is_empty() => Poll::Ready(None),
             Source::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Source::Stream { body, pause } => match Pin::new(body).poll_frame(context) {
@@ -300,6 +363,7 @@ impl Body for ReplyBody {
         match &self.source {
             Source::Text(text) => text.is_empty(),
             Source::Stream { body, .. } => body.is_end_stream(),
+            Source::Tunnel(_) => true,
         }
     }
 
@@ -307,6 +371,7 @@ impl Body for ReplyBody {
         match &self.source {
             Source::Text(text) => SizeHint::with_exact(text.len() as u64),
             Source::Stream { body, .. } => body.size_hint(),
+            Source::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }
@@ -318,7 +383,7 @@ mod tests {
 
     #[track_caller]
     fn check(ahead: &'static str, rest: &'static str, max: u64, expected: Result<&str, BodyError>) {
-        let progress = Progress::new();
+        let progress = Progress::new(Instant::now());
         let body = RequestBody::new(
             Bytes::from_static(ahead.as_bytes()),
             Some(Full::new(Bytes::from_static(rest.as_bytes()))),
@@ -361,7 +426,7 @@ mod tests {
         }
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let progress = Progress::new();
+        let progress = Progress::new(Instant::now());
         let idle = Duration::from_secs(60);
         let body = RequestBody::new(Bytes::new(), Some(Silent), 9, idle, Arc::clone(&progress));
         let found = runtime.block_on(body.collect());

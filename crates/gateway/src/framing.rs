@@ -1,6 +1,6 @@
 //! Where a request of HTTP/1 begins and ends, read strictly (RFC 9112).
 //!
-//! The guard in `connection/guard.rs` asks it before hyper sees a byte, and fuzz targets do. Whatever two servers are
+//! `http1.rs` asks it about all that clients send, and fuzz targets do. Whatever two servers are
 //! known to read differently (a line that ends without CR, two lengths, a coding beside `chunked`) is refused, so that
 //! nobody in front of the gateway or behind it can be made to see another request than was authorised.
 //!
@@ -66,13 +66,34 @@ pub fn head_length(bytes: &[u8], searched: usize) -> Result<Option<usize>, Malfo
     if memchr_iter(b'\r', unsearched).any(is_bare) { Err(Malformed::BareCr) } else { Ok(None) }
 }
 
-/// Reads one whole head, as [`head_length`] measures it. Bytes behind the empty line are not looked at.
+/// A part of a head that was found sound by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The first line.
+    Request {
+        /// A token.
+        method: &'a [u8],
+        /// Visible characters, perhaps UTF-8 in its query.
+        target: &'a [u8],
+        /// Whether it is HTTP/1.0, not 1.1.
+        is_http_10: bool,
+    },
+    /// A header line: its name, a token, and its value without the blanks around it.
+    Field(&'a [u8], &'a [u8]),
+}
+
+/// Reads one whole head, as [`head_length`] measures it, and hands on its parts, which are worth nothing if it errs in
+/// the end. Bytes behind the empty line are not looked at.
 ///
 /// # Errors
-/// When it is malformed, or has what is not served.
-pub fn inspect(head: &[u8]) -> Result<Head, Malformed> {
+/// When it is malformed, or has what is not served; or what `take` says.
+pub fn inspect<'a>(
+    head: &'a [u8],
+    mut take: impl FnMut(Part<'a>) -> Result<(), Malformed>,
+) -> Result<Head, Malformed> {
     let mut lines = Lines(head.strip_prefix(b"\r\n").unwrap_or(head));
-    let version = read_request_line(lines.next()?)?;
+    let (method, target, version) = read_request_line(lines.next()?)?;
+    take(Part::Request { method, target, is_http_10: version == Version::Http10 })?;
     let mut fields = Fields::default();
     for count in 0.. {
         let line = lines.next()?;
@@ -84,6 +105,7 @@ pub fn inspect(head: &[u8]) -> Result<Head, Malformed> {
         }
         let (name, value) = read_field(line)?;
         fields.note(name, value)?;
+        take(Part::Field(name, value))?;
     }
     Ok(Head {
         framing: fields.framing(version)?,
@@ -109,7 +131,7 @@ enum Version {
     Http11,
 }
 
-fn read_request_line(line: &[u8]) -> Result<Version, Malformed> {
+fn read_request_line(line: &[u8]) -> Result<(&[u8], &[u8], Version), Malformed> {
     let (method, rest) = memchr(b' ', line).map(|at| line.split_at(at)).ok_or(Malformed::RequestLine)?;
     let (target, version) =
         memrchr(b' ', &rest[1..]).map(|at| rest[1..].split_at(at)).ok_or(Malformed::RequestLine)?;
@@ -120,7 +142,7 @@ fn read_request_line(line: &[u8]) -> Result<Version, Malformed> {
         return Err(Malformed::RequestLine);
     }
     let (path, query) = target.split_at(memchr(b'?', target).unwrap_or(target.len()));
-    // Some clients write queries in raw UTF-8, and all servers read those alike; hyper takes no other bytes.
+    // Some clients write queries in raw UTF-8, and all servers read those alike.
     if !all(path, |byte| byte.is_ascii_graphic())
         || !all(query, |byte| byte.is_ascii_graphic() || byte >= 0x80)
         || std::str::from_utf8(query).is_err()
@@ -131,8 +153,8 @@ fn read_request_line(line: &[u8]) -> Result<Version, Malformed> {
         return Err(Malformed::Fragment);
     }
     match version[1..].strip_prefix(b"HTTP/") {
-        Some(b"1.1") => Ok(Version::Http11),
-        Some(b"1.0") => Ok(Version::Http10),
+        Some(b"1.1") => Ok((method, target, Version::Http11)),
+        Some(b"1.0") => Ok((method, target, Version::Http10)),
         // Also 1.2 and later: there never was one, and what it would say of lengths nobody knows.
         Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Err(Malformed::Version)

@@ -7,51 +7,87 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::stream::iter;
 use http::HeaderMap;
 use http::request::Parts;
 use http_body::Frame;
-use http_body_util::StreamBody;
-use tokio::io::{AsyncReadExt, ReadBuf};
+use http_body_util::{BodyExt, StreamBody};
+use tokio::io::AsyncReadExt;
 use tokio::runtime::Runtime;
 use tokio_util::io::StreamReader;
 use weir_core::{CredentialKind, Credentials, Proxy};
 
 use crate::arguments::Arguments;
-use crate::connection::guard::{Guard, Next};
-use crate::framing::Malformed;
+use crate::http1::{Body, Found, Incoming, Reader};
 use crate::{arguments, extract, form, headers, proxy_protocol};
 
 pub use crate::upstream::answers;
 
-/// What hyper gets to read of a client that sends these pieces and is granted no upgrade, and what is wrong with a body
-/// in it.
-pub fn guard(pieces: &[&[u8]], head_bytes_max: usize) -> (Vec<u8>, Option<Malformed>) {
-    let (mut guard, mut read) = (Guard::new(head_bytes_max), Vec::new());
-    for piece in pieces {
-        // Whatever it asks is answered before the next request comes; no request is shorter than a byte.
-        piece.iter().for_each(|_| guard.requests().decide());
-        give(&mut guard, &mut read);
-        if guard.next() == Next::Read {
-            let count = guard.take(piece);
-            read.extend_from_slice(&piece[..count]);
-        }
-    }
-    give(&mut guard, &mut read);
-    match guard.next() {
-        Next::Fail(malformed) => (read, Some(malformed)),
-        Next::Read | Next::Wait => (read, None),
-    }
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// More may come.
+    Open,
+    /// A head was malformed.
+    Refused,
+    /// A body was malformed.
+    Broken,
 }
 
-fn give(guard: &mut Guard, read: &mut Vec<u8>) {
-    let mut bytes = [0; 64];
-    let mut buffer = ReadBuf::new(&mut bytes);
-    while guard.give(&mut buffer) {
-        read.extend_from_slice(buffer.filled());
-        buffer.clear();
+/// The methods of the requests that come in these pieces, with the bodies as far as they are there.
+pub fn requests(pieces: &[&[u8]], head_bytes_max: usize) -> (Vec<(String, Vec<u8>)>, End) {
+    let reader = Reader::new(BytesMut::new(), head_bytes_max);
+    let mut client = Client { reader, incoming: None, requests: Vec::new() };
+    for piece in pieces {
+        client.reader.held.extend_from_slice(piece);
+        loop {
+            match client.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(end) => return (client.requests, end),
+            }
+        }
+    }
+    (client.requests, End::Open)
+}
+
+struct Client {
+    reader: Reader,
+    incoming: Option<(Incoming, Body)>,
+    requests: Vec<(String, Vec<u8>)>,
+}
+
+impl Client {
+    /// Whether there was something to do.
+    fn step(&mut self) -> Result<bool, End> {
+        let Some((incoming, body)) = &mut self.incoming else {
+            return match self.reader.take_head() {
+                None => Ok(false),
+                Some(Found::Malformed(..)) => Err(End::Refused),
+                Some(Found::Request(request, head)) => {
+                    self.requests.push((request.method.to_string(), Vec::new()));
+                    self.incoming = Incoming::begin(head.framing);
+                    Ok(true)
+                }
+            };
+        };
+        if !incoming.feed(&mut self.reader.held) {
+            return Ok(false);
+        }
+        if let Some(Some(Ok(frame))) = body.frame().now_or_never()
+            && let (Ok(data), Some((_, read))) = (frame.into_data(), self.requests.last_mut())
+        {
+            read.extend_from_slice(&data);
+        }
+        if incoming.is_broken() {
+            return Err(End::Broken);
+        }
+        if incoming.is_over() {
+            self.incoming = None;
+        }
+        Ok(true)
     }
 }
 
@@ -92,7 +128,10 @@ pub fn read_form(head: &Parts, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     }
     let frames = pieces.iter().map(|piece| Ok::<_, io::Error>(Frame::data(Bytes::copy_from_slice(piece))));
     let mut body = StreamBody::new(iter(frames));
-    let ahead = form::read_ahead(head, &mut body, Duration::from_secs(1));
+    if !form::is_expected(head, &body) {
+        return (Vec::new(), false);
+    }
+    let ahead = form::read_ahead(&mut body, Duration::from_secs(1));
     let ahead = RUNTIME.with(|runtime| runtime.block_on(ahead)).expect("the body is there");
     assert_eq!(ahead.form(), if ahead.is_form { &ahead.bytes[..] } else { b"" });
     (ahead.bytes.into(), ahead.is_form)

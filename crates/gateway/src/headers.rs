@@ -16,7 +16,7 @@ use weir_core::Proxy;
 use weir_core::proxy::CredentialLocation;
 
 use crate::extract::same_header;
-use crate::upstream::Framing;
+use crate::http1::transfer::Framing;
 
 /// Names a request in logs, answers and, if the client chose it, upstream.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

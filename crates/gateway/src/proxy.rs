@@ -7,17 +7,16 @@
 //! A panic in here ends this request with 500 and no other.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use http::header::{EXPECT, HOST, REFERER, TRAILER};
+use http::header::{HOST, REFERER, TRAILER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Version};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use tokio_util::sync::CancellationToken;
+use http_body::Body;
 use tracing::error;
 use weir_core::path::RequestPath;
 use weir_core::proxy::CredentialLocation;
@@ -27,20 +26,19 @@ use weir_proto::CREDENTIAL_BYTES_MAX;
 use crate::access::{Call, Calls};
 use crate::arguments::{Arguments, without};
 use crate::backend::{Authoriser, Question, Verdict};
-use crate::body::{Progress, ReplyBody, RequestBody};
-use crate::connection::{LINGER, LINGER_BYTES_MAX, Requests};
+use crate::body::{ClientBody, Progress, ReplyBody, RequestBody};
 use crate::extract;
 use crate::form::{self, Ahead};
+use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
 use crate::ratelimit;
 use crate::reply::{self, Denied, Refusal};
 use crate::request_id::RequestIds;
-use crate::server::Open;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
 use crate::target::{Target, TargetError};
-use crate::upgrade::Wish;
+use crate::upgrade;
 use crate::upstream::{self, Over, Upstream, UpstreamError};
 
 /// Longest referrer that is passed to the listener.
@@ -60,28 +58,18 @@ pub(crate) struct Client {
     pub(crate) peer: HeaderValue,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
-    pub(crate) requests: Arc<Requests>,
-    /// Held by what outlives HTTP on the connection.
-    pub(crate) _open: Arc<Open>,
-    /// Ends what outlives draining.
-    pub(crate) kill: CancellationToken,
 }
 
 impl Pipeline {
     /// Answers a request, whatever happens.
-    pub(crate) async fn serve(
-        &self,
-        request: Request<Incoming>,
-        client: &Arc<Client>,
-    ) -> Response<ReplyBody> {
-        let mut call = Call::begin(&request, client.scheme, self.ids.next(), &self.calls);
-        let (head, body) = request.into_parts();
-        // Over HTTP/2 the rest of a body is refused without harm to the answer.
-        let may_linger = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
-        let mut body = Some(body);
-        let passed = AssertUnwindSafe(self.pass(&mut call, head, &mut body, client)).catch_unwind().await;
-        client.requests.decide();
-        let mut reply = match passed {
+    pub(crate) async fn serve(&self, head: Parts, body: ClientBody, client: &Client) -> Response<ReplyBody> {
+        let mut call = Call::begin(&head, client.scheme, self.ids.next(), &self.calls);
+        let passed = {
+            // Pinned where it is made: it is large, and every move copies it.
+            let passing = pin!(self.pass(&mut call, head, body, client));
+            AssertUnwindSafe(passing).catch_unwind().await
+        };
+        let reply = match passed {
             Ok(Ok(reply)) => reply,
             Ok(Err(refusal)) => refuse(&mut call, &refusal),
             Err(_panic) => {
@@ -89,34 +77,29 @@ impl Pipeline {
                 refuse(&mut call, &Refusal::Broken)
             }
         };
-        if let Some(body) = body.filter(|body| may_linger && !body.is_end_stream()) {
-            tokio::spawn(linger(body));
-        }
-        reply.headers_mut().insert(REQUEST_ID, call.shown_id_value());
-        call.answered(&reply);
-        reply.map(|body| body.of(call))
+        finish(call, reply)
+    }
+
+    /// Answers what is no request; `head` is what can be told of it.
+    pub(crate) fn refuse(&self, head: &Parts, malformed: Malformed, client: &Client) -> Response<ReplyBody> {
+        let mut call = Call::begin(head, client.scheme, self.ids.next(), &self.calls);
+        call.was_not_read();
+        let reply = refuse(&mut call, &Refusal::Malformed(malformed));
+        finish(call, reply)
     }
 
     /// The phases.
     async fn pass(
         &self,
         call: &mut Call,
-        mut head: Parts,
-        body: &mut Option<Incoming>,
-        client: &Arc<Client>,
+        head: Parts,
+        mut body: ClientBody,
+        client: &Client,
     ) -> Result<Response<ReplyBody>, Refusal> {
-        if let Some(malformed) = client.requests.begin() {
-            call.was_not_read();
-            return Err(Refusal::Malformed(malformed));
-        }
-        let upgrade = Wish::take(&mut head);
         let target = Target::read(&head).map_err(Refusal::Target)?;
         let (service, path) = self.route(&head, &target)?;
         call.belongs_to(&service);
-        let begun = Instant::now();
-        let ahead = read_ahead(&head, body, &service).await;
-        call.waits.since(begun);
-        let ahead = ahead?;
+        let ahead = read_ahead(call, &head, &mut body, &service).await?;
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
         let credentials = credentials(&service, &head, arguments)?;
         let usage = usage(&service, &head, &path, arguments)?;
@@ -130,13 +113,13 @@ impl Pipeline {
             secret: &service.secret,
             request_id: call.client_id.as_ref(),
             scheme: client.scheme,
-            upgrade: upgrade.as_ref().map(|wish| wish.protocols.clone()),
+            upgrade: upgrade::wish(&head),
             takes_trailers: headers::takes_trailers(head.version, &head.headers),
             is_http2: call.is_grpc,
         };
         let onward = upstream_target(&service, upstream, &path, target.query)?;
-        let outgoing = Outgoing { head, target: onward, ahead, body: body.take(), upgrade };
-        let exchanged = exchange(call, &service, upstream, outgoing, forwarding, limits, client).await;
+        let outgoing = Outgoing { head, target: onward, ahead, body };
+        let exchanged = exchange(call, &service, upstream, outgoing, forwarding, limits).await;
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {
             // Refused after all: then it must not stay counted.
             let (credentials, usage) = (&credentials, &usage);
@@ -178,7 +161,7 @@ impl Pipeline {
         let step = call.trace.authorise();
         let question = Question { id: call.id, service, credentials, usage, referrer, trace: step.context() };
         let begun = Instant::now();
-        let verdict = self.authoriser.authorise(question).await;
+        let verdict = self.authoriser.authorise(question, begun).await;
         service.meters.authorised(call.waits.since(begun));
         step.decided(&verdict);
         match verdict {
@@ -203,8 +186,14 @@ struct Outgoing {
     head: Parts,
     target: PathAndQuery,
     ahead: Ahead,
-    body: Option<Incoming>,
-    upgrade: Option<Wish>,
+    body: ClientBody,
+}
+
+/// What every answer has in common.
+fn finish(mut call: Call, mut reply: Response<ReplyBody>) -> Response<ReplyBody> {
+    reply.headers_mut().insert(REQUEST_ID, call.shown_id_value());
+    call.answered(&reply);
+    reply.map(|body| body.of(call))
 }
 
 fn refuse(call: &mut Call, refusal: &Refusal) -> Response<ReplyBody> {
@@ -215,10 +204,20 @@ fn refuse(call: &mut Call, refusal: &Refusal) -> Response<ReplyBody> {
     reply::render(refusal, call.wants_problem, call.shown_id())
 }
 
-async fn read_ahead(head: &Parts, body: &mut Option<Incoming>, service: &Service) -> Result<Ahead, Refusal> {
-    let Some(body) = body else { return Ok(Ahead::default()) };
+async fn read_ahead(
+    call: &Call,
+    head: &Parts,
+    body: &mut ClientBody,
+    service: &Service,
+) -> Result<Ahead, Refusal> {
+    if !form::is_expected(head, body) {
+        return Ok(Ahead::default());
+    }
+    let begun = Instant::now();
     let idle = Duration::from_millis(service.proxy.timeouts.idle_ms.into());
-    form::read_ahead(head, body, idle).await.map_err(Refusal::from)
+    let ahead = form::read_ahead(body, idle).await;
+    call.waits.since(begun);
+    ahead.map_err(Refusal::from)
 }
 
 fn credentials(
@@ -299,26 +298,25 @@ async fn exchange(
     call: &Call,
     service: &Service,
     upstream: &Upstream,
-    mut outgoing: Outgoing,
+    outgoing: Outgoing,
     forwarding: Forwarding<'_>,
     limits: Limits,
-    client: &Arc<Client>,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let timeouts = service.proxy.timeouts;
     let idle = Duration::from_millis(timeouts.idle_ms.into());
-    let progress = Progress::new();
-    let upgrade = outgoing.upgrade.take();
+    let begun = Instant::now();
+    let progress = Progress::new(begun.into());
+    let wish = forwarding.upgrade.clone();
     let (mut request, over) = upstream_request(service, upstream, outgoing, forwarding, &progress)?;
     let step = call.trace.exchange(&mut request, &upstream.url.origin);
-    let begun = Instant::now();
     let answer = upstream::send(&upstream.pool, request, over, &progress, timeouts).await;
     let waited = call.waits.since(begun);
     step.answered(&answer);
     let answer = answer?;
     service.meters.upstream_answered(waited);
     if answer.status().is_informational() {
-        let wish = upgrade.ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
-        return wish.grant(answer, client, idle);
+        let wish = wish.ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
+        return upgrade::grant(&wish, answer, idle);
     }
     let (mut head, body) = answer.into_parts();
     head.version = Version::HTTP_11;
@@ -336,7 +334,7 @@ fn upstream_request(
 ) -> Result<(Request<RequestBody>, Over), Refusal> {
     let Outgoing { mut head, target, ahead, body, .. } = outgoing;
     // A form that was read has nothing behind it.
-    let rest = body.filter(|_| !ahead.is_form);
+    let rest = (!ahead.is_form).then_some(body);
     let ahead = match ahead.is_form.then(|| stripped(service, &ahead.bytes)).flatten() {
         Some(form) => form.into(),
         None => ahead.bytes,
@@ -372,19 +370,4 @@ fn upstream_request(
     *request.method_mut() = head.method;
     *request.headers_mut() = head.headers;
     Ok((request, over))
-}
-
-/// Reads some more of the body of a request that was refused.
-async fn linger(mut body: Incoming) {
-    let drain = async {
-        let mut read = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if read > LINGER_BYTES_MAX {
-                return;
-            }
-        }
-    };
-    // Whatever comes of it, the answer is on its way already.
-    let _ = tokio::time::timeout(LINGER, drain).await;
 }

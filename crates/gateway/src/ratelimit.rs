@@ -5,7 +5,7 @@
 //! `"<metric>-<period>"`, `q` the ceiling, `w` the window's length and `t` its remaining seconds, `r` what is
 //! left. Windows of all time have neither `w` nor `t`. The older `RateLimit-Limit` and its kin are not sent.
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_core::{LimitStatus, Timestamp};
 
@@ -23,8 +23,8 @@ pub(crate) fn write(headers: &mut HeaderMap, limits: &[LimitStatus], decided_at:
     if tightest.is_empty() {
         return;
     }
-    let mut policy = BytesMut::with_capacity(ITEM_BYTES * tightest.len());
-    let mut state = BytesMut::with_capacity(ITEM_BYTES * tightest.len());
+    let mut policy = Vec::with_capacity(ITEM_BYTES * tightest.len());
+    let mut state = Vec::with_capacity(ITEM_BYTES * tightest.len());
     for limit in tightest {
         let length_s = limit.window.seconds_left(limit.window.start);
         write_item(&mut policy, limit, ("q", limit.max), ("w", length_s));
@@ -32,7 +32,7 @@ pub(crate) fn write(headers: &mut HeaderMap, limits: &[LimitStatus], decided_at:
         write_item(&mut state, limit, ("r", limit.remaining()), ("t", left_s));
     }
     for (name, text) in [(POLICY, policy), (STATE, state)] {
-        if let Ok(value) = HeaderValue::from_maybe_shared(text.freeze()) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
             headers.insert(name, value);
         }
     }
@@ -43,7 +43,7 @@ const ITEM_BYTES: usize = 48;
 
 /// Metric names have no quote and no backslash, so nothing needs escaping.
 fn write_item(
-    list: &mut BytesMut,
+    list: &mut Vec<u8>,
     limit: &LimitStatus,
     (amount_key, amount): (&str, u64),
     (seconds_key, seconds): (&str, Option<u64>),
@@ -63,7 +63,7 @@ fn write_item(
 }
 
 /// Every answer has up to sixteen of them: that is worth more than the general way of writing numbers.
-fn write_number(list: &mut BytesMut, mut number: u64) {
+fn write_number(list: &mut Vec<u8>, mut number: u64) {
     let mut digits = [b'0'; 20];
     let mut at = digits.len() - 1;
     while number > 9 {
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn numbers_are_written_in_full() {
         for number in [0, 9, 10, 60, 4096, u64::MAX] {
-            let mut list = BytesMut::new();
+            let mut list = Vec::new();
             write_number(&mut list, number);
             assert_eq!(list, number.to_string().as_bytes());
         }

@@ -4,9 +4,6 @@
 //! refusals of a service read as its provider configured them; clients that ask for `application/problem+json`
 //! get a problem document instead, with a stable code. Outside text says what the caller can act on, never a
 //! credential and nothing of what is behind the gateway.
-//!
-//! What is left for hyper to find in a head that was judged (a target that is no URL, or longer than 64 KiB) it answers
-//! itself, with an empty body: 400, 414 or 431.
 
 pub(crate) mod grpc;
 

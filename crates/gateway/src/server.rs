@@ -1,12 +1,11 @@
 //! Takes connections and speaks HTTP on them.
 //!
-//! Every bound towards clients is set here and in `http2.rs`: how many connections, how long a head may be and take,
-//! how long an answer may wait to be read. A connection that begins with HTTP/2's preface is served as such, any
-//! other as HTTP/1; over TLS the two sides agree on it. Told to stop, the server closes its socket, lets requests in flight end and closes what is
-//! still open at the deadline.
+//! Bounds towards clients are kept here, in `http1.rs` and in `http2.rs`: how many connections, how long a head may be
+//! and take, how long an answer may wait to be read. A connection that begins with HTTP/2's preface is served as such,
+//! any other as HTTP/1; over TLS the two sides agree on it. Told to stop, the server closes its socket, lets requests
+//! in flight end and closes what is still open at the deadline.
 
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -16,10 +15,9 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout, timeout_at};
@@ -30,19 +28,18 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, error, info, warn};
 
-use crate::body::ReplyBody;
+use crate::body::{ClientBody, ReplyBody};
 use crate::config::Config;
 use crate::connection::{ClientStream, Transport};
-use crate::framing;
+use crate::http1::{self, HeadBounds};
 use crate::http2::{self, Streams};
 use crate::meters::{self, Bound};
 use crate::proxy::{Client, Pipeline};
 use crate::proxy_protocol;
+use crate::signal::{Listener, Signal};
 use crate::tls;
 use crate::workers::Workers;
 
-/// The smallest read buffer that hyper takes.
-const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// Pause after a connection could not be accepted, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -66,12 +63,11 @@ pub(crate) struct HandShake {
 /// What all connections share.
 struct Shared {
     config: Config,
-    http1: http1::Builder,
     places: Arc<Semaphore>,
     /// Asks connections to end what is in flight and no more.
-    drain: CancellationToken,
+    drain: Signal,
     /// Ends what is still open when draining has taken too long.
-    kill: CancellationToken,
+    kill: Signal,
     /// What is open.
     open: TaskTracker,
 }
@@ -86,10 +82,9 @@ pub(crate) async fn run(
 ) {
     let shared = Arc::new(Shared {
         config: config.clone(),
-        http1: http1_builder(config),
         places: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
-        drain: CancellationToken::new(),
-        kill: CancellationToken::new(),
+        drain: Signal::default(),
+        kill: Signal::default(),
         open: TaskTracker::new(),
     });
     tokio::select! {
@@ -101,23 +96,13 @@ pub(crate) async fn run(
     drop((listener, tls));
     info!("draining");
     let deadline = tokio::time::Instant::now() + Duration::from_millis(config.drain_timeout_ms);
-    shared.drain.cancel();
+    shared.drain.give();
     shared.open.close();
     if timeout_at(deadline, shared.open.wait()).await.is_err() {
         meters::bound_hit(Bound::DrainTimeout);
         warn!("closing connections that did not end in time");
     }
-    shared.kill.cancel();
-}
-
-fn http1_builder(config: &Config) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(config.head_timeout_ms))
-        .max_buf_size(config.head_bytes_max.max(BUFFER_BYTES_MIN))
-        .max_header_size(config.head_bytes_max)
-        .max_headers(framing::LINES_MAX);
-    http
+    shared.kill.give();
 }
 
 async fn accept(
@@ -178,15 +163,17 @@ async fn serve(
             return;
         }
     };
-    let kill = shared.kill.clone();
     let served = async {
         let Some((transport, peer)) = begin(tcp, tls, plain_address(peer), &shared).await else { return };
-        speak(transport, peer, shared, pipeline, open).await;
+        speak(transport, peer, &shared, &pipeline).await;
     };
-    tokio::select! {
-        () = served => {}
-        () = kill.cancelled() => {}
-    }
+    let (mut served, mut kill) = (pin!(served), Listener::new(&shared.kill));
+    poll_fn(|context| match kill.poll(context) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => served.as_mut().poll(context),
+    })
+    .await;
+    drop(open);
 }
 
 /// What comes before HTTP: who is connected, and TLS. `None`: it failed, or the gateway is to stop.
@@ -217,12 +204,12 @@ async fn begin(
     tokio::select! {
         biased;
         begun = begun => begun.inspect_err(|problem| debug!(%problem, "a connection did not begin")).ok(),
-        () = shared.drain.cancelled() => None,
+        () = shared.drain.given() => None,
     }
 }
 
 /// Finds out which HTTP the client speaks, and speaks it.
-async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, pipeline: Arc<Pipeline>, open: Open) {
+async fn speak(transport: Transport, peer: IpAddr, shared: &Shared, pipeline: &Arc<Pipeline>) {
     let config = &shared.config;
     let write_max = Duration::from_millis(config.write_timeout_ms);
     let agreed = match &transport {
@@ -230,58 +217,38 @@ async fn speak(transport: Transport, peer: IpAddr, shared: Arc<Shared>, pipeline
         // Without a word on it, HTTP/1 is spoken.
         Either::Right(tls) => Some(tls.get_ref().1.alpn_protocol() == Some(tls::HTTP2)),
     };
-    let mut stream = ClientStream::new(transport, write_max, config.head_bytes_max);
+    let mut stream = ClientStream::new(transport, write_max);
     let is_http2 = match agreed {
         Some(is_http2) => is_http2,
         None => {
-            let Some(is_http2) = begins_http2(&mut stream, &shared).await else { return };
+            let Some(is_http2) = begins_http2(&mut stream, shared).await else { return };
             is_http2
         }
     };
-    let scheme = if agreed.is_some() { "https" } else { "http" };
-    if is_http2 {
-        stream.pass_all();
-    }
-    let requests = Arc::clone(stream.requests());
     let client = Client {
         peer: HeaderValue::from_str(&peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
-        scheme,
-        requests: Arc::clone(&requests),
-        _open: Arc::new(open),
-        kill: shared.kill.clone(),
+        scheme: if agreed.is_some() { "https" } else { "http" },
     };
-    let answer = answers(pipeline, Arc::new(client));
-    let ended = if is_http2 {
-        serve_http2(stream, answer, &shared).await
+    if is_http2 {
+        // Large, and not what most clients speak to a gateway.
+        Box::pin(speak_http2(stream, client, shared, pipeline)).await;
     } else {
-        let connection = shared.http1.serve_connection(TokioIo::new(stream), answer).with_upgrades();
-        let enough = async {
-            shared.drain.cancelled().await;
-            // hyper, which does not see parts of heads, would take the connection to be idle. What brings the rest of
-            // one wakes this, too.
-            poll_fn(|_| if requests.is_head_begun() { Poll::Pending } else { Poll::Ready(()) }).await;
+        let bounds = HeadBounds {
+            bytes_max: config.head_bytes_max,
+            time_max: Duration::from_millis(config.head_timeout_ms),
         };
-        until_end(pin!(connection), |connection| connection.graceful_shutdown(), enough).await
-    };
-    match ended {
-        Err(problem) if problem.is_parse_too_large() => tell_of("too_large", &problem),
-        // What is left for hyper to find in a head that was judged.
-        Err(problem) if problem.is_parse() => tell_of("request_line", &problem),
-        Err(problem) if problem.is_timeout() && requests.is_head_begun() => tell_of("timeout", &problem),
-        Err(problem) => {
-            if http2::is_bound(&problem) {
-                meters::bound_hit(Bound::Http2);
-            }
-            debug!(%problem, "a connection broke");
-        }
-        Ok(()) => {}
+        http1::serve(stream, bounds, pipeline, &client, &shared.drain).await;
     }
 }
 
-/// Tells what a client sent that is no request, and that could not be refused as one.
-fn tell_of(reason: &'static str, problem: &dyn Display) {
-    meters::malformed(reason);
-    info!(reason, %problem, "a client sent what is no request");
+async fn speak_http2(stream: ClientStream, client: Client, shared: &Shared, pipeline: &Arc<Pipeline>) {
+    let answer = answers(Arc::clone(pipeline), Arc::new(client));
+    if let Err(problem) = serve_http2(stream, answer, shared).await {
+        if http2::is_bound(&problem) {
+            meters::bound_hit(Bound::Http2);
+        }
+        debug!(%problem, "a connection broke");
+    }
 }
 
 /// Whether the client begins with HTTP/2's preface; `None`: it left, or says too little for too long.
@@ -291,15 +258,15 @@ async fn begins_http2(stream: &mut ClientStream, shared: &Shared) -> Option<bool
         biased;
         told = timeout(head_max, stream.begins_with_preface()) => match told {
             Ok(told) => told.ok(),
-            Err(problem) => {
+            Err(_) => {
                 if stream.has_begun() {
-                    tell_of("timeout", &problem);
+                    http1::tell_of_slow_head();
                 }
                 None
             }
         },
-        // hyper ends it, unless a request has begun.
-        () = shared.drain.cancelled() => Some(false),
+        // It is ended there, unless a request has begun.
+        () = shared.drain.given() => Some(false),
     }
 }
 
@@ -315,7 +282,7 @@ where
     let quiet = async {
         tokio::select! {
             () = streams.quiet_for(Duration::from_millis(shared.config.head_timeout_ms)) => {}
-            () = shared.drain.cancelled() => {}
+            () = shared.drain.given() => {}
         }
     };
     let ended = until_end(connection.as_mut(), |connection| connection.graceful_shutdown(), quiet);
@@ -346,7 +313,7 @@ async fn until_end<C: Future>(
     connection.await
 }
 
-/// The pipeline, for one client. hyper keeps the place of a request in flight, so it is not allocated for each.
+/// The pipeline, for one client over HTTP/2.
 fn answers(
     pipeline: Arc<Pipeline>,
     client: Arc<Client>,
@@ -357,10 +324,11 @@ fn answers(
     Future = impl Future<Output = Result<Response<ReplyBody>, Infallible>> + Send + 'static,
 > + Send
 + 'static {
-    service_fn(move |request| {
+    service_fn(move |request: Request<Incoming>| {
         let (pipeline, client) = (Arc::clone(&pipeline), Arc::clone(&client));
         async move {
-            let reply = pipeline.serve(request, &client).await;
+            let (head, body) = request.into_parts();
+            let reply = pipeline.serve(head, ClientBody::Http2(body), &client).await;
             http2::offered();
             Ok(reply)
         }

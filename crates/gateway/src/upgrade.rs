@@ -1,71 +1,62 @@
 //! Connections that leave HTTP: WebSocket and whatever else client and upstream agree on.
 //!
-//! The pipeline takes the [`Wish`] off a request's head; the request is then authorised and counted like any other.
-//! If the upstream answers 101, [`Wish::grant`] joins the two connections until either end is done, both have been
-//! quiet for the service's idle time, or draining is over. The tunnel keeps the client's place among connections.
+//! A request with a [`wish`] is authorised and counted like any other. If the upstream answers 101, its connection is
+//! [`Granted`] with the answer; behind the head the client's connection is [`join`]ed to it until either end is done,
+//! both have been quiet for the service's idle time, or draining is over. The tunnel keeps both places, among
+//! connections and among the upstream's.
 //!
 //! Protocols that carry further HTTP requests are never asked for: nobody would authorise those.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, Version};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use crate::body::ReplyBody;
+use crate::connection::ClientStream;
 use crate::headers;
-use crate::proxy::Client;
 use crate::reply::Refusal;
 use crate::upstream::{AnswerBody, Tunnel, UpstreamError};
 
 /// What a tunnel holds of each direction at a time.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// A client's wish to speak another protocol on its connection.
-pub(crate) struct Wish {
-    /// As in its `Upgrade`.
-    pub(crate) protocols: HeaderValue,
-    connection: OnUpgrade,
+/// The other protocols that a client would like to speak, as in its `Upgrade`, if the wish may be passed on.
+pub(crate) fn wish(head: &Parts) -> Option<HeaderValue> {
+    wished(head.version, &head.headers).cloned()
 }
 
-impl Wish {
-    /// Takes the wish off a request's head, if there is one that may be passed on.
-    pub(crate) fn take(head: &mut Parts) -> Option<Self> {
-        let connection = head.extensions.remove::<OnUpgrade>()?;
-        let protocols = wished(head.version, &head.headers)?.clone();
-        Some(Self { protocols, connection })
-    }
+/// An upstream's connection that has left HTTP.
+pub(crate) struct Granted {
+    upstream: Box<Tunnel>,
+    idle: Duration,
+}
 
-    /// Turns the upstream's 101 into the client's, and joins the connections behind it.
-    ///
-    /// # Errors
-    /// When the upstream chose what the client did not ask for.
-    pub(crate) fn grant(
-        self,
-        answer: Response<AnswerBody>,
-        client: &Arc<Client>,
-        idle: Duration,
-    ) -> Result<Response<ReplyBody>, Refusal> {
-        let chosen = answer.headers().get(UPGRADE).filter(|chosen| is_among(chosen, &self.protocols));
-        let chosen = chosen.cloned().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
-        let (mut head, body) = answer.into_parts();
-        let upstream = body.into_tunnel().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
-        client.requests.upgrade();
-        tokio::spawn(tunnel(self.connection, upstream, Arc::clone(client), idle));
-        head.version = Version::HTTP_11;
-        headers::to_client(&mut head.headers);
-        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        head.headers.insert(UPGRADE, chosen);
-        Ok(Response::from_parts(head, ReplyBody::text("")))
-    }
+/// Turns the upstream's 101 into the client's.
+///
+/// # Errors
+/// When the upstream chose what the client did not wish.
+pub(crate) fn grant(
+    wish: &HeaderValue,
+    answer: Response<AnswerBody>,
+    idle: Duration,
+) -> Result<Response<ReplyBody>, Refusal> {
+    let chosen = answer.headers().get(UPGRADE).filter(|chosen| is_among(chosen, wish));
+    let chosen = chosen.cloned().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
+    let (mut head, body) = answer.into_parts();
+    let upstream = body.into_tunnel().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
+    head.version = Version::HTTP_11;
+    headers::to_client(&mut head.headers);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(UPGRADE, chosen);
+    Ok(Response::from_parts(head, ReplyBody::tunnel(Granted { upstream: Box::new(upstream), idle })))
 }
 
 fn wished(version: Version, headers: &HeaderMap) -> Option<&HeaderValue> {
@@ -89,28 +80,27 @@ fn is_among(chosen: &HeaderValue, wished: &HeaderValue) -> bool {
     wished.split(',').any(|name| name.trim().eq_ignore_ascii_case(chosen.trim()))
 }
 
-async fn tunnel(client: OnUpgrade, upstream: Tunnel, of: Arc<Client>, idle: Duration) {
+/// Passes on what client and upstream say; `ahead` was read of the client already.
+///
+/// # Errors
+/// When either connection breaks.
+pub(crate) async fn join(client: &mut ClientStream, ahead: BytesMut, granted: Granted) -> io::Result<()> {
     let activity = Activity::new();
+    let (from_client, to_client) = split(client);
+    let Tunnel { stream, ahead: said, _place } = *granted.upstream;
+    let (from_upstream, to_upstream) = split(stream);
+    let (from_client, from_upstream) =
+        (ahead.as_ref().chain(from_client), said.as_ref().chain(from_upstream));
     let joined = async {
-        let client = client.await.map_err(|_| io::ErrorKind::ConnectionAborted)?;
-        join(client, upstream, &activity).await
+        tokio::try_join!(copy(from_client, to_upstream, &activity), copy(from_upstream, to_client, &activity))
     };
     tokio::select! {
-        ended = joined => if let Err(problem) = ended {
-            debug!(%problem, "a tunnel broke");
-        },
-        () = activity.quiet_for(idle) => debug!("a tunnel was quiet for too long"),
-        () = of.kill.cancelled() => {}
+        joined = joined => joined.map(drop),
+        () = activity.quiet_for(granted.idle) => {
+            debug!("a tunnel was quiet for too long");
+            Ok(())
+        }
     }
-}
-
-async fn join(client: Upgraded, upstream: Tunnel, activity: &Activity) -> io::Result<()> {
-    let (from_client, to_client) = split(TokioIo::new(client));
-    let Tunnel { stream, ahead, _place } = upstream;
-    let (from_upstream, to_upstream) = split(stream);
-    let from_upstream = ahead.as_ref().chain(from_upstream);
-    tokio::try_join!(copy(from_client, to_upstream, activity), copy(from_upstream, to_client, activity))?;
-    Ok(())
 }
 
 async fn copy(

@@ -25,13 +25,14 @@ use tokio::time::Instant;
 use weir_core::proxy::UpstreamTimeouts;
 
 use crate::body::{BodyError, Progress, RequestBody};
+use crate::http1::transfer::Framing;
 use crate::reply::Refusal;
 
 pub(crate) use self::connect::Connector;
 pub use self::connect::TlsError;
+pub(crate) use self::http1::Tunnel;
 #[cfg(fuzzing)]
 pub use self::http1::answers;
-pub(crate) use self::http1::{Framing, Tunnel};
 pub(crate) use self::pool::{Pool, PoolLimits, Pools};
 pub(crate) use self::url::{BaseUrl, Origin, UrlError};
 
@@ -145,11 +146,12 @@ async fn stalled(progress: &Progress, timeouts: UpstreamTimeouts) {
     let piece = Duration::from_millis(timeouts.idle_ms.max(timeouts.connect_ms).into());
     loop {
         let deadline = progress.last() + if progress.is_sent() { response } else { piece };
-        if deadline <= Instant::now() {
+        let now = Instant::now();
+        if deadline <= now {
             return;
         }
         // The end of the body may come meanwhile, and with it another deadline.
-        tokio::time::sleep_until(deadline.min(Instant::now() + response)).await;
+        tokio::time::sleep_until(deadline.min(now + response)).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What there is of traces without the feature `otel`: nothing, which costs nothing.
 
+use http::request::Parts;
 use http::{Request, Response};
 use weir_proto::v1;
 
@@ -16,7 +17,7 @@ impl Tracer {
         Self
     }
 
-    pub(crate) fn begin<B>(&self, _: &Request<B>, _scheme: &'static str, _path: &str) -> Trace {
+    pub(crate) fn begin(&self, _: &Parts, _scheme: &'static str, _path: &str) -> Trace {
         Trace
     }
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use opentelemetry::global::{self, BoxedSpan, BoxedTracer};
 use opentelemetry::trace::{Span, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _};
@@ -32,18 +33,18 @@ impl Tracer {
     }
 
     /// Begins the span of a request. The path is without its query.
-    pub(crate) fn begin<B>(&self, request: &Request<B>, scheme: &'static str, path: &str) -> Trace {
+    pub(crate) fn begin(&self, request: &Parts, scheme: &'static str, path: &str) -> Trace {
         let Some(tracer) = &self.0 else { return Trace(None) };
-        let continued = w3c::read(request.headers());
+        let continued = w3c::read(&request.headers);
         let is_continued = continued.is_some();
-        let mut span = start(tracer, method_name(request.method()), SpanKind::Server, continued);
+        let mut span = start(tracer, method_name(&request.method), SpanKind::Server, continued);
         if span.is_recording() {
             span.set_attributes([
                 KeyValue::new("url.scheme", scheme),
                 KeyValue::new("url.path", path.to_owned()),
-                KeyValue::new("network.protocol.version", version(request.version())),
+                KeyValue::new("network.protocol.version", version(request.version)),
             ]);
-            set_method(&mut span, request.method());
+            set_method(&mut span, &request.method);
         }
         Trace(Some(Root { tracer: Arc::clone(tracer), span, is_continued }))
     }

@@ -5,26 +5,26 @@
 //! to its end; dropped before, it is closed.
 
 mod download;
-mod upload;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use self::download::Head;
 #[cfg(fuzzing)]
 pub use self::download::answers;
-use self::download::{Decoder, Head, Piece};
-pub(crate) use self::upload::Framing;
-use self::upload::{Upload, UploadError};
 use super::connect::Stream;
 use super::pool::{Lease, Place};
 use super::{AnswerBody, SendError, UpstreamError};
 use crate::body::{BodyError, RequestBody};
+use crate::http1::decoder::{Decoder, Piece};
+use crate::http1::transfer::{Framing, Transfer, TransferError, write_fields};
 
 /// How much is read at a time at least.
 const READ_BYTES_MIN: usize = 8 << 10;
@@ -62,10 +62,22 @@ impl Connection {
     }
 }
 
+/// About as long as a head is.
+const HEAD_BYTES: usize = 1024;
+
+fn write_head(head: &Parts, out: &mut BytesMut) {
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    out.reserve(HEAD_BYTES);
+    for part in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    write_fields(&head.headers, out);
+}
+
 /// A request under way, until the head of its answer is there.
 pub(super) struct Exchange {
     lease: Lease,
-    upload: Upload,
+    upload: Transfer<RequestBody>,
     method: Method,
     interim: usize,
 }
@@ -74,8 +86,10 @@ impl Exchange {
     /// Begins one; nothing is sent yet.
     pub(super) fn new(mut lease: Lease, request: Request<RequestBody>, framing: Framing) -> Self {
         let (head, body) = request.into_parts();
-        let buffer = std::mem::take(&mut lease.connection.write);
-        let upload = Upload::new(&head, body, framing, buffer);
+        let mut buffer = std::mem::take(&mut lease.connection.write);
+        buffer.clear();
+        write_head(&head, &mut buffer);
+        let upload = Transfer::new(buffer, body, framing, true);
         Self { lease, upload, method: head.method, interim: 0 }
     }
 
@@ -87,7 +101,7 @@ impl Exchange {
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, SendError>> {
         let connection = &mut self.lease.connection;
         if !self.upload.is_over()
-            && let Poll::Ready(Err(UploadError::Body(error))) =
+            && let Poll::Ready(Err(TransferError::Body(error))) =
                 self.upload.poll(context, &mut connection.stream)
         {
             return Poll::Ready(Err(SendError::Body(error)));
@@ -135,7 +149,7 @@ impl Exchange {
 pub(crate) struct Answer {
     /// `None`: the body is over.
     lease: Option<Lease>,
-    upload: Upload,
+    upload: Transfer<RequestBody>,
     decoder: Decoder,
     /// Whether the upstream keeps the connection.
     is_kept: bool,

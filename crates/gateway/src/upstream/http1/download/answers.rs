@@ -3,7 +3,8 @@
 use bytes::BytesMut;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::{Decoder, Head, Malformed, Piece, take_head};
+use super::{Head, take_head};
+use crate::http1::decoder::{Decoder, Malformed, Piece};
 
 /// What was read of an answer.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,367 @@
+//! HTTP/1 towards clients: one connection, request by request.
+//!
+//! A request is read strictly (`framing.rs`), so that nobody in front of the gateway or behind it can be made to see
+//! another one; what is malformed is refused like anything else, and ends the connection. While a request is served the
+//! connection reads its body as it is asked for, and otherwise watches whether the client leaves: then whatever serves
+//! the request is dropped. Nothing of what comes behind a request is looked at before its answer is sent.
+//!
+//! A connection that waits for a request keeps no buffer.
+
+mod answer;
+pub(crate) mod decoder;
+mod head;
+mod incoming;
+mod reader;
+pub(crate) mod transfer;
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{Response, StatusCode, Version};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::io::poll_read_buf;
+use tracing::{debug, info};
+
+use crate::body::{ClientBody, ReplyBody};
+use crate::connection::ClientStream;
+use crate::framing;
+use crate::meters;
+use crate::proxy::{Client, Pipeline};
+use crate::signal::{self, Signal};
+use crate::upgrade;
+use answer::{Manners, Sending};
+pub(crate) use incoming::{Body, Incoming};
+pub(crate) use reader::{Found, Reader};
+
+/// What is read at a time of heads, and of what is thrown away.
+const READ_BYTES: usize = 8 << 10;
+/// What is read at a time of a long body.
+const BODY_READ_BYTES_MAX: usize = 64 << 10;
+/// Most that is read behind a request that was refused, and for how long: a client that is still sending would
+/// otherwise find its connection reset before it has read why.
+const LINGER_BYTES_MAX: usize = 256 << 10;
+const LINGER: Duration = Duration::from_secs(2);
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The bounds of a head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadBounds {
+    /// Longest, in bytes.
+    pub(crate) bytes_max: usize,
+    /// From the moment in which the connection is ready for it to its end.
+    pub(crate) time_max: Duration,
+}
+
+/// Serves a connection until its client leaves, it is malformed, or `drain` is given and what has begun is answered.
+pub(crate) async fn serve(
+    mut stream: ClientStream,
+    bounds: HeadBounds,
+    pipeline: &Pipeline,
+    client: &Client,
+    drain: &Signal,
+) {
+    let connection = Connection {
+        reader: Reader::new(stream.take_held(), bounds.bytes_max),
+        stream,
+        head_timer: HeadTimer::new(bounds.time_max),
+        drain,
+        draining: signal::Listener::new(drain),
+        incoming: None,
+        continue_owed: 0,
+    };
+    if let Err(problem) = connection.run(pipeline, client).await {
+        debug!(%problem, "a connection broke");
+    }
+}
+
+struct Connection<'a> {
+    stream: ClientStream,
+    reader: Reader,
+    head_timer: HeadTimer,
+    drain: &'a Signal,
+    draining: signal::Listener<'a>,
+    /// The body of the request in progress.
+    incoming: Option<Incoming>,
+    /// How much of `100 Continue` is still to be sent before the body comes.
+    continue_owed: usize,
+}
+
+impl Connection<'_> {
+    async fn run(mut self, pipeline: &Pipeline, client: &Client) -> io::Result<()> {
+        loop {
+            match self.next().await? {
+                Some(Found::Request(request, head)) => {
+                    if !self.serve(request, head, pipeline, client).await? {
+                        return Ok(());
+                    }
+                }
+                Some(Found::Malformed(malformed, request)) => {
+                    let manners = Manners::of(&request, false);
+                    let reply = pipeline.refuse(&request, malformed, client);
+                    self.send(Sending::new(reply, manners)).await?;
+                    return self.close().await;
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Serves one request; whether another one may follow.
+    async fn serve(
+        &mut self,
+        request: Parts,
+        head: framing::Head,
+        pipeline: &Pipeline,
+        client: &Client,
+    ) -> io::Result<bool> {
+        let mut manners = Manners::of(&request, true);
+        let body = match Incoming::begin(head.framing) {
+            Some((incoming, body)) => {
+                let expects = request.version == Version::HTTP_11 && request.headers.contains_key(EXPECT);
+                self.continue_owed = if expects { CONTINUE.len() } else { 0 };
+                self.incoming = Some(incoming);
+                ClientBody::Http1(body)
+            }
+            None => ClientBody::Empty,
+        };
+        let reply = {
+            let mut serving = pin!(pipeline.serve(request, body, client));
+            poll_fn(|context| self.poll_beside(context, |_, context| serving.as_mut().poll(context).map(Ok)))
+                .await?
+        };
+        // Whoever was not told to go on may send the body, or the next request: nobody knows.
+        manners.keeps &= !self.drain.is_given() && self.continue_owed == 0 && !self.is_broken();
+        if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.tunnel(reply, manners).await.map(|()| false);
+        }
+        let sending = Sending::new(reply, manners);
+        let keeps = sending.keeps();
+        self.send(sending).await?;
+        if keeps && self.skip_body().await? {
+            return Ok(true);
+        }
+        self.close().await?;
+        Ok(false)
+    }
+
+    async fn send(&mut self, mut sending: Sending) -> io::Result<()> {
+        poll_fn(|context| self.poll_beside(context, |this, context| sending.poll(context, &mut this.stream)))
+            .await
+    }
+
+    async fn tunnel(&mut self, reply: Response<ReplyBody>, manners: Manners) -> io::Result<()> {
+        let (reply, tunnel) = reply.map(ReplyBody::into_tunnel).into_parts();
+        let reply = Response::from_parts(reply, ReplyBody::text(""));
+        self.send(Sending::new(reply, manners)).await?;
+        let Some(tunnel) = tunnel else { return Ok(()) };
+        upgrade::join(&mut self.stream, std::mem::take(&mut self.reader.held), tunnel).await
+    }
+
+    /// What the client sends next; `None`: nothing.
+    async fn next(&mut self) -> io::Result<Option<Found>> {
+        self.incoming = None;
+        self.head_timer.restart();
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Found>>> {
+        loop {
+            if let Some(found) = self.reader.take_head() {
+                return Poll::Ready(Ok(Some(found)));
+            }
+            let has_begun = self.reader.has_begun();
+            if !has_begun && self.draining.poll(context).is_ready() {
+                return Poll::Ready(Ok(None));
+            }
+            if let Poll::Ready(read) = self.poll_read_some(context) {
+                if read? == 0 {
+                    return Poll::Ready(Ok(None));
+                }
+                continue;
+            }
+            ready!(self.head_timer.poll(context));
+            if has_begun {
+                tell_of_slow_head();
+            }
+            return Poll::Ready(Ok(None));
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.incoming.as_ref().is_some_and(Incoming::is_broken)
+    }
+
+    /// Does some work for a request, and beside it what its client is due.
+    fn poll_beside<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut work: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            if let Poll::Ready(done) = work(self, context) {
+                return Poll::Ready(done);
+            }
+            ready!(self.poll_client(context))?;
+        }
+    }
+
+    /// Reads the body if it is asked for, or watches whether the client leaves, which is an error. Ready when the work
+    /// may go on.
+    fn poll_client(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.incoming {
+            Some(incoming) if incoming.is_wanted() => {
+                ready!(self.poll_feed(context));
+                Poll::Ready(Ok(()))
+            }
+            // No faster than it is taken.
+            Some(incoming) if !incoming.is_over() && !incoming.is_broken() => Poll::Pending,
+            // What comes behind the request has to wait, and whether the client leaves shows behind it.
+            _ if !self.reader.held.is_empty() => Poll::Pending,
+            _ => match ready!(self.poll_read_some(context)) {
+                Ok(0) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                Ok(_) => Poll::Pending,
+                Err(problem) => Poll::Ready(Err(problem)),
+            },
+        }
+    }
+
+    /// Reads more of the body that is asked for.
+    fn poll_feed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut has_more = ready!(self.poll_continue(context)).is_ok();
+        loop {
+            let Some(incoming) = &mut self.incoming else { return Poll::Ready(()) };
+            if !has_more {
+                incoming.break_off();
+                return Poll::Ready(());
+            }
+            if incoming.feed(&mut self.reader.held) {
+                return Poll::Ready(());
+            }
+            let left = incoming.left();
+            has_more = ready!(self.poll_read_body(context, left)).is_ok_and(|count| count > 0);
+        }
+    }
+
+    /// Tells the client to send its body, where it waits for that.
+    fn poll_continue(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.continue_owed == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        while self.continue_owed > 0 {
+            let rest = &CONTINUE[CONTINUE.len() - self.continue_owed..];
+            let count = ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.continue_owed -= count;
+        }
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_read_body(&mut self, context: &mut Context<'_>, left: u64) -> Poll<io::Result<usize>> {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX);
+        self.reader.held.reserve(wanted.clamp(READ_BYTES, BODY_READ_BYTES_MAX));
+        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.reader.held)
+    }
+
+    /// Reads a little; 0: the client sends no more.
+    fn poll_read_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        self.reader.held.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Reads what is left of the body of a request that is answered, up to a bound; whether that was all.
+    async fn skip_body(&mut self) -> io::Result<bool> {
+        if self.incoming.as_ref().is_none_or(Incoming::is_over) {
+            return Ok(true);
+        }
+        let skip = async {
+            let mut read = 0;
+            while let Some(incoming) = &mut self.incoming {
+                if incoming.skip(&mut self.reader.held) {
+                    if incoming.is_over() || incoming.is_broken() {
+                        return Ok(incoming.is_over());
+                    }
+                    continue;
+                }
+                let left = incoming.left();
+                let count = poll_fn(|context| self.poll_read_body(context, left)).await?;
+                read += count;
+                if count == 0 || read > LINGER_BYTES_MAX {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        tokio::time::timeout(LINGER, skip).await.unwrap_or(Ok(false))
+    }
+
+    /// Closes the connection, in such a way that the client reads what it was sent.
+    async fn close(&mut self) -> io::Result<()> {
+        poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await?;
+        self.reader.held = BytesMut::new();
+        let linger = async {
+            let mut read = 0;
+            while read <= LINGER_BYTES_MAX {
+                match poll_fn(|context| self.poll_read_some(context)).await {
+                    Ok(1..) => read += std::mem::take(&mut self.reader.held).len(),
+                    _ => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, linger).await;
+        Ok(())
+    }
+}
+
+/// Counts a head that was not whole in time.
+pub(crate) fn tell_of_slow_head() {
+    meters::malformed("timeout");
+    info!(reason = "timeout", "a client sent what is no request");
+}
+
+/// How long a head may still take. To start it again costs nothing: the timer itself is only moved when it ends.
+struct HeadTimer {
+    max: Duration,
+    due: Instant,
+    sleep: Pin<Box<Sleep>>,
+    is_running: bool,
+}
+
+impl HeadTimer {
+    fn new(max: Duration) -> Self {
+        let due = Instant::now() + max;
+        Self { max, due, sleep: Box::pin(tokio::time::sleep_until(due)), is_running: false }
+    }
+
+    fn restart(&mut self) {
+        self.due = Instant::now() + self.max;
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // It wakes this task, whatever else the task is polled for.
+            if self.is_running && !self.sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            if self.is_running && self.due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(self.due);
+            self.is_running = true;
+            ready!(self.sleep.as_mut().poll(context));
+        }
+    }
+}
