@@ -169,6 +169,9 @@ impl Connection<'_> {
     /// What the client sends next; `None`: nothing.
     async fn next(&mut self) -> io::Result<Option<Found>> {
         self.incoming = None;
+        if self.reader.held.is_empty() {
+            self.reader.held = BytesMut::new();
+        }
         self.head_timer.restart();
         poll_fn(|context| self.poll_next(context)).await
     }

@@ -166,3 +166,85 @@ impl Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use http_body::Body as _;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// What a taker gets of a body that comes in pieces of `size` bytes, and what is left behind it.
+    fn taken(framing: Framing, text: &str, size: usize) -> (String, bool, Result<usize, BodyError>) {
+        let (mut incoming, mut body) = Incoming::begin(framing).unwrap();
+        let (mut read, mut pieces) = (BytesMut::new(), text.as_bytes().chunks(size));
+        let (mut found, mut has_trailers) = (String::new(), false);
+        loop {
+            match body.frame().now_or_never() {
+                None => {
+                    assert!(incoming.is_wanted());
+                    while !incoming.feed(&mut read) {
+                        match pieces.next() {
+                            Some(piece) => read.extend_from_slice(piece),
+                            None => incoming.break_off(),
+                        }
+                        if incoming.is_broken() {
+                            break;
+                        }
+                    }
+                }
+                Some(None) => {
+                    assert!(incoming.is_over() && body.is_end_stream());
+                    return (found, has_trailers, Ok(read.len() + pieces.map(<[u8]>::len).sum::<usize>()));
+                }
+                Some(Some(Err(error))) => return (found, has_trailers, Err(error)),
+                Some(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => found.push_str(std::str::from_utf8(&data).unwrap()),
+                    Err(_) => has_trailers = true,
+                },
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(framing: Framing, text: &str, expected: (&str, bool, Result<usize, BodyError>)) {
+        for size in [1, 2, 3, 7, text.len()] {
+            let (found, has_trailers, end) = taken(framing, text, size);
+            assert_eq!((has_trailers, end), (expected.1, expected.2), "{text} by {size}");
+            // How much is seen of a body that breaks depends on when it does.
+            assert!(
+                if end.is_ok() { found == expected.0 } else { expected.0.starts_with(&found) },
+                "{found}"
+            );
+        }
+    }
+
+    #[test]
+    fn bodies_end_where_the_head_says() {
+        check(Framing::Length(3), "abcGET", ("abc", false, Ok(3)));
+        check(Framing::Chunked, "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\nGET", ("abcde", false, Ok(3)));
+        check(Framing::Chunked, "1\r\na\r\n0\r\nSum: 1\r\n\r\n", ("a", true, Ok(0)));
+    }
+
+    #[test]
+    fn bodies_break() {
+        check(Framing::Length(3), "ab", ("ab", false, Err(BodyError::Broken)));
+        check(Framing::Chunked, "3\r\nabc\r\n", ("abc", false, Err(BodyError::Broken)));
+        check(Framing::Chunked, "3\r\nabcd\r\n0\r\n\r\n", ("abc", false, Err(BodyError::Broken)));
+        check(Framing::Chunked, "3\nabc\r\n0\r\n\r\n", ("", false, Err(BodyError::Broken)));
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_wanted() {
+        assert!(Incoming::begin(Framing::Empty).is_none() && Incoming::begin(Framing::Length(0)).is_none());
+        let (mut incoming, mut body) = Incoming::begin(Framing::Length(4)).unwrap();
+        assert!(!incoming.is_wanted());
+        assert_eq!(body.size_hint().exact(), Some(4));
+        assert!(body.frame().now_or_never().is_none() && incoming.is_wanted());
+        assert!(incoming.feed(&mut BytesMut::from("ab")) && !incoming.is_wanted());
+        assert_eq!(body.size_hint().exact(), Some(4));
+        assert!(body.frame().now_or_never().is_some());
+        assert_eq!(body.size_hint().exact(), Some(2));
+    }
+}
