@@ -103,7 +103,7 @@ impl Call {
         let client_id = request.headers.get(REQUEST_ID).filter(|id| is_sane_request_id(id)).cloned();
         let path = request.uri.path();
         let path = &path[..path.floor_char_boundary(PATH_BYTES_MAX.min(path.len()))];
-        let made = || HeaderValue::from_str(&id.to_string()).unwrap_or(HeaderValue::from_static("-"));
+        let made = || HeaderValue::from_bytes(&id.hex()).unwrap_or(HeaderValue::from_static("-"));
         Self {
             id,
             shown_id: client_id.clone().unwrap_or_else(made),

@@ -11,9 +11,10 @@ mod link;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -83,8 +84,9 @@ pub(crate) enum Verdict {
 pub(crate) struct Authoriser {
     links: Arc<Links>,
     cancels: Arc<Cancels>,
-    /// A place for everybody who waits for a decision.
-    places: Semaphore,
+    /// How many wait for a decision.
+    waiting: AtomicUsize,
+    waiting_max: usize,
     patience: Duration,
     meters: OutcomeMeters,
 }
@@ -121,7 +123,8 @@ impl Authoriser {
         Self {
             links,
             cancels,
-            places: Semaphore::new(waiting_max.min(Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
+            waiting_max,
             patience: Duration::from_millis(config.authorise_timeout_ms),
             meters: OutcomeMeters::new(),
         }
@@ -129,7 +132,7 @@ impl Authoriser {
 
     /// Decides on a call that waits since `begun`; counts it when, and only when, the verdict admits it.
     pub(crate) async fn authorise(&self, question: Question<'_>, begun: std::time::Instant) -> Verdict {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Some(_place) = self.place() else {
             meters::bound_hit(Bound::Authorisations);
             self.meters.count(Outcome::Unavailable);
             return Verdict::Unavailable;
@@ -147,6 +150,12 @@ impl Authoriser {
             Verdict::Unavailable => Outcome::Unavailable,
         });
         verdict
+    }
+
+    /// A place among those who wait; `None`: all are taken.
+    fn place(&self) -> Option<Place<'_>> {
+        let place = Place(&self.waiting);
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < self.waiting_max).then_some(place)
     }
 
     /// Takes back a call that was admitted and is refused after all.
@@ -217,6 +226,15 @@ impl Authoriser {
     }
 }
 
+/// One of those who wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A number for credentials, the same at every gateway of this version. It is no secret's hash: only which listener.
 fn affinity(credentials: &Credentials) -> u64 {
     let name = match credentials {
@@ -268,7 +286,7 @@ impl Links {
     }
 
     fn is_up(&self, at: usize) -> bool {
-        matches!(self.links[at].state(), State::Up)
+        self.links[at].is_up()
     }
 
     /// The link to ask now: any but the last one, else that one again. When none is up, waits for one until the
@@ -280,10 +298,14 @@ impl Links {
         deadline: Instant,
         patience: Duration,
     ) -> Option<usize> {
+        let choose = || self.choose(affinity, last).or_else(|| self.choose(affinity, None));
+        if let Some(found) = choose() {
+            return Some(found);
+        }
         let mut changes = self.changes.clone();
         loop {
             changes.borrow_and_update();
-            if let Some(found) = self.choose(affinity, last).or_else(|| self.choose(affinity, None)) {
+            if let Some(found) = choose() {
                 return Some(found);
             }
             let is_fresh = |link: &Link| match link.state() {

@@ -3,7 +3,6 @@
 //! Half of an id is random and made once per process, the other half counts up: as unlikely to collide as
 //! need be, and no system call per request. The listener counts a request once by it, logs show it in hex.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The id of one request.
@@ -15,18 +14,18 @@ impl RequestId {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
-}
 
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// In hex, as clients and logs see it.
+    pub(crate) fn hex(&self) -> [u8; 32] {
         let mut hex = [b'0'; 32];
         for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        f.write_str(std::str::from_utf8(&hex).map_err(|_| fmt::Error)?)
+        hex
     }
 }
+
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
@@ -62,7 +61,7 @@ mod tests {
     #[test]
     fn ids_differ_and_print_as_hex() {
         let ids = RequestIds { prefix: [0xab; 8], next: AtomicU64::new(1) };
-        assert_eq!(ids.next().to_string(), "abababababababab0000000000000001");
-        assert_eq!(ids.next().to_string(), "abababababababab0000000000000002");
+        assert_eq!(&ids.next().hex(), b"abababababababab0000000000000001");
+        assert_eq!(&ids.next().hex(), b"abababababababab0000000000000002");
     }
 }

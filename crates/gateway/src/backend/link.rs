@@ -5,7 +5,7 @@
 //! outcome is unknown; the task opens the next one, waiting a little longer each time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -36,6 +36,8 @@ pub(crate) struct Ask {
 pub(crate) struct Link {
     asks: mpsc::Sender<Ask>,
     state: watch::Receiver<State>,
+    /// The same in short: every request asks.
+    is_up: Arc<AtomicBool>,
     /// Until when others are preferred, milliseconds after `started`.
     slow_until_ms: AtomicU64,
     started: Instant,
@@ -61,18 +63,31 @@ impl Link {
     ) -> Self {
         let (asks, waiting) = mpsc::channel(waiting_max.max(1));
         let (state_sender, state) = watch::channel(State::Down(Instant::now()));
-        let keeper =
-            Keeper { listener, waiting, state: state_sender, changed, meter, pending_max: waiting_max };
+        let is_up = Arc::new(AtomicBool::new(false));
+        let keeper = Keeper {
+            listener,
+            waiting,
+            state: state_sender,
+            is_up: Arc::clone(&is_up),
+            changed,
+            meter,
+            pending_max: waiting_max,
+        };
         tokio::spawn(async move {
             tokio::select! {
                 () = keeper.keep() => {}
                 () = stop.cancelled() => {}
             }
         });
-        Self { asks, state, slow_until_ms: AtomicU64::new(0), started: Instant::now() }
+        Self { asks, state, is_up, slow_until_ms: AtomicU64::new(0), started: Instant::now() }
     }
 
     /// Whether a stream is open.
+    pub(crate) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Acquire)
+    }
+
+    /// Whether a stream is open, and if not, since when.
     pub(crate) fn state(&self) -> State {
         *self.state.borrow()
     }
@@ -90,7 +105,8 @@ impl Link {
 
     /// Whether others are to be preferred.
     pub(crate) fn is_slow(&self) -> bool {
-        self.started.elapsed() < Duration::from_millis(self.slow_until_ms.load(Ordering::Relaxed))
+        let until_ms = self.slow_until_ms.load(Ordering::Relaxed);
+        until_ms > 0 && self.started.elapsed() < Duration::from_millis(until_ms)
     }
 }
 
@@ -99,6 +115,7 @@ struct Keeper {
     listener: Listener,
     waiting: mpsc::Receiver<Ask>,
     state: watch::Sender<State>,
+    is_up: Arc<AtomicBool>,
     /// Told whenever any link goes up or down.
     changed: Arc<watch::Sender<()>>,
     meter: Option<Gauge>,
@@ -141,6 +158,7 @@ impl Keeper {
     }
 
     fn tell(&self, state: State) {
+        self.is_up.store(matches!(state, State::Up), Ordering::Release);
         self.state.send_replace(state);
         self.changed.send_replace(());
     }
