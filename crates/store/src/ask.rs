@@ -1,6 +1,6 @@
 //! What the store is asked and what it answers, the same for both stores.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 use weir_core::{ApplicationRef, Increment, KeyHash, ServiceId, Timestamp};
@@ -33,6 +33,50 @@ impl Record {
     }
 }
 
+/// Whose counters an ask is about. Made once for an application and shared, for one store: the embedded store
+/// remembers in it where they are.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    application: ApplicationRef,
+    account: OnceLock<usize>,
+}
+
+impl Subject {
+    /// An application of a store.
+    pub fn new(application: ApplicationRef) -> Self {
+        Self { application, account: OnceLock::new() }
+    }
+
+    /// Its account, as `find` finds it the first time that there is one.
+    pub(crate) fn account(&self, find: impl FnOnce(&ApplicationRef) -> Option<usize>) -> Option<usize> {
+        if let Some(account) = self.account.get() {
+            return Some(*account);
+        }
+        let found = find(&self.application)?;
+        Some(*self.account.get_or_init(|| found))
+    }
+}
+
+impl std::ops::Deref for Subject {
+    type Target = ApplicationRef;
+
+    fn deref(&self) -> &ApplicationRef {
+        &self.application
+    }
+}
+
+impl PartialEq for Subject {
+    fn eq(&self, other: &Self) -> bool {
+        self.application == other.application
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.application.fmt(f)
+    }
+}
+
 /// Whether an ask changes counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -51,7 +95,7 @@ pub struct Ask {
     /// belongs to the latest attempt.
     pub attempt: u32,
     /// Whose counters.
-    pub application: ApplicationRef,
+    pub application: Arc<Subject>,
     /// The application's record that the caller judged by.
     pub application_version: Version,
     /// The service's record that the caller judged by.

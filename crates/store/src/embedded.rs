@@ -1,32 +1,44 @@
 //! The store in this process: memory is the truth, a log makes it last, a checkpoint keeps the log short.
 //!
-//! Each step is appended to the log with `write(2)` before it is answered, so a killed process loses nothing;
-//! the log is forced to disk at the configured moment, which is what a power cut can cost. The folder belongs to one
-//! process at a time.
+//! Everything is under one lock, which is held for less than a microsecond a decision. Each step is appended to the
+//! log with `write(2)` before it is answered, together with all that came meanwhile, so a killed process loses
+//! nothing; the log is forced to disk at the configured moment, which is what a power cut can cost. The folder belongs
+//! to one process at a time.
 //!
 //! Same algorithm as `redis/functions.lua`; the contract suite runs over both.
 
+mod account;
+mod bytes;
 mod checkpoint;
 mod entry;
 mod ledger;
 mod log;
+mod recent;
+mod tail;
 
 use std::fs::File;
+use std::io::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use hashbrown::HashSet;
+use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 use crate::config::EmbeddedConfig;
-use crate::key::{SHARDS, now, shard_of};
+use crate::key::now;
 use crate::{
-    Ask, Mode, OpenError, Outcome, Publication, PublishError, Record, Report, RequestId, StoreError, ask,
+    Ask, OpenError, Outcome, Publication, PublishError, Record, Report, RequestId, StoreError, ask,
 };
-use entry::{LogEntry, ServiceChange};
-use ledger::{Known, Services, Shard};
+use entry::Entry;
+use ledger::Ledger;
 use log::Log;
+use tail::Tail;
+
+/// A publication is written whenever so much of it has come together.
+const PUBLISHED_BYTES: usize = 1 << 20;
 
 /// A store in a folder.
 #[derive(Clone)]
@@ -36,14 +48,22 @@ pub struct Embedded {
 
 struct Shared {
     config: EmbeddedConfig,
-    shards: Vec<Mutex<Shard>>,
-    services: RwLock<Services>,
+    book: Mutex<Book>,
     log: Log,
+    /// The log could not be written last time: nothing is counted until it can.
+    failing: AtomicBool,
+    checkpoint_bytes: AtomicU64,
     /// Serialises publications and checkpoints.
     maintenance: Mutex<()>,
     /// Held as long as the store: one process per folder.
     _lock: File,
     _background: DropGuard,
+}
+
+/// The ledger, and those of its steps that are not written yet.
+struct Book {
+    ledger: Ledger,
+    tail: Tail,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -70,18 +90,16 @@ impl Embedded {
         let lock = File::create(config.dir.join("lock")).map_err(folder)?;
         lock.try_lock().map_err(|_| OpenError::Locked(config.dir.clone()))?;
 
-        let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::default()).collect();
-        let mut services = Services::default();
-        let sequence = checkpoint::load(&config.dir, &mut shards, &mut services)?;
-        let log = Log::open(&config.dir, sequence, |number, entry| {
-            replay(number, entry, &mut shards, &mut services);
-        })
-        .map_err(folder)?;
+        let (mut ledger, next) = checkpoint::load(&config.dir)
+            .map_err(|error| OpenError::Checkpoint { dir: config.dir.clone(), problem: error.to_string() })?;
+        let replay = |number, entry: &[u8]| ledger.apply(number, entry);
+        let (log, next) = log::open(&config.dir, next, replay).map_err(folder)?;
         let stop = CancellationToken::new();
         let shared = Shared {
-            shards: shards.into_iter().map(Mutex::new).collect(),
-            services: RwLock::new(services),
+            book: Mutex::new(Book { ledger, tail: Tail::new(next) }),
             log,
+            failing: AtomicBool::new(false),
+            checkpoint_bytes: AtomicU64::new(checkpoint::bytes(&config.dir)),
             maintenance: Mutex::new(()),
             _lock: lock,
             _background: stop.clone().drop_guard(),
@@ -104,138 +122,79 @@ impl Embedded {
     }
 
     pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
-        let uncertain = Uncertain {
-            store: self,
-            application: ask.application.clone(),
-            ask: Some((ask.request, ask.attempt)),
-        };
-        let outcome = self.decide(ask)?;
-        self.persisted().await?;
+        let uncertain = Uncertain { store: self, ask: Some((ask.request, ask.attempt)) };
+        let mut outcomes = self.decide(std::slice::from_ref(&ask));
+        let outcome = outcomes.pop().expect("an outcome for each ask")?;
+        self.persist().await?;
         uncertain.answered();
         Ok(outcome)
     }
 
-    fn decide(&self, ask: Ask) -> Result<Outcome, StoreError> {
+    /// Decides requests in their order. None of it may be answered before [`Self::persist`] has returned.
+    pub(crate) fn decide(&self, asks: &[Ask]) -> Vec<Result<Outcome, StoreError>> {
+        let shared = &*self.shared;
+        if shared.failing.load(Ordering::Acquire)
+            && let Err(error) = shared.write()
+        {
+            return asks.iter().map(|_| Err(again(&error))).collect();
+        }
         let at = now();
-        let service = self.shared.services.read().version(&ask.application.service);
-        let mut shard = self.shared.shards[shard_of(&ask.application)].lock();
-        if let Some(stale) = shard.stale(&ask, service) {
-            drop(shard);
-            // Judged anew, it may be refused: what an earlier attempt counted must not stay.
-            if ask.attempt > 0 {
-                self.take_back(&ask.application, ask.request, None, ask.attempt - 1)?;
-            }
-            return Ok(stale);
-        }
-        let counts = ask.mode == Mode::Count && !ask.increments.is_empty();
-        // Even a first attempt may come after a later one, or after it was taken back.
-        let known =
-            if counts || ask.attempt > 0 { shard.recall(ask.request, ask.attempt) } else { Known::Nothing };
-        match known {
-            Known::Buried => return Err(StoreError::TakenBack),
-            Known::Counted => {
-                let used = shard.used(&ask.application, &ask.increments, at);
-                return Ok(Outcome::Admitted { used, at });
-            }
-            Known::Nothing => {}
-        }
-        let used = shard.used(&ask.application, &ask.increments, at);
-        if let Some(exceeded) = weir_core::counter::first_exceeded(&ask.increments, &used) {
-            return Ok(Outcome::Refused { exceeded, used, at });
-        }
-        if !counts {
-            return Ok(Outcome::Admitted { used, at });
-        }
-        let mut entry =
-            LogEntry::counted(ask.request, ask.attempt, ask.application.clone(), &ask.increments, at);
-        shard.note_replaced(&mut entry);
-        let number = self.shared.log.append(&entry)?;
-        shard.apply(number, &entry, at);
-        Ok(Outcome::Admitted { used: shard.used(&ask.application, &ask.increments, at), at })
+        let mut book = shared.book.lock();
+        let Book { ledger, tail } = &mut *book;
+        asks.iter().map(|ask| ledger.decide(ask, tail, at)).collect()
     }
 
-    pub(crate) async fn cancel(
-        &self,
-        application: &ApplicationRef,
-        request: RequestId,
-        attempt: Option<u32>,
-    ) -> Result<bool, StoreError> {
-        let taken_back = self.take_back(application, request, attempt, attempt.unwrap_or(u32::MAX))?;
-        self.persisted().await?;
+    pub(crate) async fn cancel(&self, request: RequestId, attempt: Option<u32>) -> Result<bool, StoreError> {
+        let taken_back = self.take_back(request, attempt, attempt.unwrap_or(u32::MAX));
+        self.persist().await?;
         Ok(taken_back)
     }
 
     /// Attempts up to `last` that come later count nothing.
-    fn take_back(
-        &self,
-        application: &ApplicationRef,
-        request: RequestId,
-        attempt: Option<u32>,
-        last: u32,
-    ) -> Result<bool, StoreError> {
-        let at = now();
-        let mut shard = self.shared.shards[shard_of(application)].lock();
-        let was_counted = shard.was_counted(request, attempt);
-        if was_counted {
-            let entry = LogEntry::TakenBack { request, application: application.clone() };
-            let number = self.shared.log.append(&entry)?;
-            shard.apply(number, &entry, at);
-        }
-        shard.bury(request, last, at);
-        Ok(was_counted)
+    fn take_back(&self, request: RequestId, attempt: Option<u32>, last: u32) -> bool {
+        let mut book = self.shared.book.lock();
+        let Book { ledger, tail } = &mut *book;
+        ledger.take_back(request, attempt, last, tail, now())
     }
 
     pub(crate) async fn report(&self, report: Report) -> Result<bool, StoreError> {
-        let counted = self.count_report(report)?;
-        self.persisted().await?;
+        if self.shared.failing.load(Ordering::Acquire) {
+            self.shared.write().map_err(StoreError::Log)?;
+        }
+        let counted = {
+            let mut book = self.shared.book.lock();
+            let Book { ledger, tail } = &mut *book;
+            ledger.report(&report, tail, now())
+        };
+        self.persist().await?;
         Ok(counted)
     }
 
-    /// Each shard counts its part under the same id, as in Redis.
-    fn count_report(&self, report: Report) -> Result<bool, StoreError> {
-        let at = now();
-        let mut by_shard: std::collections::BTreeMap<usize, Vec<_>> = std::collections::BTreeMap::new();
-        for entry in report.entries {
-            by_shard.entry(shard_of(&entry.application)).or_default().push(entry);
-        }
-        let mut counted = false;
-        for (place, entries) in by_shard {
-            let mut shard = self.shared.shards[place].lock();
-            if shard.was_reported(&report.idempotency_id, at) {
-                continue;
-            }
-            let mut entry = LogEntry::reported(place, &report.idempotency_id, entries, at);
-            shard.note_replaced(&mut entry);
-            let number = self.shared.log.append(&entry)?;
-            shard.apply(number, &entry, at);
-            counted = true;
-        }
-        Ok(counted)
-    }
-
-    /// Waits for the disk where every answer has to be on it.
-    async fn persisted(&self) -> Result<(), StoreError> {
+    /// Writes what was decided, and waits for the disk where every answer has to be on it.
+    pub(crate) async fn persist(&self) -> Result<(), StoreError> {
         if self.shared.config.sync_interval_ms > 0 {
-            return Ok(());
+            return self.shared.write().map_err(StoreError::Log);
         }
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.log.sync())
+        tokio::task::spawn_blocking(move || shared.sync())
             .await
-            .map_err(|error| StoreError::Log(std::io::Error::other(error)))?
+            .map_err(|error| StoreError::Log(Error::other(error)))?
             .map_err(StoreError::Log)
     }
 
     pub(crate) fn service(&self, id: &ServiceId) -> Option<Record> {
-        self.shared.services.read().records.get(id).cloned()
+        self.shared.book.lock().ledger.services.get(id).cloned()
     }
 
     pub(crate) fn services(&self) -> Vec<(ServiceId, Record)> {
-        let services = self.shared.services.read();
-        services.records.iter().map(|(id, record)| (id.clone(), record.clone())).collect()
+        let book = self.shared.book.lock();
+        book.ledger.services.iter().map(|(id, record)| (id.clone(), record.clone())).collect()
     }
 
     pub(crate) fn application(&self, application: &ApplicationRef) -> Option<Record> {
-        self.shared.shards[shard_of(application)].lock().record(application)
+        let book = self.shared.book.lock();
+        let account = book.ledger.find(application)?;
+        book.ledger.accounts[account].record.clone()
     }
 
     pub(crate) fn application_of_user_key(
@@ -243,65 +202,78 @@ impl Embedded {
         service: &ServiceId,
         user_key: &KeyHash,
     ) -> Option<ApplicationId> {
-        self.shared.services.read().user_keys.get(&(service.clone(), user_key.clone())).cloned()
+        self.shared.book.lock().ledger.application_of_user_key(service, user_key)
     }
 
     pub(crate) fn revision(&self) -> u64 {
-        self.shared.services.read().held.map_or(0, |(revision, _)| revision)
+        self.shared.book.lock().ledger.held.map_or(0, |(revision, _)| revision)
     }
 
     pub(crate) fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         let _one_at_a_time = self.shared.maintenance.lock();
-        if !ask::judge_revision(&publication, self.shared.services.read().held)? {
+        let held = self.shared.book.lock().ledger.held;
+        if !ask::judge_revision(&publication, held)? {
             return Ok(());
         }
-        for change in self.application_changes(&publication) {
-            let mut shard = self.shared.shards[shard_of(&change.application)].lock();
-            let entry = LogEntry::Application(change);
-            let number = self.shared.log.append(&entry)?;
-            shard.apply(number, &entry, now());
-            self.shared.services.write().index(&entry);
+        self.put_applications(&publication)?;
+        self.remove_applications(&publication)?;
+        let mut book = self.shared.book.lock();
+        let Book { ledger, tail } = &mut *book;
+        ledger.put_services(&publication, tail);
+        let (revision, digest) = (publication.revision, publication.digest());
+        ledger.step(&Entry::Revision { revision, digest }, tail);
+        drop(book);
+        Ok(self.shared.write().map_err(StoreError::Log)?)
+    }
+
+    fn put_applications(&self, publication: &Publication) -> Result<(), StoreError> {
+        for published in &publication.applications {
+            self.change(|ledger, tail| {
+                let account = ledger.open(&published.application, tail);
+                if ledger.accounts[account].record.as_ref() != Some(&published.record) {
+                    let user_key = published.user_key.as_ref().map(KeyHash::to_string);
+                    let (record, user_key) = (Some(&published.record.bytes[..]), user_key.as_deref());
+                    ledger.step(&Entry::Application { account, record, user_key }, tail);
+                }
+            })?;
         }
-        let mut services = self.shared.services.write();
-        for change in ServiceChange::all(&publication, &services) {
-            let entry = LogEntry::Service(change);
-            self.shared.log.append(&entry)?;
-            services.apply(&entry);
-        }
-        let entry = LogEntry::Revision { revision: publication.revision, digest: publication.digest() };
-        self.shared.log.append(&entry)?;
-        services.apply(&entry);
         Ok(())
     }
 
-    fn application_changes(&self, publication: &Publication) -> Vec<entry::ApplicationChange> {
-        let mut changes = Vec::new();
-        let mut named = hashbrown::HashSet::new();
-        for published in &publication.applications {
-            named.insert(&published.application);
-            let held = self.application(&published.application);
-            if held.as_ref() != Some(&published.record) {
-                changes.push(entry::ApplicationChange::put(published));
-            }
-        }
-        let mut remove = |application: ApplicationRef| {
-            changes.push(entry::ApplicationChange { application, record: None, user_key: None });
+    fn remove_applications(&self, publication: &Publication) -> Result<(), StoreError> {
+        let find = |application| self.shared.book.lock().ledger.find(application);
+        let gone: Vec<usize> = if publication.complete {
+            let named = publication.applications.iter().filter_map(|published| find(&published.application));
+            let named: HashSet<usize> = named.collect();
+            let accounts = self.shared.book.lock().ledger.accounts.len();
+            (0..accounts).filter(|account| !named.contains(account)).collect()
+        } else {
+            publication.removed_applications.iter().filter_map(find).collect()
         };
-        publication.removed_applications.iter().cloned().for_each(&mut remove);
-        if publication.complete {
-            for shard in &self.shared.shards {
-                let held = shard.lock().published();
-                held.into_iter().filter(|application| !named.contains(application)).for_each(&mut remove);
-            }
+        for account in gone {
+            self.change(|ledger, tail| {
+                if ledger.accounts[account].record.is_some() {
+                    ledger.step(&Entry::Application { account, record: None, user_key: None }, tail);
+                }
+            })?;
         }
-        changes
+        Ok(())
+    }
+
+    /// One change of a publication.
+    fn change(&self, change: impl FnOnce(&mut Ledger, &mut Tail)) -> Result<(), StoreError> {
+        let mut book = self.shared.book.lock();
+        let Book { ledger, tail } = &mut *book;
+        change(ledger, tail);
+        let is_much = tail.bytes() >= PUBLISHED_BYTES;
+        drop(book);
+        if is_much { self.shared.write().map_err(StoreError::Log) } else { Ok(()) }
     }
 }
 
 /// Takes a request back when its caller leaves, or the disk fails, before it is answered.
 struct Uncertain<'a> {
     store: &'a Embedded,
-    application: ApplicationRef,
     ask: Option<(RequestId, u32)>,
 }
 
@@ -313,38 +285,47 @@ impl Uncertain<'_> {
 
 impl Drop for Uncertain<'_> {
     fn drop(&mut self) {
-        let Some((request, attempt)) = self.ask else { return };
-        if let Err(error) = self.store.take_back(&self.application, request, Some(attempt), attempt) {
-            tracing::error!(error = %error, "cannot take back a request that was not answered");
+        if let Some((request, attempt)) = self.ask {
+            self.store.take_back(request, Some(attempt), attempt);
         }
     }
+}
+
+/// The same error for one more.
+fn again(error: &Error) -> StoreError {
+    StoreError::Log(Error::new(error.kind(), error.to_string()))
 }
 
 impl Shared {
+    fn write(&self) -> Result<(), Error> {
+        self.noted(self.log.write(&self.book))
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.noted(self.log.sync(&self.book))
+    }
+
+    fn noted(&self, written: Result<(), Error>) -> Result<(), Error> {
+        if written.is_err() || self.failing.load(Ordering::Relaxed) {
+            self.failing.store(written.is_err(), Ordering::Release);
+        }
+        written
+    }
+
     /// One round of maintenance.
     fn keep(&self) {
-        if let Err(error) = self.log.sync() {
+        if let Err(error) = self.sync() {
             tracing::error!(error = %error, "cannot force the log of the embedded store to disk");
         }
-        if self.log.bytes() < self.config.log_bytes_max {
+        // A long checkpoint is not worth its while for a short log.
+        let log_bytes_max = self.config.log_bytes_max.max(self.checkpoint_bytes.load(Ordering::Relaxed));
+        if self.log.bytes() < log_bytes_max {
             return;
         }
         let _one_at_a_time = self.maintenance.lock();
-        if let Err(error) = checkpoint::write(&self.config.dir, &self.log, &self.shards, &self.services) {
-            tracing::error!(error = %error, "cannot write the checkpoint of the embedded store");
+        match checkpoint::write(&self.config.dir, &self.log, &self.book) {
+            Ok(bytes) => self.checkpoint_bytes.store(bytes, Ordering::Relaxed),
+            Err(error) => tracing::error!(error = %error, "cannot write the checkpoint of the embedded store"),
         }
-    }
-}
-
-fn replay(number: u64, entry: LogEntry, shards: &mut [Shard], services: &mut Services) {
-    let at = entry.at();
-    match &entry {
-        LogEntry::Service(_) | LogEntry::Revision { .. } => services.apply(&entry),
-        LogEntry::Application(change) => {
-            shards[shard_of(&change.application)].apply(number, &entry, at);
-            services.index(&entry);
-        }
-        LogEntry::Counted { shard, .. } => shards[*shard].apply(number, &entry, at),
-        LogEntry::TakenBack { application, .. } => shards[shard_of(application)].apply(number, &entry, at),
     }
 }

@@ -16,7 +16,7 @@ mod redis;
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 pub use ask::{
-    Ask, Entry, Mode, Outcome, Publication, PublishedApplication, Record, Report, RequestId, Version,
+    Ask, Entry, Mode, Outcome, Publication, PublishedApplication, Record, Report, RequestId, Subject, Version,
 };
 pub use config::{Config, EmbeddedConfig, RedisConfig};
 pub use error::{OpenError, PublishError, StoreError};
@@ -58,6 +58,26 @@ impl Store {
         }
     }
 
+    /// Decides requests in their order, as far as a store can at once: `None` for one that has to be asked over the
+    /// network, which is to be asked by [`Self::apply`] one by one. Nothing of it may be told before [`Self::persist`].
+    pub fn apply_at_once(&self, asks: &[Ask]) -> Option<Vec<Result<Outcome, StoreError>>> {
+        match self {
+            Self::Embedded(store) => Some(store.decide(asks)),
+            Self::Redis(_) => None,
+        }
+    }
+
+    /// Makes last what was applied at once.
+    ///
+    /// # Errors
+    /// When it does not: the caller takes back what was counted.
+    pub async fn persist(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.persist().await,
+            Self::Redis(_) => Ok(()),
+        }
+    }
+
     /// Takes back a request of an application that was counted in the last seconds: of one attempt, or of any.
     /// What it takes back counts nothing if it comes, or comes again, in the next seconds. Returns whether there was
     /// anything to take back.
@@ -71,7 +91,7 @@ impl Store {
         attempt: Option<u32>,
     ) -> Result<bool, StoreError> {
         match self {
-            Self::Embedded(store) => store.cancel(application, request, attempt).await,
+            Self::Embedded(store) => store.cancel(request, attempt).await,
             Self::Redis(store) => store.cancel(application, request, attempt).await,
         }
     }

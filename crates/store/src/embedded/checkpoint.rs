@@ -1,190 +1,260 @@
-//! The checkpoint: all applications and services in one redb file, so that the log may be cut.
+//! The checkpoint: all accounts and services in one file, so that the log may be cut.
 //!
-//! Written while the store answers: the log begins a new file first, then each shard's changed accounts are copied
-//! under its lock. An account carries the number of the last entry in it, so an entry that is both in the checkpoint
-//! and in the log is not counted twice.
+//! Written from the first byte to the last while the store answers: the log begins a new file first, then accounts are
+//! copied some at a time, in the order of their numbers. An account carries the number of the last entry in it, so an
+//! entry that is both in the checkpoint and in the log is not counted twice.
+//!
+//! The file takes the place of the one before once it is whole and on disk, and so is the log with all that is in it.
 
+use std::fs::File;
+use std::io::{BufReader, Error, Read, Result, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use rmp::decode::read_int;
-use rmp::encode::{write_sint, write_str, write_uint};
-use weir_core::{ApplicationRef, KeyHash, Period, Timestamp};
+use parking_lot::Mutex;
+use weir_core::{KeyHash, Period, Timestamp};
 
-use super::entry::{
-    ApplicationChange, LogEntry, ServiceChange, read_list, read_record, read_text, read_timestamp, write_len,
-    write_record,
-};
-use super::ledger::{Account, Services, Shard, WindowCounts};
-use super::log::Log;
-use crate::OpenError;
-use crate::key::{now, shard_of};
+use super::Book;
+use super::account::{Account, Past, Tally, Windows};
+use super::bytes::{Reader, put_bytes, put_number, put_optional};
+use super::ledger::Ledger;
+use super::log::{Log, fill_head, read_frame};
+use super::tail::FRAME_HEAD_BYTES;
+use crate::key::now;
+use crate::{Record, Version};
 
-const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("applications");
-const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
-const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-/// Shard and idempotency id → until when it is kept, in ms.
-const REPORTED: TableDefinition<'_, (u64, &[u8]), i64> = TableDefinition::new("reported");
-const FILE: &str = "checkpoint.redb";
+const FILE: &str = "checkpoint";
+const NEW_FILE: &str = "checkpoint.new";
+/// What the file of an earlier version is called.
+const EARLIER_FILE: &str = "checkpoint.redb";
+const MAGIC: &[u8; 8] = b"WEIRCKP1";
 
-/// Fills memory from the checkpoint of a folder; returns the number of the first entry that may be missing in it.
-pub(super) fn load(dir: &Path, shards: &mut [Shard], services: &mut Services) -> Result<u64, OpenError> {
+/// How many accounts are copied at a time, while nobody else is served.
+const ACCOUNTS_AT_A_TIME: usize = 128;
+/// How much is written at a time.
+const WRITTEN_BYTES: usize = 1 << 20;
+
+/// What a frame holds.
+const HEAD: u64 = 1;
+const ACCOUNTS: u64 = 2;
+const END: u64 = 3;
+
+/// Reads the checkpoint of a folder; returns the ledger and the number of the first entry that may be missing in it.
+pub(super) fn load(dir: &Path) -> Result<(Ledger, u64)> {
+    if dir.join(EARLIER_FILE).exists() {
+        return Err(Error::other(format!("{EARLIER_FILE} is of an earlier version")));
+    }
+    let mut ledger = Ledger::default();
     if !dir.join(FILE).exists() {
-        return Ok(0);
+        return Ok((ledger, 1));
     }
-    read(dir, shards, services)
-        .map_err(|error| OpenError::Checkpoint { dir: dir.to_owned(), problem: error.to_string() })
+    let mut file = BufReader::with_capacity(WRITTEN_BYTES, File::open(dir.join(FILE))?);
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact(&mut magic)?;
+    if magic != *MAGIC {
+        return Err(Error::other(format!("{FILE} is of another version")));
+    }
+    let next = read(&mut file, &mut ledger).ok_or_else(|| Error::other(format!("{FILE} is damaged")))?;
+    Ok((ledger, next))
 }
 
-fn read(dir: &Path, shards: &mut [Shard], services: &mut Services) -> Result<u64, Box<redb::Error>> {
-    let database = Database::open(dir.join(FILE)).map_err(boxed)?;
-    let transaction = database.begin_read().map_err(boxed)?;
-    for row in transaction.open_table(ACCOUNTS).map_err(boxed)?.iter().map_err(boxed)? {
-        let (name, bytes) = row.map_err(boxed)?;
-        let parsed = name.value().parse::<ApplicationRef>().ok().zip(decode(bytes.value()));
-        let (application, (account, user_key)) = parsed.ok_or_else(|| damaged(name.value()))?;
-        let record = account.record.clone();
-        let change = ApplicationChange { application: application.clone(), record, user_key };
-        services.index(&LogEntry::Application(change));
-        shards[shard_of(&application)].accounts.insert(application, account);
-    }
-    for row in transaction.open_table(REPORTED).map_err(boxed)?.iter().map_err(boxed)? {
-        let (key, until) = row.map_err(boxed)?;
-        let (place, id) = key.value();
-        let shard = usize::try_from(place).ok().and_then(|place| shards.get_mut(place));
-        let shard = shard.ok_or_else(|| damaged("a report"))?;
-        shard.reported.insert(id.to_vec(), Timestamp::from_unix_ms(until.value()));
-    }
-    for row in transaction.open_table(SERVICES).map_err(boxed)?.iter().map_err(boxed)? {
-        let (id, bytes) = row.map_err(boxed)?;
-        let id = id.value().parse().map_err(|_| damaged(id.value()))?;
-        let record = Some(crate::Record::new(bytes.value()));
-        services.apply(&LogEntry::Service(ServiceChange { id, record }));
-    }
-    let numbers = transaction.open_table(NUMBERS).map_err(boxed)?;
-    let number = |name: &str| -> Result<u64, Box<redb::Error>> {
-        Ok(numbers.get(name).map_err(boxed)?.map_or(0, |n| n.value()))
-    };
-    if number("revision")? > 0 {
-        services.held = Some((number("revision")?, number("digest")?));
-    }
-    number("next")
+/// How long it is; 0 when there is none.
+pub(super) fn bytes(dir: &Path) -> u64 {
+    std::fs::metadata(dir.join(FILE)).map_or(0, |metadata| metadata.len())
 }
 
-/// Writes all that changed since the last checkpoint, then cuts the log.
-pub(super) fn write(
-    dir: &Path,
-    log: &Log,
-    shards: &[Mutex<Shard>],
-    services: &RwLock<Services>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let written = try_write(dir, log, shards, services);
-    if written.is_err() {
-        // Which accounts were copied is no longer known: the next checkpoint writes them all.
-        for shard in shards {
-            shard.lock().accounts.values_mut().for_each(|account| account.dirty = true);
-        }
-    }
-    written
-}
-
-fn try_write(
-    dir: &Path,
-    log: &Log,
-    shards: &[Mutex<Shard>],
-    services: &RwLock<Services>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let next = log.rotate()?;
-    let database = Database::create(dir.join(FILE))?;
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(ACCOUNTS)?;
-        for shard in shards {
-            for (application, bytes) in take_changed(&mut shard.lock(), &services.read()) {
-                table.insert(application.as_str(), bytes.as_slice())?;
+fn read(file: &mut impl Read, ledger: &mut Ledger) -> Option<u64> {
+    let mut body = vec![];
+    let mut next = None;
+    let mut secret_ids = vec![];
+    while read_frame(file, &mut body) {
+        let from = &mut Reader(&body);
+        match from.number()? {
+            HEAD => next = Some(from.number()?),
+            ACCOUNTS => {
+                while !from.is_empty() {
+                    ledger.put_account(read_account(from, &mut secret_ids)?)?;
+                }
             }
-        }
-        let mut table = transaction.open_table(REPORTED)?;
-        table.retain(|_, _| false)?;
-        for (place, shard) in (0_u64..).zip(shards) {
-            for (id, until) in &shard.lock().reported {
-                table.insert((place, id.as_slice()), until.unix_ms())?;
+            END => {
+                read_rest(from, ledger)?;
+                return next;
             }
+            _ => return None,
         }
-        let services = services.read();
-        let mut table = transaction.open_table(SERVICES)?;
-        table.retain(|id, _| services.records.contains_key(id))?;
-        for (id, record) in &services.records {
-            table.insert(id.as_str(), &record.bytes[..])?;
-        }
-        let (revision, digest) = services.held.unwrap_or_default();
-        let mut table = transaction.open_table(NUMBERS)?;
-        table.insert("next", next)?;
-        table.insert("revision", revision)?;
-        table.insert("digest", digest)?;
     }
-    transaction.commit()?;
-    log.remove_before(next)?;
-    Ok(())
+    None
 }
 
-/// Copies the changed accounts of a shard and forgets old windows on the way.
-fn take_changed(shard: &mut Shard, services: &Services) -> Vec<(String, Vec<u8>)> {
-    let at = now();
-    let changed = shard.accounts.iter_mut().filter(|(_, account)| account.dirty);
-    changed
-        .map(|(application, account)| {
-            account.forget_expired(at);
-            account.dirty = false;
-            (application.to_string(), encode(account, services.user_key_of(application)))
-        })
-        .collect()
-}
-
-fn encode(account: &Account, user_key: Option<&KeyHash>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut write = || -> Result<(), rmp::encode::ValueWriteError> {
-        write_uint(&mut out, account.number)?;
-        write_record(&mut out, account.record.as_ref())?;
-        write_str(&mut out, &user_key.map(KeyHash::to_string).unwrap_or_default())?;
-        write_len(&mut out, account.windows.len())?;
-        for window in &account.windows {
-            write_uint(&mut out, window.period.index() as u64)?;
-            write_sint(&mut out, window.start.unix_ms())?;
-            write_len(&mut out, window.counts.len())?;
-            for (metric, count) in &window.counts {
-                write_str(&mut out, metric.as_str())?;
-                write_uint(&mut out, *count)?;
-            }
-        }
-        Ok(())
-    };
-    write().expect("memory takes all bytes");
-    out
-}
-
-fn decode(mut bytes: &[u8]) -> Option<(Account, Option<KeyHash>)> {
-    let from = &mut bytes;
-    let number = read_int(from).ok()?;
-    let record = read_record(from)?;
-    let user_key = match read_text(from)?.as_str() {
-        "" => None,
-        hash => Some(hash.parse().ok()?),
-    };
-    let windows = read_list(from, |from| {
-        let period = *Period::ALL.get(read_int::<usize, _>(from).ok()?)?;
-        let start = read_timestamp(from)?;
-        let count = |from: &mut &[u8]| Some((read_text(from)?.parse().ok()?, read_int(from).ok()?));
-        Some(WindowCounts { period, start, counts: read_list(from, count)? })
+/// Writes all there is, then cuts the log; returns how long the checkpoint is.
+pub(super) fn write(dir: &Path, log: &Log, book: &Mutex<Book>) -> Result<u64> {
+    let next = log.rotate(book)?;
+    let mut file = File::create(dir.join(NEW_FILE))?;
+    let mut out = MAGIC.to_vec();
+    frame(&mut out, |out| {
+        put_number(out, HEAD);
+        put_number(out, next);
     })?;
-    Some((Account { record, windows, number, dirty: false }, user_key))
+    let mut copied = 0;
+    while copied < book.lock().ledger.accounts.len() {
+        frame(&mut out, |out| {
+            put_number(out, ACCOUNTS);
+            copied = copy_accounts(out, &mut book.lock().ledger, copied);
+        })?;
+        if out.len() >= WRITTEN_BYTES {
+            file.write_all(&out)?;
+            out.clear();
+        }
+    }
+    frame(&mut out, |out| write_rest(out, &book.lock().ledger))?;
+    file.write_all(&out)?;
+    file.sync_all()?;
+    // A number that the checkpoint knows must not be given again.
+    log.sync(book)?;
+    std::fs::rename(dir.join(NEW_FILE), dir.join(FILE))?;
+    File::open(dir)?.sync_all()?;
+    log.remove_before(next)?;
+    Ok(file.metadata()?.len())
 }
 
-fn boxed(error: impl Into<redb::Error>) -> Box<redb::Error> {
-    Box::new(error.into())
+fn frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+    let begin = out.len();
+    out.resize(begin + FRAME_HEAD_BYTES, 0);
+    write(out);
+    fill_head(&mut out[begin..])
 }
 
-fn damaged(name: &str) -> Box<redb::Error> {
-    Box::new(redb::Error::Corrupted(format!("the entry of {name} cannot be read")))
+/// Copies some accounts and forgets old windows on the way; returns where to go on.
+fn copy_accounts(out: &mut Vec<u8>, ledger: &mut Ledger, from: usize) -> usize {
+    let now = now();
+    let to = ledger.accounts.len().min(from + ACCOUNTS_AT_A_TIME);
+    for account in &mut ledger.accounts[from..to] {
+        account.forget_expired(now);
+        write_account(out, account);
+    }
+    to
+}
+
+fn write_account(out: &mut Vec<u8>, account: &Account) {
+    put_bytes(out, account.name.as_bytes());
+    put_number(out, account.number);
+    put_record(out, account.record.as_ref());
+    put_optional(out, account.user_key.as_ref().map(|key| key.secret_id.as_bytes()));
+    out.extend_from_slice(&account.user_key.as_ref().map_or([0; 32], |key| key.digest));
+    account.windows.0.iter().for_each(|start| put_number(out, (*start).into()));
+    put_number(out, account.tallies.len() as u64);
+    for tally in &account.tallies {
+        put_number(out, tally.metric.into());
+        tally.counts.iter().for_each(|count| put_number(out, *count));
+    }
+    put_number(out, account.past.len() as u64);
+    for past in &account.past {
+        put_number(out, past.period.index() as u64);
+        put_number(out, past.start.into());
+        put_number(out, past.metric.into());
+        put_number(out, past.count);
+    }
+}
+
+fn read_account(from: &mut Reader<'_>, secret_ids: &mut Vec<Arc<str>>) -> Option<Account> {
+    let mut account = Account::new(from.text()?);
+    account.number = from.number()?;
+    account.record = read_record(from)?;
+    let secret_id = from.optional()?;
+    let digest = from.array()?;
+    if let Some(id) = secret_id {
+        account.user_key = Some(KeyHash { secret_id: shared(std::str::from_utf8(id).ok()?, secret_ids), digest });
+    }
+    let mut windows = [0; 7];
+    for start in &mut windows {
+        *start = from.small()?;
+    }
+    account.windows = Windows(windows);
+    account.tallies = read_list(from, |from| {
+        let mut tally = Tally { metric: from.small()?, counts: [0; 7] };
+        for count in &mut tally.counts {
+            *count = from.number()?;
+        }
+        Some(tally)
+    })?;
+    account.past = read_list(from, |from| {
+        Some(Past {
+            period: *Period::ALL.get(from.small::<usize>()?)?,
+            start: from.small()?,
+            metric: from.small()?,
+            count: from.number()?,
+        })
+    })?;
+    Some(account)
+}
+
+/// The same text once in memory: there are few secrets and many keys.
+fn shared(text: &str, known: &mut Vec<Arc<str>>) -> Arc<str> {
+    match known.iter().find(|known| ***known == *text) {
+        Some(known) => Arc::clone(known),
+        None => {
+            known.push(text.into());
+            Arc::clone(&known[known.len() - 1])
+        }
+    }
+}
+
+/// Metrics come last, since accounts are copied while new ones begin.
+fn write_rest(out: &mut Vec<u8>, ledger: &Ledger) {
+    put_number(out, END);
+    let (revision, digest) = ledger.held.unwrap_or_default();
+    put_number(out, revision);
+    put_number(out, digest);
+    put_number(out, ledger.metrics.len() as u64);
+    ledger.metrics.iter().for_each(|name| put_bytes(out, name.as_str().as_bytes()));
+    put_number(out, ledger.services.len() as u64);
+    for (id, record) in &ledger.services {
+        put_bytes(out, id.as_str().as_bytes());
+        put_record(out, Some(record));
+    }
+    put_number(out, ledger.reported.len() as u64);
+    for (id, until) in &ledger.reported {
+        put_bytes(out, id);
+        put_number(out, until.unix_ms().unsigned_abs());
+    }
+}
+
+fn read_rest(from: &mut Reader<'_>, ledger: &mut Ledger) -> Option<()> {
+    let held = (from.number()?, from.number()?);
+    ledger.held = (held.0 > 0).then_some(held);
+    for name in read_list(from, |from| from.text()?.parse().ok())? {
+        ledger.begin_metric(name)?;
+    }
+    ledger.services =
+        read_list(from, |from| Some((from.text()?.parse().ok()?, read_record(from)??)))?.into_iter().collect();
+    let reported = |from: &mut Reader<'_>| {
+        Some((from.bytes()?.to_vec(), Timestamp::from_unix_ms(from.small()?)))
+    };
+    ledger.reported = read_list(from, reported)?.into_iter().collect();
+    Some(())
+}
+
+/// With its version, which would take a hash of it to find out.
+fn put_record(out: &mut Vec<u8>, record: Option<&Record>) {
+    put_optional(out, record.map(|record| &record.bytes[..]));
+    put_number(out, record.map_or(0, |record| record.version.0));
+}
+
+fn read_record(from: &mut Reader<'_>) -> Option<Option<Record>> {
+    let bytes = from.optional()?;
+    let version = Version(from.number()?);
+    Some(bytes.map(|bytes| Record { version, bytes: bytes.into() }))
+}
+
+fn read_list<T>(from: &mut Reader<'_>, mut read: impl FnMut(&mut Reader<'_>) -> Option<T>) -> Option<Vec<T>> {
+    let length: usize = from.small()?;
+    // Each takes a byte at least: a length that cannot be is refused before memory is asked for.
+    if length > from.0.len() {
+        return None;
+    }
+    let mut list = Vec::with_capacity(length);
+    for _ in 0..length {
+        list.push(read(from)?);
+    }
+    Some(list)
 }

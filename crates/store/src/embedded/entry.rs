@@ -1,317 +1,277 @@
-//! What the log of the embedded store holds: one entry per step, in serde-free MessagePack.
+//! What the log of the embedded store holds: one entry per step.
 //!
-//! Entries say what changed, not the result, so replay skips those that an application's checkpoint already holds
-//! (by their number).
+//! Accounts and metrics are written by their numbers, which they get in the order in which they first appear. Entries
+//! say what changed, not the result, so replay skips those that an account of the checkpoint already holds (by their
+//! number).
 
-use rmp::decode::{RmpRead, read_array_len, read_bin_len, read_int, read_str_len};
-use rmp::encode::{write_array_len, write_bin, write_sint, write_str, write_uint};
-use weir_core::{ApplicationRef, Increment, KeyHash, MetricName, Period, ServiceId, Timestamp, UsageValue};
+use weir_core::{Increment, Period, Timestamp, UsageValue};
 
-use super::ledger::Services;
-use crate::key::shard_of;
-use crate::{Entry, Publication, PublishedApplication, Record, RequestId};
+use super::bytes::{Reader, put_bytes, put_number, put_optional};
+use crate::RequestId;
 
-/// One step.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum LogEntry {
+/// One step, as it lies in the log.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Entry<'a> {
+    /// An account begins, under the next number: `service/application`.
+    Account(&'a str),
+    /// A metric begins, under the next number.
+    Metric(&'a str),
     /// A request or report was counted.
-    Counted {
-        shard: usize,
-        request: RequestId,
-        attempt: u32,
-        /// Empty for requests and for reports without one.
-        idempotency_id: Vec<u8>,
-        at: Timestamp,
-        usages: Vec<Usage>,
-    },
-    /// It was taken back.
-    TakenBack {
-        request: RequestId,
-        application: ApplicationRef,
-    },
-    Application(ApplicationChange),
-    Service(ServiceChange),
-    Revision {
-        revision: u64,
-        digest: u64,
-    },
+    Counted(Counted<'a>),
+    /// A request was taken back: its [`Usage`].
+    TakenBack { request: RequestId, usage: &'a [u8] },
+    /// An application is put in place, or gone when it has no record.
+    Application { account: usize, record: Option<&'a [u8]>, user_key: Option<&'a str> },
+    /// A service is put in place, or gone when it has no record.
+    Service { id: &'a str, record: Option<&'a [u8]> },
+    /// A publication is complete.
+    Revision { revision: u64, digest: u64 },
 }
 
-/// Usage of one application at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Usage {
-    pub(super) application: ApplicationRef,
+/// What was counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Counted<'a> {
+    /// All zeros for reports.
+    pub(super) request: RequestId,
+    pub(super) attempt: u32,
     pub(super) at: Timestamp,
-    pub(super) rows: Vec<Row>,
-    /// What each counter held that a set value replaced, in the order of rows and periods.
-    pub(super) replaced: Vec<u64>,
+    /// Empty for requests and for reports without one.
+    pub(super) idempotency_id: &'a [u8],
+    /// One or more [`Usage`]s.
+    pub(super) usages: &'a [u8],
+}
+
+/// Usage of one account at one moment: how many rows follow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Usage {
+    pub(super) account: usize,
+    pub(super) at: Timestamp,
+    rows: u32,
 }
 
 /// One metric of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Row {
-    pub(super) metric: MetricName,
+    pub(super) metric: u32,
     pub(super) value: UsageValue,
-    pub(super) by_minute: bool,
+    by_minute: bool,
+    /// What each counter held that a set value replaced, in the order of periods.
+    pub(super) replaced: [u64; 7],
 }
 
-/// An application put in place, or gone when it has no record.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct ApplicationChange {
-    pub(super) application: ApplicationRef,
-    pub(super) record: Option<Record>,
-    pub(super) user_key: Option<KeyHash>,
-}
+const ACCOUNT: u64 = 1;
+const METRIC: u64 = 2;
+const COUNTED: u64 = 3;
+const TAKEN_BACK: u64 = 4;
+const APPLICATION: u64 = 5;
+const SERVICE: u64 = 6;
+const REVISION: u64 = 7;
 
-impl ApplicationChange {
-    pub(super) fn put(published: &PublishedApplication) -> Self {
-        Self {
-            application: published.application.clone(),
-            record: Some(published.record.clone()),
-            user_key: published.user_key.clone(),
-        }
-    }
-}
-
-/// A service put in place, or gone when it has no record.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct ServiceChange {
-    pub(super) id: ServiceId,
-    pub(super) record: Option<Record>,
-}
-
-impl ServiceChange {
-    /// All that a publication changes.
-    pub(super) fn all(publication: &Publication, held: &Services) -> Vec<Self> {
-        let put = publication
-            .services
-            .iter()
-            .filter(|(id, record)| held.records.get(id) != Some(record))
-            .map(|(id, record)| Self { id: id.clone(), record: Some(record.clone()) });
-        let named = |id: &ServiceId| publication.services.iter().any(|(named, _)| named == id);
-        let gone = held
-            .records
-            .keys()
-            .filter(|id| publication.complete && !named(id))
-            .chain(&publication.removed_services)
-            .map(|id| Self { id: id.clone(), record: None });
-        put.chain(gone).collect()
-    }
-}
-
-impl LogEntry {
-    pub(super) fn counted(
-        request: RequestId,
-        attempt: u32,
-        application: ApplicationRef,
-        increments: &[Increment],
-        at: Timestamp,
-    ) -> Self {
-        let shard = shard_of(&application);
-        let usages = vec![Usage { application, at, rows: rows(increments), replaced: vec![] }];
-        Self::Counted { shard, request, attempt, idempotency_id: vec![], at, usages }
-    }
-
-    pub(super) fn reported(shard: usize, idempotency_id: &[u8], entries: Vec<Entry>, at: Timestamp) -> Self {
-        let usage = |entry: Entry| Usage {
-            application: entry.application,
-            at: entry.at.unwrap_or(at),
-            rows: rows(&entry.increments),
-            replaced: vec![],
-        };
-        Self::Counted {
-            shard,
-            request: RequestId([0; 16]),
-            attempt: 0,
-            idempotency_id: idempotency_id.to_vec(),
-            at,
-            usages: entries.into_iter().map(usage).collect(),
-        }
-    }
-
-    /// When it happened, where that matters.
-    pub(super) fn at(&self) -> Timestamp {
+impl<'a> Entry<'a> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Counted { at, .. } => *at,
-            _ => Timestamp::default(),
-        }
-    }
-}
-
-fn rows(increments: &[Increment]) -> Vec<Row> {
-    increments
-        .iter()
-        .map(|increment| Row {
-            metric: increment.metric.clone(),
-            value: increment.value,
-            by_minute: increment.periods()[0] == Period::Minute,
-        })
-        .collect()
-}
-
-const COUNTED: u64 = 1;
-const TAKEN_BACK: u64 = 2;
-const APPLICATION: u64 = 3;
-const SERVICE: u64 = 4;
-const REVISION: u64 = 5;
-
-type Encoded = Result<(), rmp::encode::ValueWriteError>;
-
-impl LogEntry {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        // Writing to a Vec cannot fail.
-        self.write(out).expect("memory takes all bytes");
-    }
-
-    fn write(&self, out: &mut Vec<u8>) -> Encoded {
-        match self {
-            Self::Counted { shard, request, attempt, idempotency_id, at, usages } => {
-                write_uint(out, COUNTED)?;
-                write_uint(out, *shard as u64)?;
-                write_bin(out, &request.0)?;
-                write_uint(out, (*attempt).into())?;
-                write_bin(out, idempotency_id)?;
-                write_sint(out, at.unix_ms())?;
-                write_len(out, usages.len())?;
-                for usage in usages {
-                    write_usage(out, usage)?;
-                }
+            Self::Account(name) => put_kind_and_text(out, ACCOUNT, name),
+            Self::Metric(name) => put_kind_and_text(out, METRIC, name),
+            Self::Counted(counted) => {
+                counted.write_head(out);
+                out.extend_from_slice(counted.usages);
             }
-            Self::TakenBack { request, application } => {
-                write_uint(out, TAKEN_BACK)?;
-                write_bin(out, &request.0)?;
-                write_str(out, &application.to_string())?;
+            Self::TakenBack { request, usage } => {
+                put_number(out, TAKEN_BACK);
+                out.extend_from_slice(&request.0);
+                out.extend_from_slice(usage);
             }
-            Self::Application(change) => {
-                write_uint(out, APPLICATION)?;
-                write_str(out, &change.application.to_string())?;
-                write_record(out, change.record.as_ref())?;
-                let user_key = change.user_key.as_ref().map(KeyHash::to_string).unwrap_or_default();
-                write_str(out, &user_key)?;
+            Self::Application { account, record, user_key } => {
+                put_number(out, APPLICATION);
+                put_number(out, *account as u64);
+                put_optional(out, *record);
+                put_optional(out, user_key.map(str::as_bytes));
             }
-            Self::Service(change) => {
-                write_uint(out, SERVICE)?;
-                write_str(out, change.id.as_str())?;
-                write_record(out, change.record.as_ref())?;
+            Self::Service { id, record } => {
+                put_kind_and_text(out, SERVICE, id);
+                put_optional(out, *record);
             }
             Self::Revision { revision, digest } => {
-                write_uint(out, REVISION)?;
-                write_uint(out, *revision)?;
-                write_uint(out, *digest)?;
+                put_number(out, REVISION);
+                put_number(out, *revision);
+                put_number(out, *digest);
             }
         }
-        Ok(())
     }
 
     /// Reads an entry; `None` when the bytes are none.
-    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let from = &mut bytes;
-        Some(match read_int(from).ok()? {
-            COUNTED => Self::Counted {
-                shard: read_int(from).ok()?,
-                request: RequestId(read_bytes(from)?.try_into().ok()?),
-                attempt: read_int(from).ok()?,
-                idempotency_id: read_bytes(from)?,
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let from = &mut Reader(bytes);
+        Some(match from.number()? {
+            ACCOUNT => Self::Account(from.text()?),
+            METRIC => Self::Metric(from.text()?),
+            COUNTED => Self::Counted(Counted {
+                request: RequestId(from.array()?),
+                attempt: from.small()?,
                 at: read_timestamp(from)?,
-                usages: read_list(from, read_usage)?,
-            },
-            TAKEN_BACK => Self::TakenBack {
-                request: RequestId(read_bytes(from)?.try_into().ok()?),
-                application: read_text(from)?.parse().ok()?,
-            },
-            APPLICATION => Self::Application(ApplicationChange {
-                application: read_text(from)?.parse().ok()?,
-                record: read_record(from)?,
-                user_key: match read_text(from)?.as_str() {
-                    "" => None,
-                    hash => Some(hash.parse().ok()?),
+                idempotency_id: from.bytes()?,
+                usages: from.0,
+            }),
+            TAKEN_BACK => Self::TakenBack { request: RequestId(from.array()?), usage: from.0 },
+            APPLICATION => Self::Application {
+                account: from.small()?,
+                record: from.optional()?,
+                user_key: match from.optional()? {
+                    Some(hash) => Some(std::str::from_utf8(hash).ok()?),
+                    None => None,
                 },
-            }),
-            SERVICE => Self::Service(ServiceChange {
-                id: read_text(from)?.parse().ok()?,
-                record: read_record(from)?,
-            }),
-            REVISION => Self::Revision { revision: read_int(from).ok()?, digest: read_int(from).ok()? },
+            },
+            SERVICE => Self::Service { id: from.text()?, record: from.optional()? },
+            REVISION => Self::Revision { revision: from.number()?, digest: from.number()? },
             _ => return None,
         })
     }
 }
 
-pub(super) fn write_len(out: &mut Vec<u8>, n: usize) -> Encoded {
-    write_array_len(out, u32::try_from(n).unwrap_or(u32::MAX)).map(|_| ())
+fn put_kind_and_text(out: &mut Vec<u8>, kind: u64, text: &str) {
+    put_number(out, kind);
+    put_bytes(out, text.as_bytes());
 }
 
-fn write_usage(out: &mut Vec<u8>, usage: &Usage) -> Encoded {
-    write_str(out, &usage.application.to_string())?;
-    write_sint(out, usage.at.unix_ms())?;
-    write_len(out, usage.rows.len())?;
-    for row in &usage.rows {
-        write_str(out, row.metric.as_str())?;
-        let (sets, value) = match row.value {
-            UsageValue::Add(by) => (0, by),
-            UsageValue::Set(to) => (1, to),
+impl Counted<'_> {
+    /// Everything but the usages, which follow.
+    pub(super) fn write_head(&self, out: &mut Vec<u8>) {
+        put_number(out, COUNTED);
+        out.extend_from_slice(&self.request.0);
+        put_number(out, self.attempt.into());
+        put_timestamp(out, self.at);
+        put_bytes(out, self.idempotency_id);
+    }
+}
+
+impl Usage {
+    /// Appends one; `number` tells a metric's, `held` what its counter in a period holds.
+    pub(super) fn write(
+        out: &mut Vec<u8>,
+        account: usize,
+        at: Timestamp,
+        increments: &[Increment],
+        metrics: &[u32],
+        held: impl Fn(u32, Period) -> u64,
+    ) {
+        put_number(out, account as u64);
+        put_timestamp(out, at);
+        put_number(out, increments.len() as u64);
+        for (increment, metric) in increments.iter().zip(metrics) {
+            let (sets, value) = match increment.value {
+                UsageValue::Add(by) => (false, by),
+                UsageValue::Set(to) => (true, to),
+            };
+            let by_minute = increment.periods()[0] == Period::Minute;
+            put_number(out, u64::from(*metric) * 4 + u64::from(by_minute) * 2 + u64::from(sets));
+            put_number(out, value);
+            if sets {
+                increment.periods().iter().for_each(|period| put_number(out, held(*metric, *period)));
+            }
+        }
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { account: from.small()?, at: read_timestamp(from)?, rows: from.small()? })
+    }
+
+    /// Its rows, read one by one: `None` for one that is broken.
+    pub(super) fn rows<'a>(self, from: &'a mut Reader<'_>) -> impl Iterator<Item = Option<Row>> + 'a {
+        (0..self.rows).map(move |_| Row::read(from))
+    }
+}
+
+impl Row {
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let metric_and_flags = from.number()?;
+        let value = from.number()?;
+        let (by_minute, sets) = (metric_and_flags & 2 == 2, metric_and_flags & 1 == 1);
+        let mut row = Self {
+            metric: u32::try_from(metric_and_flags / 4).ok()?,
+            value: if sets { UsageValue::Set(value) } else { UsageValue::Add(value) },
+            by_minute,
+            replaced: [0; 7],
         };
-        write_uint(out, u64::from(row.by_minute) * 2 + sets)?;
-        write_uint(out, value)?;
+        if sets {
+            for period in row.periods() {
+                row.replaced[period.index()] = from.number()?;
+            }
+        }
+        Some(row)
     }
-    write_len(out, usage.replaced.len())?;
-    for held in &usage.replaced {
-        write_uint(out, *held)?;
+
+    pub(super) fn periods(&self) -> &'static [Period] {
+        if self.by_minute { &Period::ALL } else { &Period::ALL[1..] }
     }
-    Ok(())
 }
 
-fn read_usage(from: &mut &[u8]) -> Option<Usage> {
-    Some(Usage {
-        application: read_text(from)?.parse().ok()?,
-        at: read_timestamp(from)?,
-        rows: read_list(from, |from| {
-            let metric = read_text(from)?.parse().ok()?;
-            let flags: u64 = read_int(from).ok()?;
-            let value = read_int(from).ok()?;
-            let value = if flags & 1 == 1 { UsageValue::Set(value) } else { UsageValue::Add(value) };
-            Some(Row { metric, value, by_minute: flags & 2 == 2 })
-        })?,
-        replaced: read_list(from, |from| read_int(from).ok())?,
-    })
+fn put_timestamp(out: &mut Vec<u8>, at: Timestamp) {
+    put_number(out, at.unix_ms().unsigned_abs());
 }
 
-pub(super) fn write_record(out: &mut Vec<u8>, record: Option<&Record>) -> Encoded {
-    write_uint(out, record.is_some().into())?;
-    write_bin(out, record.map(|record| &record.bytes[..]).unwrap_or_default())
+fn read_timestamp(from: &mut Reader<'_>) -> Option<Timestamp> {
+    from.small().map(Timestamp::from_unix_ms)
 }
 
-pub(super) fn read_record(from: &mut &[u8]) -> Option<Option<Record>> {
-    let present: u64 = read_int(from).ok()?;
-    let bytes = read_bytes(from)?;
-    Some((present == 1).then(|| Record::new(bytes)))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_core::counter::Ceiling;
 
-pub(super) fn read_list<T>(from: &mut &[u8], read: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
-    let length = read_array_len(from).ok()?;
-    (0..length).map(|_| read(from)).collect()
-}
-
-pub(super) fn read_timestamp(from: &mut &[u8]) -> Option<Timestamp> {
-    read_int(from).ok().map(Timestamp::from_unix_ms)
-}
-
-pub(super) fn read_bytes(from: &mut &[u8]) -> Option<Vec<u8>> {
-    let length = read_bin_len(from).ok()? as usize;
-    take(from, length)
-}
-
-pub(super) fn read_text(from: &mut &[u8]) -> Option<String> {
-    let length = read_str_len(from).ok()? as usize;
-    String::from_utf8(take(from, length)?).ok()
-}
-
-/// A length that the bytes do not hold is refused before memory is asked for.
-fn take(from: &mut &[u8], length: usize) -> Option<Vec<u8>> {
-    if length > from.len() {
-        return None;
+    #[track_caller]
+    fn check(entry: &Entry<'_>) {
+        let mut bytes = vec![];
+        entry.write(&mut bytes);
+        assert_eq!(Entry::read(&bytes).as_ref(), Some(entry));
+        for end in 0..bytes.len() {
+            // Cut short it is another entry at most, never a panic.
+            let _ = Entry::read(&bytes[..end]);
+        }
     }
-    let mut bytes = vec![0; length];
-    from.read_exact_buf(&mut bytes).ok()?;
-    Some(bytes)
+
+    #[test]
+    fn entries_are_read_as_written() {
+        check(&Entry::Account("api/a/b"));
+        check(&Entry::Metric("hits"));
+        check(&Entry::TakenBack { request: RequestId([7; 16]), usage: b"usage" });
+        check(&Entry::Application { account: 3, record: Some(b"record"), user_key: Some("hmac:1:00") });
+        check(&Entry::Application { account: 0, record: None, user_key: None });
+        check(&Entry::Service { id: "api", record: Some(b"") });
+        check(&Entry::Revision { revision: u64::MAX, digest: 1 });
+        check(&Entry::Counted(Counted {
+            request: RequestId([9; 16]),
+            attempt: 4,
+            at: Timestamp::from_unix_ms(1_795_404_719_123),
+            idempotency_id: b"id",
+            usages: b"usages",
+        }));
+        assert_eq!(Entry::read(&[99]), None);
+    }
+
+    #[test]
+    fn usages_are_read_as_written() {
+        let increment = |value, period| Increment {
+            metric: "hits".parse().unwrap(),
+            value,
+            ceilings: vec![Ceiling { period, max: 9 }],
+        };
+        let increments =
+            [increment(UsageValue::Add(3), Period::Minute), increment(UsageValue::Set(5), Period::Day)];
+        let at = Timestamp::from_unix_ms(1_795_404_719_123);
+        let mut out = vec![];
+        Usage::write(&mut out, 70_000, at, &increments, &[0, 300], |_, period| period.index() as u64);
+        let mut from = Reader(&out);
+        let usage = Usage::read(&mut from).unwrap();
+        assert_eq!((usage.account, usage.at), (70_000, at));
+        let rows: Vec<Row> = usage.rows(&mut from).map(Option::unwrap).collect();
+        let adds = Row { metric: 0, value: UsageValue::Add(3), by_minute: true, replaced: [0; 7] };
+        let sets = Row {
+            metric: 300,
+            value: UsageValue::Set(5),
+            by_minute: false,
+            replaced: [0, 1, 2, 3, 4, 5, 6],
+        };
+        assert_eq!(rows, [adds, sets]);
+        assert!(from.is_empty());
+    }
 }

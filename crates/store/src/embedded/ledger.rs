@@ -1,340 +1,393 @@
-//! The ledger in memory: counters per application and window, records, and what was counted in the last seconds.
+//! The ledger in memory: accounts, records, and what was counted in the last seconds.
 //!
-//! Changes only by [`LogEntry`]s, live and at replay alike, so that both come to the same state.
+//! Changes only by [`Entry`]s as they lie in the log, live and at replay alike, so that both come to the same state.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
-use hashbrown::HashMap;
-use weir_core::counter::{ceilings, changed};
-use weir_core::{
-    ApplicationId, ApplicationRef, COUNT_MAX, Increment, KeyHash, MetricName, Period, ServiceId, Timestamp,
-    UsageValue,
-};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use weir_core::counter::{ceilings, first_exceeded};
+use weir_core::{ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, ServiceId, Timestamp};
 
-use super::entry::{ApplicationChange, LogEntry, Row, Usage};
-use crate::key::{IDEMPOTENCY_KEPT_MS, RECENT_KEPT_MS, window_expiry};
-use crate::{Ask, Outcome, Record, RequestId, Version};
+use super::account::{Account, Windows};
+use super::bytes::Reader;
+use super::entry::{Counted, Entry, Usage};
+use super::recent::{Known, Recent};
+use super::tail::Tail;
+use crate::key::{IDEMPOTENCY_KEPT_MS, shard_of};
+use crate::{Ask, Mode, Outcome, Publication, Record, Report, RequestId, StoreError};
 
-/// What all services share.
 #[derive(Default)]
-pub(super) struct Services {
-    pub(super) records: BTreeMap<ServiceId, Record>,
-    pub(super) user_keys: HashMap<(ServiceId, KeyHash), ApplicationId>,
-    user_key_of: HashMap<ApplicationRef, KeyHash>,
+pub(super) struct Ledger {
+    /// Numbered by their place; none ever goes.
+    pub(super) accounts: Vec<Account>,
+    by_name: HashTable<u32>,
+    by_user_key: HashTable<u32>,
+    hashing: DefaultHashBuilder,
+    /// Numbered by their place.
+    pub(super) metrics: Vec<MetricName>,
+    metric_numbers: HashMap<MetricName, u32>,
+    pub(super) services: HashMap<ServiceId, Record>,
     /// Revision and digest of the catalog.
     pub(super) held: Option<(u64, u64)>,
-}
-
-impl Services {
-    pub(super) fn version(&self, id: &ServiceId) -> Option<Version> {
-        self.records.get(id).map(|record| record.version)
-    }
-
-    pub(super) fn apply(&mut self, entry: &LogEntry) {
-        match entry {
-            LogEntry::Service(change) => {
-                match &change.record {
-                    Some(record) => self.records.insert(change.id.clone(), record.clone()),
-                    None => self.records.remove(&change.id),
-                };
-            }
-            LogEntry::Revision { revision, digest } => self.held = Some((*revision, *digest)),
-            _ => {}
-        }
-    }
-
-    /// Keeps the index of user keys in step with an application.
-    pub(super) fn index(&mut self, entry: &LogEntry) {
-        let LogEntry::Application(change) = entry else { return };
-        let ApplicationChange { application, user_key, .. } = change;
-        if let Some(old) = self.user_key_of.remove(application) {
-            // Unless it has moved to another application already.
-            let key = (application.service.clone(), old);
-            if self.user_keys.get(&key) == Some(&application.application) {
-                self.user_keys.remove(&key);
-            }
-        }
-        if let Some(hash) = user_key {
-            self.user_key_of.insert(application.clone(), hash.clone());
-            let key = (application.service.clone(), hash.clone());
-            self.user_keys.insert(key, application.application.clone());
-        }
-    }
-
-    pub(super) fn user_key_of(&self, application: &ApplicationRef) -> Option<&KeyHash> {
-        self.user_key_of.get(application)
-    }
-}
-
-/// An application's record and counters.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Account {
-    pub(super) record: Option<Record>,
-    pub(super) windows: Vec<WindowCounts>,
-    /// Number of the last log entry that is in here.
-    pub(super) number: u64,
-    /// Changed since the last checkpoint.
-    pub(super) dirty: bool,
-}
-
-/// What was counted in one window.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct WindowCounts {
-    pub(super) period: Period,
-    pub(super) start: Timestamp,
-    pub(super) counts: Vec<(MetricName, u64)>,
-}
-
-/// What is known of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
-    Nothing,
-    /// It was counted lately.
-    Counted,
-    /// It was taken back, this attempt of it included.
-    Buried,
-}
-
-/// How to take a counted step back; without usages it was taken back, up to that attempt.
-struct Counted {
-    /// The latest one: whose it is to take back.
-    attempt: u32,
-    usages: Vec<Usage>,
-    idempotency_id: Vec<u8>,
-}
-
-impl Counted {
-    fn is_buried(&self) -> bool {
-        self.usages.is_empty()
-    }
-}
-
-/// The applications of one shard.
-#[derive(Default)]
-pub(super) struct Shard {
-    pub(super) accounts: HashMap<ApplicationRef, Account>,
-    recent: HashMap<RequestId, Counted>,
-    recent_older: HashMap<RequestId, Counted>,
-    rotated: Timestamp,
-    /// Idempotency id → until when it is kept.
+    recent: Recent,
+    /// Shard and idempotency id → until when it is kept.
     pub(super) reported: HashMap<Vec<u8>, Timestamp>,
 }
 
-impl Shard {
-    pub(super) fn record(&self, application: &ApplicationRef) -> Option<Record> {
-        self.accounts.get(application)?.record.clone()
+impl Ledger {
+    /// The number of an application's account.
+    pub(super) fn find(&self, application: &ApplicationRef) -> Option<usize> {
+        self.find_name(&application.to_string())
     }
 
-    pub(super) fn published(&self) -> Vec<ApplicationRef> {
-        let with_record = self.accounts.iter().filter(|(_, account)| account.record.is_some());
-        with_record.map(|(application, _)| application.clone()).collect()
+    fn find_name(&self, name: &str) -> Option<usize> {
+        let accounts = &self.accounts;
+        let found = self.by_name.find(self.hashing.hash_one(name), |at| *account(accounts, *at).name == *name);
+        found.map(|at| *at as usize)
     }
 
-    /// The answer when the caller judged by old records.
-    pub(super) fn stale(&self, ask: &Ask, service: Option<Version>) -> Option<Outcome> {
-        let record = self.accounts.get(&ask.application).and_then(|account| account.record.as_ref());
-        let current = record.map(|record| record.version) == Some(ask.application_version)
-            && service == Some(ask.service_version);
-        (!current).then(|| Outcome::Stale { application: record.cloned(), service })
+    pub(super) fn application_of_user_key(&self, service: &ServiceId, hash: &KeyHash) -> Option<ApplicationId> {
+        let accounts = &self.accounts;
+        let found = self.by_user_key.find(self.hash_of_key(hash), |at| {
+            let account = account(accounts, *at);
+            account.user_key.as_ref() == Some(hash) && service_of(&account.name) == service.as_str()
+        });
+        let (_, application) = account(accounts, *found?).name.split_once('/')?;
+        application.parse().ok()
     }
 
-    /// Whether a request was counted lately, and belongs to that attempt where one is named.
-    pub(super) fn was_counted(&self, request: RequestId, attempt: Option<u32>) -> bool {
-        let counted = self.recent.get(&request).or_else(|| self.recent_older.get(&request));
-        counted.is_some_and(|counted| {
-            !counted.is_buried() && attempt.is_none_or(|attempt| attempt == counted.attempt)
-        })
+    fn hash_of_key(&self, hash: &KeyHash) -> u64 {
+        self.hashing.hash_one(hash.digest)
     }
 
-    /// Looks a request up for an attempt; if it was counted lately, it belongs to the latest attempt from then on.
-    pub(super) fn recall(&mut self, request: RequestId, attempt: u32) -> Known {
-        let counted = self.recent.get_mut(&request).or_else(|| self.recent_older.get_mut(&request));
-        match counted {
-            None => Known::Nothing,
-            Some(counted) if counted.is_buried() && attempt <= counted.attempt => Known::Buried,
-            Some(counted) if counted.is_buried() => Known::Nothing,
-            Some(counted) => {
-                counted.attempt = counted.attempt.max(attempt);
-                Known::Counted
+    /// Decides one request; what it counts is in the tail then.
+    pub(super) fn decide(&mut self, ask: &Ask, tail: &mut Tail, at: Timestamp) -> Result<Outcome, StoreError> {
+        let account = ask.application.account(|application| self.find(application));
+        let record = account.and_then(|at| self.accounts[at].record.as_ref());
+        let service = self.services.get(&ask.application.service).map(|record| record.version);
+        let current = service == Some(ask.service_version)
+            && record.is_some_and(|record| record.version == ask.application_version);
+        let Some(account) = account.filter(|_| current) else {
+            let application = record.cloned();
+            // Judged anew, it may be refused: what an earlier attempt counted must not stay.
+            if ask.attempt > 0 {
+                self.take_back(ask.request, None, ask.attempt - 1, tail, at);
+            }
+            return Ok(Outcome::Stale { application, service });
+        };
+        let windows = Windows::at(at);
+        let counts = ask.mode == Mode::Count && !ask.increments.is_empty();
+        // Even a first attempt may come after a later one, or after it was taken back.
+        if counts || ask.attempt > 0 {
+            match self.recent.recall(ask.request, ask.attempt) {
+                Known::Buried => return Err(StoreError::TakenBack),
+                Known::Counted => {
+                    let used = self.used(account, &ask.increments, &windows);
+                    return Ok(Outcome::Admitted { used, at });
+                }
+                Known::Nothing => {}
             }
         }
-    }
-
-    /// Attempts of a request up to `last` count nothing from now on, unless it was counted for a later one.
-    pub(super) fn bury(&mut self, request: RequestId, last: u32, now: Timestamp) {
-        self.rotate(now);
-        let older = self.recent_older.remove(&request);
-        let known = self.recent.remove(&request).or(older);
-        let kept = match known {
-            Some(counted) if !counted.is_buried() => counted,
-            other => {
-                let attempt = other.map_or(last, |buried| buried.attempt.max(last));
-                Counted { attempt, usages: vec![], idempotency_id: vec![] }
-            }
-        };
-        self.recent.insert(request, kept);
-    }
-
-    pub(super) fn was_reported(&self, idempotency_id: &[u8], now: Timestamp) -> bool {
-        !idempotency_id.is_empty() && self.reported.get(idempotency_id).is_some_and(|until| now < *until)
+        let used = self.used(account, &ask.increments, &windows);
+        if let Some(exceeded) = first_exceeded(&ask.increments, &used) {
+            return Ok(Outcome::Refused { exceeded, used, at });
+        }
+        if !counts {
+            return Ok(Outcome::Admitted { used, at });
+        }
+        self.count(account, ask, tail, at);
+        Ok(Outcome::Admitted { used: self.used(account, &ask.increments, &windows), at })
     }
 
     /// What the counter of each ceiling holds.
-    pub(super) fn used(
-        &self,
-        application: &ApplicationRef,
-        increments: &[Increment],
-        now: Timestamp,
-    ) -> Vec<u64> {
-        let account = self.accounts.get(application);
-        ceilings(increments)
-            .map(|(increment, ceiling)| {
-                account.map_or(0, |account| account.count(ceiling.period, now, &increment.metric))
-            })
-            .collect()
-    }
-
-    /// Notes in an entry about to be logged what its set values replace.
-    pub(super) fn note_replaced(&self, entry: &mut LogEntry) {
-        let LogEntry::Counted { usages, .. } = entry else { return };
-        for usage in usages {
-            let account = self.accounts.get(&usage.application);
-            for row in usage.rows.iter().filter(|row| matches!(row.value, UsageValue::Set(_))) {
-                for period in row.periods() {
-                    let held = account.map_or(0, |a| a.count(*period, usage.at, &row.metric));
-                    usage.replaced.push(held);
-                }
-            }
+    fn used(&self, account: usize, increments: &[Increment], windows: &Windows) -> Vec<u64> {
+        let account = &self.accounts[account];
+        let mut used = Vec::with_capacity(ceilings(increments).count());
+        for increment in increments.iter().filter(|increment| !increment.ceilings.is_empty()) {
+            let metric = self.metric_numbers.get(&increment.metric);
+            let count =
+                |period| metric.map_or(0, |metric| account.count(*metric, period, windows));
+            used.extend(increment.ceilings.iter().map(|ceiling| count(ceiling.period)));
         }
+        used
     }
 
-    /// Takes over one step; nothing happens for accounts that hold it already.
-    pub(super) fn apply(&mut self, number: u64, entry: &LogEntry, now: Timestamp) {
-        match entry {
-            LogEntry::Counted { request, attempt, idempotency_id, usages, .. } => {
-                self.rotate(now);
-                for usage in usages {
-                    self.accounts.entry_ref(&usage.application).or_default().raise(number, usage);
-                }
-                if !idempotency_id.is_empty() {
-                    self.reported.insert(idempotency_id.clone(), now.plus_ms(IDEMPOTENCY_KEPT_MS));
-                }
-                if request.0 != [0; 16] {
-                    let usages = usages.clone();
-                    let idempotency_id = idempotency_id.clone();
-                    self.recent.insert(*request, Counted { attempt: *attempt, usages, idempotency_id });
-                }
-            }
-            LogEntry::TakenBack { request, .. } => self.take_back(number, *request),
-            LogEntry::Application(change) => {
-                let account = self.accounts.entry_ref(&change.application).or_default();
-                if number > account.number {
-                    account.record.clone_from(&change.record);
-                    account.touch(number);
-                }
-            }
-            LogEntry::Service(_) | LogEntry::Revision { .. } => {}
-        }
-    }
-
-    fn take_back(&mut self, number: u64, request: RequestId) {
-        let counted = self.recent.remove(&request).or_else(|| self.recent_older.remove(&request));
-        let Some(counted) = counted else { return };
-        for usage in &counted.usages {
-            if let Some(account) = self.accounts.get_mut(&usage.application) {
-                account.lower(number, usage);
-            }
-        }
-        self.reported.remove(&counted.idempotency_id);
-    }
-
-    /// Every ten seconds what was counted grows a generation older.
-    fn rotate(&mut self, now: Timestamp) {
-        if now.unix_ms() - self.rotated.unix_ms() <= RECENT_KEPT_MS {
-            return;
-        }
-        self.rotated = now;
-        self.recent_older = std::mem::take(&mut self.recent);
-        self.reported.retain(|_, until| now < *until);
-    }
-}
-
-impl Account {
-    fn touch(&mut self, number: u64) {
-        self.number = number;
-        self.dirty = true;
-    }
-
-    fn find(&self, period: Period, start: Timestamp) -> Option<usize> {
-        // The newest windows are last.
-        self.windows.iter().rposition(|window| window.period == period && window.start == start)
-    }
-
-    fn count(&self, period: Period, now: Timestamp, metric: &MetricName) -> u64 {
-        let start = period.window(now).start;
-        let Some(at) = self.find(period, start) else { return 0 };
-        self.windows[at].counts.iter().find(|(name, _)| name == metric).map_or(0, |(_, n)| *n)
-    }
-
-    fn raise(&mut self, number: u64, usage: &Usage) {
-        if number <= self.number {
-            return;
-        }
-        for row in usage.rows.iter().filter(|row| row.value != UsageValue::Add(0)) {
-            for period in row.periods() {
-                let before = self.count(*period, usage.at, &row.metric);
-                self.put(*period, usage.at, &row.metric, changed(before, row.value));
-            }
-        }
-        self.touch(number);
-    }
-
-    /// A window that is gone, or a counter that was never raised, has nothing to give back.
-    fn lower(&mut self, number: u64, usage: &Usage) {
-        if number <= self.number {
-            return;
-        }
-        let mut replaced = usage.replaced.iter().copied();
-        for row in &usage.rows {
-            for period in row.periods() {
-                let (raised, lowered) = match row.value {
-                    UsageValue::Add(by) => (0, by),
-                    UsageValue::Set(to) => (replaced.next().unwrap_or(to), to),
-                };
-                let start = period.window(usage.at).start;
-                let window = self.find(*period, start).map(|at| &mut self.windows[at]);
-                let count = window.and_then(|w| w.counts.iter_mut().find(|(name, _)| *name == row.metric));
-                if let Some((_, count)) = count {
-                    *count = (*count + raised).saturating_sub(lowered).min(COUNT_MAX);
-                }
-            }
-        }
-        self.touch(number);
-    }
-
-    fn put(&mut self, period: Period, at: Timestamp, metric: &MetricName, value: u64) {
-        let start = period.window(at).start;
-        let place = self.find(period, start).unwrap_or_else(|| {
-            self.forget_expired(at);
-            self.windows.push(WindowCounts { period, start, counts: vec![] });
-            self.windows.len() - 1
+    fn count(&mut self, account: usize, ask: &Ask, tail: &mut Tail, at: Timestamp) {
+        let metrics = self.number_metrics(&ask.increments, tail);
+        let counted =
+            Counted { request: ask.request, attempt: ask.attempt, at, idempotency_id: &[], usages: &[] };
+        let (number, bytes) = tail.append(|out| {
+            counted.write_head(out);
+            self.write_usage(out, account, at, &ask.increments, &metrics);
         });
-        let counts = &mut self.windows[place].counts;
-        match counts.iter_mut().find(|(name, _)| name == metric) {
-            Some((_, count)) => *count = value,
-            None => counts.push((metric.clone(), value)),
+        self.take_over(number, bytes);
+    }
+
+    fn write_usage(
+        &self,
+        out: &mut Vec<u8>,
+        account: usize,
+        at: Timestamp,
+        increments: &[Increment],
+        metrics: &[u32],
+    ) {
+        let windows = Windows::at(at);
+        let held = |metric, period| self.accounts[account].count(metric, period, &windows);
+        Usage::write(out, account, at, increments, metrics, held);
+    }
+
+    fn number_metrics(&mut self, increments: &[Increment], tail: &mut Tail) -> Vec<u32> {
+        let number = |increment: &Increment| match self.metric_numbers.get(&increment.metric) {
+            Some(number) => *number,
+            None => {
+                self.step(&Entry::Metric(increment.metric.as_str()), tail);
+                self.metric_numbers[&increment.metric]
+            }
+        };
+        increments.iter().map(number).collect()
+    }
+
+    /// The number of an application's account, which begins if need be.
+    pub(super) fn open(&mut self, application: &ApplicationRef, tail: &mut Tail) -> usize {
+        let name = application.to_string();
+        self.find_name(&name).unwrap_or_else(|| {
+            self.step(&Entry::Account(&name), tail);
+            self.accounts.len() - 1
+        })
+    }
+
+    /// Puts the services of a publication in place.
+    pub(super) fn put_services(&mut self, publication: &Publication, tail: &mut Tail) {
+        for (id, record) in &publication.services {
+            if self.services.get(id) != Some(record) {
+                self.step(&Entry::Service { id: id.as_str(), record: Some(&record.bytes) }, tail);
+            }
+        }
+        let named = |id: &ServiceId| publication.services.iter().any(|(named, _)| named == id);
+        let unnamed = self.services.keys().filter(|id| publication.complete && !named(id));
+        let gone: Vec<ServiceId> = unnamed.chain(&publication.removed_services).cloned().collect();
+        for id in gone {
+            self.step(&Entry::Service { id: id.as_str(), record: None }, tail);
         }
     }
 
-    /// Drops windows that ended long enough ago.
-    pub(super) fn forget_expired(&mut self, now: Timestamp) {
-        self.windows
-            .retain(|window| window_expiry(window.period, window.start).is_none_or(|expiry| now < expiry));
+    /// Appends an entry and takes it over.
+    pub(super) fn step(&mut self, entry: &Entry<'_>, tail: &mut Tail) {
+        let (number, bytes) = tail.append(|out| entry.write(out));
+        self.take_over(number, bytes);
+    }
+
+    fn take_over(&mut self, number: u64, bytes: &[u8]) {
+        self.apply(number, bytes).expect("an entry is read as it was written");
+    }
+
+    /// Takes a request back that was counted, for that attempt where one is named. Attempts up to `last` that come
+    /// later count nothing.
+    pub(super) fn take_back(
+        &mut self,
+        request: RequestId,
+        attempt: Option<u32>,
+        last: u32,
+        tail: &mut Tail,
+        now: Timestamp,
+    ) -> bool {
+        // A request is the usage of one account.
+        let counted = self.recent.usage(request, attempt).map(<[u8]>::to_vec);
+        if let Some(usage) = &counted {
+            self.step(&Entry::TakenBack { request, usage }, tail);
+        }
+        self.recent.bury(request, last, now);
+        counted.is_some()
+    }
+
+    /// Counts a report; returns false when all of it was counted before. Applications of one shard share the fate of an
+    /// idempotency id, as in Redis.
+    pub(super) fn report(&mut self, report: &Report, tail: &mut Tail, at: Timestamp) -> bool {
+        let mut by_shard: BTreeMap<usize, Vec<&crate::Entry>> = BTreeMap::new();
+        for entry in &report.entries {
+            by_shard.entry(shard_of(&entry.application)).or_default().push(entry);
+        }
+        let mut counted = false;
+        for (shard, entries) in by_shard {
+            let id = match &report.idempotency_id[..] {
+                [] => vec![],
+                id => [&shard.to_be_bytes(), id].concat(),
+            };
+            if self.reported.get(&id).is_none_or(|until| *until <= at) {
+                self.count_reported(id, &entries, tail, at);
+                counted = true;
+            }
+        }
+        counted
+    }
+
+    fn count_reported(&mut self, id: Vec<u8>, entries: &[&crate::Entry], tail: &mut Tail, at: Timestamp) {
+        let mut usages = vec![];
+        for entry in entries {
+            let account = self.open(&entry.application, tail);
+            let metrics = self.number_metrics(&entry.increments, tail);
+            self.write_usage(&mut usages, account, entry.at.unwrap_or(at), &entry.increments, &metrics);
+        }
+        let request = RequestId([0; 16]);
+        let counted = Counted { request, attempt: 0, at, idempotency_id: &id, usages: &usages };
+        self.step(&Entry::Counted(counted), tail);
+    }
+
+    /// Takes over one entry; nothing happens for accounts that hold it already. `None`: it is none.
+    pub(super) fn apply(&mut self, number: u64, bytes: &[u8]) -> Option<()> {
+        match Entry::read(bytes)? {
+            Entry::Account(name) => self.begin_account(name),
+            Entry::Metric(name) => self.begin_metric(name.parse().ok()?),
+            Entry::Counted(counted) => self.apply_counted(number, &counted),
+            Entry::TakenBack { request, usage } => self.apply_taken_back(number, request, usage),
+            Entry::Application { account, record, user_key } => {
+                let user_key = match user_key {
+                    Some(hash) => Some(hash.parse().ok()?),
+                    None => None,
+                };
+                self.put_application(number, account, record.map(Record::new), user_key)
+            }
+            Entry::Service { id, record } => {
+                let id = id.parse().ok()?;
+                match record {
+                    Some(bytes) => self.services.insert(id, Record::new(bytes)),
+                    None => self.services.remove(&id),
+                };
+                Some(())
+            }
+            Entry::Revision { revision, digest } => {
+                self.held = Some((revision, digest));
+                Some(())
+            }
+        }
+    }
+
+    fn begin_account(&mut self, name: &str) -> Option<()> {
+        if self.find_name(name).is_none() {
+            self.put_account(Account::new(name))?;
+        }
+        Some(())
+    }
+
+    /// Adds an account under the next number.
+    pub(super) fn put_account(&mut self, account: Account) -> Option<()> {
+        let number = u32::try_from(self.accounts.len()).ok()?;
+        let Self { accounts, by_name, hashing, .. } = self;
+        accounts.push(account);
+        let hash = |at: &u32| hashing.hash_one(&*self::account(accounts, *at).name);
+        by_name.insert_unique(hash(&number), number, hash);
+        self.index_user_key(number);
+        Some(())
+    }
+
+    pub(super) fn begin_metric(&mut self, name: MetricName) -> Option<()> {
+        if !self.metric_numbers.contains_key(&name) {
+            let number = u32::try_from(self.metrics.len()).ok()?;
+            self.metrics.push(name.clone());
+            self.metric_numbers.insert(name, number);
+        }
+        Some(())
+    }
+
+    fn apply_counted(&mut self, number: u64, counted: &Counted<'_>) -> Option<()> {
+        let from = &mut Reader(counted.usages);
+        while !from.is_empty() {
+            let usage = Usage::read(from)?;
+            let account = self.accounts.get_mut(usage.account)?;
+            let windows = Windows::at(usage.at);
+            let is_new = number > account.number;
+            for row in usage.rows(from) {
+                let row = row?;
+                if is_new {
+                    account.raise(&row, &windows);
+                }
+            }
+            account.number = account.number.max(number);
+        }
+        if counted.request.0 != [0; 16] {
+            self.recent.insert(counted.request, counted.attempt, counted.usages, counted.at);
+        }
+        if !counted.idempotency_id.is_empty() {
+            if self.reported.len() == self.reported.capacity() {
+                self.reported.retain(|_, until| counted.at < *until);
+            }
+            let until = counted.at.plus_ms(IDEMPOTENCY_KEPT_MS);
+            self.reported.insert(counted.idempotency_id.to_vec(), until);
+        }
+        Some(())
+    }
+
+    fn apply_taken_back(&mut self, number: u64, request: RequestId, usage: &[u8]) -> Option<()> {
+        self.recent.remove(request);
+        let from = &mut Reader(usage);
+        let usage = Usage::read(from)?;
+        let account = self.accounts.get_mut(usage.account)?;
+        let windows = Windows::at(usage.at);
+        let is_new = number > account.number;
+        for row in usage.rows(from) {
+            let row = row?;
+            if is_new {
+                account.lower(&row, &windows);
+            }
+        }
+        account.number = account.number.max(number);
+        Some(())
+    }
+
+    fn put_application(
+        &mut self,
+        number: u64,
+        at: usize,
+        record: Option<Record>,
+        user_key: Option<KeyHash>,
+    ) -> Option<()> {
+        let account = self.accounts.get_mut(at)?;
+        if number <= account.number {
+            return Some(());
+        }
+        account.number = number;
+        account.record = record;
+        if account.user_key == user_key {
+            return Some(());
+        }
+        let at = u32::try_from(at).ok()?;
+        self.forget_user_key(at);
+        self.accounts[at as usize].user_key = user_key;
+        self.index_user_key(at);
+        Some(())
+    }
+
+    /// Unless the key has moved to another application already.
+    fn forget_user_key(&mut self, number: u32) {
+        let Some(hash) = &account(&self.accounts, number).user_key else { return };
+        let hash = self.hash_of_key(hash);
+        if let Ok(found) = self.by_user_key.find_entry(hash, |at| *at == number) {
+            found.remove();
+        }
+    }
+
+    /// From now on an application's key leads to it, even if it led to another.
+    fn index_user_key(&mut self, number: u32) {
+        let Self { accounts, by_user_key, hashing, .. } = self;
+        let of = |at: u32| account(accounts, at);
+        let Some(key) = &of(number).user_key else { return };
+        let hash = |at: &u32| of(*at).user_key.as_ref().map_or(0, |key| hashing.hash_one(key.digest));
+        let service = service_of(&of(number).name);
+        let is_key = |at: &u32| of(*at).user_key.as_ref() == Some(key) && service_of(&of(*at).name) == service;
+        match by_user_key.find_mut(hash(&number), is_key) {
+            Some(leads_to) => *leads_to = number,
+            None => {
+                by_user_key.insert_unique(hash(&number), number, hash);
+            }
+        }
     }
 }
 
-impl Row {
-    fn periods(&self) -> &'static [Period] {
-        if self.by_minute { &Period::ALL } else { &Period::ALL[1..] }
-    }
+fn account(accounts: &[Account], number: u32) -> &Account {
+    &accounts[number as usize]
+}
+
+fn service_of(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(service, _)| service)
 }

@@ -1,8 +1,8 @@
-//! The log: what happened since the checkpoint, one framed entry after the other.
+//! The log: what happened since the checkpoint, one frame after the other.
 //!
-//! Files are called `log-<number of their first entry>`. A frame is length, CRC-32 and the entry, little-endian. An
-//! entry is written with one `write(2)`, so a kill leaves at most one torn frame at the end, which was never answered
-//! and is cut off at the next start.
+//! Files are called `log-<number of their first entry>`. A frame is what was written with one `write(2)`: length,
+//! CRC-32 and entries, little-endian. So a kill leaves at most one torn frame at the end, of which nothing was
+//! answered and which is cut off at the next start.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Read, Result, Seek, SeekFrom, Write};
@@ -11,13 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::entry::LogEntry;
-use crate::StoreError;
+use super::Book;
+use super::tail::{FRAME_HEAD_BYTES, entries};
 
-const FRAME_HEAD_BYTES: usize = 8;
-
-/// Longest entry; a longer length is a broken frame.
-const ENTRY_BYTES_MAX: usize = 64 << 20;
+/// What a file begins with.
+const MAGIC: &[u8; 8] = b"WEIRLOG1";
 
 pub(super) struct Log {
     dir: PathBuf,
@@ -30,60 +28,77 @@ pub(super) struct Log {
 
 struct Writer {
     file: File,
-    /// Number of the next entry.
-    next: u64,
     bytes: u64,
     /// Set once a failed write could not be undone: nothing may follow it.
     broken: bool,
-    buffer: Vec<u8>,
+    /// Whose memory the next frame uses.
+    spare: Vec<u8>,
+}
+
+/// Replays the log of a folder: every frame's entries, with the number of each. Returns the log and the number of the
+/// next entry, which is at least `next`.
+pub(super) fn open(
+    dir: &Path,
+    mut next: u64,
+    mut replay: impl FnMut(u64, &[u8]) -> Option<()>,
+) -> Result<(Log, u64)> {
+    let mut last = None;
+    let files = files(dir)?;
+    for (place, (first, path)) in files.iter().enumerate() {
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        let is_last = place + 1 == files.len();
+        let (count, whole_bytes) = read_frames(path, &mut file, *first, &mut replay)?;
+        if file.metadata()?.len() > whole_bytes {
+            if !is_last {
+                return Err(Error::other(format!("{} is damaged at byte {whole_bytes}", path.display())));
+            }
+            tracing::warn!(file = %path.display(), offset = whole_bytes, "cut off a torn log entry");
+            file.set_len(whole_bytes)?;
+        }
+        next = next.max(first + count);
+        last = Some((file, whole_bytes));
+    }
+    let file = match last {
+        Some((mut file, bytes)) => {
+            file.seek(SeekFrom::End(0))?;
+            if bytes == 0 {
+                file.write_all(MAGIC)?;
+            }
+            file
+        }
+        None => create(dir, next)?,
+    };
+    let bytes = file.metadata()?.len();
+    let writer = Writer { file, bytes, broken: false, spare: vec![] };
+    let log = Log {
+        dir: dir.to_owned(),
+        writer: Mutex::new(writer),
+        unsynced: AtomicBool::new(false),
+        syncing: Mutex::new(()),
+    };
+    Ok((log, next))
 }
 
 impl Log {
-    /// Opens the log of a folder and hands every entry in it to `replay`. Numbers go on from the last entry, at least
-    /// from `next_at_least`.
-    pub(super) fn open(
-        dir: &Path,
-        next_at_least: u64,
-        mut replay: impl FnMut(u64, LogEntry),
-    ) -> Result<Self> {
-        let mut next = next_at_least.max(1);
-        let mut last = None;
-        let files = files(dir)?;
-        for (place, (first, path)) in files.iter().enumerate() {
-            let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-            let (count, whole_bytes) = read_frames(&mut file, *first, &mut replay)?;
-            let is_last = place + 1 == files.len();
-            if file.metadata()?.len() > whole_bytes {
-                if !is_last {
-                    let text = format!("{} is damaged at byte {whole_bytes}", path.display());
-                    return Err(Error::other(text));
-                }
-                tracing::warn!(file = %path.display(), offset = whole_bytes, "cut off a torn log entry");
-                file.set_len(whole_bytes)?;
-            }
-            next = next.max(first + count);
-            file.seek(SeekFrom::End(0))?;
-            last = Some((file, whole_bytes));
-        }
-        let (file, bytes) = match last {
-            Some(last) => last,
-            None => (create(dir, next)?, 0),
-        };
-        let writer = Writer { file, next, bytes, broken: false, buffer: vec![] };
-        Ok(Self {
-            dir: dir.to_owned(),
-            writer: Mutex::new(writer),
-            unsynced: AtomicBool::new(false),
-            syncing: Mutex::new(()),
-        })
+    /// Writes what has come: afterwards it may be answered. What cannot be written stays where it was.
+    pub(super) fn write(&self, book: &Mutex<Book>) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let spare = std::mem::take(&mut writer.spare);
+        let frame = book.lock().tail.take(spare);
+        self.write_frame(&mut writer, frame, book)
     }
 
-    /// Writes an entry and returns its number.
-    pub(super) fn append(&self, entry: &LogEntry) -> std::result::Result<u64, StoreError> {
-        let mut writer = self.writer.lock();
-        let number = writer.append(entry).map_err(StoreError::Log)?;
-        self.unsynced.store(true, Ordering::Release);
-        Ok(number)
+    fn write_frame(&self, writer: &mut Writer, mut frame: Vec<u8>, book: &Mutex<Book>) -> Result<()> {
+        if !frame.is_empty() {
+            if let Err(error) = writer.write(&mut frame) {
+                book.lock().tail.put_back(frame);
+                return Err(error);
+            }
+            self.unsynced.store(true, Ordering::Release);
+            frame.clear();
+        }
+        writer.spare = frame;
+        Ok(())
     }
 
     /// Bytes in the current file.
@@ -91,8 +106,9 @@ impl Log {
         self.writer.lock().bytes
     }
 
-    /// Forces what was written to disk.
-    pub(super) fn sync(&self) -> Result<()> {
+    /// Writes what has come and forces it to disk.
+    pub(super) fn sync(&self, book: &Mutex<Book>) -> Result<()> {
+        self.write(book)?;
         let _one_at_a_time = self.syncing.lock();
         if !self.unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
@@ -102,12 +118,17 @@ impl Log {
     }
 
     /// Begins a new file; returns the number of its first entry.
-    pub(super) fn rotate(&self) -> Result<u64> {
+    pub(super) fn rotate(&self, book: &Mutex<Book>) -> Result<u64> {
         let mut writer = self.writer.lock();
+        let spare = std::mem::take(&mut writer.spare);
+        let (frame, next) = {
+            let mut book = book.lock();
+            (book.tail.take(spare), book.tail.next)
+        };
+        self.write_frame(&mut writer, frame, book)?;
         writer.file.sync_data()?;
-        let next = writer.next;
         writer.file = create(&self.dir, next)?;
-        writer.bytes = 0;
+        writer.bytes = MAGIC.len() as u64;
         Ok(next)
     }
 
@@ -123,31 +144,34 @@ impl Log {
 }
 
 impl Writer {
-    fn append(&mut self, entry: &LogEntry) -> Result<u64> {
+    fn write(&mut self, frame: &mut [u8]) -> Result<()> {
         if self.broken {
             return Err(Error::other("an earlier write failed and could not be undone"));
         }
-        self.buffer.clear();
-        self.buffer.resize(FRAME_HEAD_BYTES, 0);
-        entry.encode(&mut self.buffer);
-        let (head, body) = self.buffer.split_at_mut(FRAME_HEAD_BYTES);
-        let length = u32::try_from(body.len()).map_err(Error::other)?;
-        head[..4].copy_from_slice(&length.to_le_bytes());
-        head[4..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-        if let Err(error) = self.file.write_all(&self.buffer) {
+        fill_head(frame)?;
+        if let Err(error) = self.file.write_all(frame) {
             let undone = self.file.set_len(self.bytes).and_then(|()| self.file.seek(SeekFrom::End(0)));
             self.broken = undone.is_err();
             return Err(error);
         }
-        self.bytes += self.buffer.len() as u64;
-        self.next += 1;
-        Ok(self.next - 1)
+        self.bytes += frame.len() as u64;
+        Ok(())
     }
+}
+
+/// Puts length and CRC-32 in front of what a frame holds.
+pub(super) fn fill_head(frame: &mut [u8]) -> Result<()> {
+    let (head, body) = frame.split_at_mut(FRAME_HEAD_BYTES);
+    let length = u32::try_from(body.len()).map_err(Error::other)?;
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    head[4..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+    Ok(())
 }
 
 fn create(dir: &Path, first: u64) -> Result<File> {
     let path = dir.join(format!("log-{first:020}"));
-    let file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    file.write_all(MAGIC)?;
     File::open(dir)?.sync_all()?;
     Ok(file)
 }
@@ -166,29 +190,48 @@ fn files(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(files)
 }
 
-/// Replays whole frames; returns how many there were and where they end.
-fn read_frames(file: &mut File, first: u64, replay: &mut impl FnMut(u64, LogEntry)) -> Result<(u64, u64)> {
+/// Replays whole frames; returns how many entries there were and where the frames end.
+fn read_frames(
+    path: &Path,
+    file: &mut File,
+    first: u64,
+    replay: &mut impl FnMut(u64, &[u8]) -> Option<()>,
+) -> Result<(u64, u64)> {
     let mut reader = std::io::BufReader::with_capacity(1 << 20, file);
-    let (mut count, mut end) = (0, 0);
+    let mut magic = vec![];
+    reader.by_ref().take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+    if !MAGIC.starts_with(&magic) {
+        return Err(Error::other(format!("{} is of another version", path.display())));
+    }
+    if magic.len() < MAGIC.len() {
+        return Ok((0, 0));
+    }
+    let (mut count, mut end) = (0, MAGIC.len() as u64);
     let mut body = Vec::new();
-    loop {
-        let mut head = [0; FRAME_HEAD_BYTES];
-        if reader.read_exact(&mut head).is_err() {
-            break;
+    while read_frame(&mut reader, &mut body) {
+        for entry in entries(&body) {
+            let replayed = entry.and_then(|entry| replay(first + count, entry));
+            if replayed.is_none() {
+                // Its checksum is right, so this is no torn write.
+                return Err(Error::other(format!("{} is damaged at byte {end}", path.display())));
+            }
+            count += 1;
         }
-        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        if length > ENTRY_BYTES_MAX {
-            break;
-        }
-        body.resize(length, 0);
-        if reader.read_exact(&mut body).is_err() || crc32fast::hash(&body) != crc {
-            break;
-        }
-        let Some(entry) = LogEntry::decode(&body) else { break };
-        replay(first + count, entry);
-        count += 1;
-        end += (FRAME_HEAD_BYTES + length) as u64;
+        end += (FRAME_HEAD_BYTES + body.len()) as u64;
     }
     Ok((count, end))
+}
+
+/// Reads what a frame holds; false when it is not whole.
+pub(super) fn read_frame(reader: &mut impl Read, body: &mut Vec<u8>) -> bool {
+    let mut head = [0; FRAME_HEAD_BYTES];
+    if reader.read_exact(&mut head).is_err() {
+        return false;
+    }
+    let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+    body.clear();
+    // Memory grows with what is there, whatever the length says.
+    let read = reader.by_ref().take(length.into()).read_to_end(body);
+    read.is_ok_and(|bytes| bytes == length as usize) && crc32fast::hash(body) == crc
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use weir_core::ApplicationRef;
 use weir_store::{Ask, Mode, Outcome, RequestId, StoreError};
 
 use crate::Home;
@@ -80,7 +81,7 @@ async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
             },
             Step::Cancel { back, attempt } => {
                 let (application, request): (_, RequestId) = match asked.iter().rev().nth(*back) {
-                    Some(ask) => (ask.application.clone(), ask.request),
+                    Some(ask) => (ApplicationRef::clone(&ask.application), ask.request),
                     None => (app(&name(0)), request()),
                 };
                 home.store.cancel(&application, request, *attempt).await.unwrap().to_string()

@@ -1,11 +1,12 @@
 //! Short ways to say what a store is asked.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_core::counter::{Ceiling, Increment};
 use weir_core::{ApplicationRef, Timestamp};
 use weir_store::{
-    Ask, Entry, Mode, Outcome, Publication, PublishedApplication, Record, Report, RequestId, Store,
+    Ask, Entry, Mode, Outcome, Publication, PublishedApplication, Record, Report, RequestId, Store, Subject,
 };
 
 pub(crate) fn app(name: &str) -> ApplicationRef {
@@ -45,7 +46,7 @@ pub(crate) fn ask(application: &str, usage: &str) -> Ask {
     Ask {
         request: request(),
         attempt: 0,
-        application: app(application),
+        application: Arc::new(Subject::new(app(application))),
         application_version: record(application).version,
         service_version: record("api").version,
         increments: increments(usage),
