@@ -3,6 +3,7 @@
 //! Redis is measured by the load suite, since its cost is another process's.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use divan::{Bencher, black_box};
 use futures_util::FutureExt;
@@ -12,6 +13,7 @@ use weir_core::{Application, increments};
 use weir_proto::v1;
 use weir_store::{
     Ask, Config, EmbeddedConfig, Mode, Outcome, Publication, PublishedApplication, Record, RequestId, Store,
+    Subject,
 };
 
 #[divan::bench(args = [10, 10_000])]
@@ -66,7 +68,7 @@ impl World {
         let ask = |application: &Application| Ask {
             request: RequestId([0; 16]),
             attempt: 0,
-            application: application.reference.clone(),
+            application: Arc::new(Subject::new(application.reference.clone())),
             application_version: published(application).record.version,
             service_version: record.version,
             increments: wanted.clone(),

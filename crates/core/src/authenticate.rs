@@ -9,12 +9,13 @@
 use crate::application::{Application, ApplicationState};
 use crate::credentials::{CredentialKind, Credentials};
 use crate::denial::Denial;
-use crate::key_hash::KeyHasher;
+use crate::key_hash::{KeyHash, KeyHasher};
 use crate::period::Timestamp;
 use crate::referrer;
 use crate::service::{Service, ServiceState};
 
-/// Checks what was presented for an application of a service.
+/// Checks what was presented for an application of a service. `found_by` is the hash of the `user_key` that led to it:
+/// it has been made for looking the application up, so it is not made again.
 ///
 /// # Errors
 /// The first check that fails.
@@ -22,11 +23,12 @@ pub fn authenticate(
     service: &Service,
     application: &Application,
     credentials: &Credentials,
+    found_by: Option<&KeyHash>,
     referrer: Option<&str>,
     hasher: &KeyHasher,
     now: Timestamp,
 ) -> Result<(), Denial> {
-    check_key(service, application, credentials, hasher, now)?;
+    check_key(service, application, credentials, found_by, hasher, now)?;
     if service.referrer_filters_required && !referrer::allowed(&application.referrer_filters, referrer) {
         return Err(Denial::ReferrerNotAllowed);
     }
@@ -51,6 +53,7 @@ fn check_key(
     service: &Service,
     application: &Application,
     credentials: &Credentials,
+    found_by: Option<&KeyHash>,
     hasher: &KeyHasher,
     now: Timestamp,
 ) -> Result<(), Denial> {
@@ -58,8 +61,8 @@ fn check_key(
         return Err(unknown(service));
     }
     match credentials {
-        Credentials::UserKey(key) => match &application.user_key {
-            Some(hash) if hasher.matches(key, hash) => Ok(()),
+        Credentials::UserKey(_) => match &application.user_key {
+            Some(hash) if found_by == Some(hash) => Ok(()),
             _ => Err(Denial::UserKeyInvalid),
         },
         Credentials::AppIdAndKey { .. } if application.app_keys.is_empty() => Ok(()),
@@ -122,8 +125,12 @@ mod tests {
         #[track_caller]
         fn check(&self, credentials: &Credentials, referrer: Option<&str>, now_s: i64, expected: &str) {
             let now = Timestamp::from_unix_s(now_s);
-            let found =
-                authenticate(&self.service, &self.application, credentials, referrer, &self.hasher, now);
+            let Self { service, application, hasher } = self;
+            let hash = match credentials {
+                Credentials::UserKey(key) => Some(hasher.hash(key)),
+                _ => None,
+            };
+            let found = authenticate(service, application, credentials, hash.as_ref(), referrer, hasher, now);
             assert_eq!(found.map_or_else(|denial| denial.code(), |()| "ok"), expected);
         }
     }

@@ -92,6 +92,14 @@ impl KeyHasher {
         self.secrets.iter().map(|(id, mac)| KeyHash { secret_id: id.clone(), digest: digest(mac, key) })
     }
 
+    /// The same hash with the id of its secret shared with all others.
+    pub fn share(&self, hash: KeyHash) -> KeyHash {
+        match self.secrets.iter().find(|(id, _)| *id == hash.secret_id) {
+            Some((id, _)) => KeyHash { secret_id: Arc::clone(id), ..hash },
+            None => hash,
+        }
+    }
+
     /// Whether a hash is this key's, compared in constant time. False when its secret is not known.
     pub fn matches(&self, key: &Secret, hash: &KeyHash) -> bool {
         let Some((_, mac)) = self.secrets.iter().find(|(id, _)| *id == hash.secret_id) else {

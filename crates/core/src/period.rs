@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use time::{Date, OffsetDateTime};
+use time::OffsetDateTime;
 
 /// An instant: milliseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -115,13 +115,12 @@ impl Period {
                 (start, Some(start + WEEK_MS))
             }
             Self::Month => {
-                let day = now.calendar().date();
-                let (year, month) = (day.year(), u8::from(day.month()));
+                let (year, month) = year_and_month(now.unix_ms / DAY_MS);
                 let next = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
                 (month_start_ms(year, month), Some(month_start_ms(next.0, next.1)))
             }
             Self::Year => {
-                let year = now.calendar().year();
+                let (year, _) = year_and_month(now.unix_ms / DAY_MS);
                 (month_start_ms(year, 1), Some(month_start_ms(year + 1, 1)))
             }
             Self::Eternity => (0, None),
@@ -138,11 +137,26 @@ fn span_of(now: Timestamp, span_ms: i64) -> (i64, Option<i64>) {
     (start, Some(start + span_ms))
 }
 
-fn month_start_ms(year: i32, month: u8) -> i64 {
-    // The year after 9999 has no date of its own; its start is the end of the calendar.
-    let month = time::Month::try_from(month).unwrap_or(time::Month::January);
-    Date::from_calendar_date(year, month, 1)
-        .map_or(UNIX_MS_MAX, |day| day.midnight().assume_utc().unix_timestamp() * 1000)
+/// From 1 March of the year 0 to 1970-01-01. Counted from March, a leap day is the last day of its year.
+const DAYS_BEFORE_1970: i64 = 719_468;
+const DAYS_OF_400_YEARS: i64 = 146_097;
+
+/// The year and month (1 to 12) of a day, counted from 1970-01-01: the Gregorian calendar, which repeats itself every
+/// 400 years. Windows are computed several times a decision, and a library of dates takes ten times as long.
+fn year_and_month(day: i64) -> (i64, i64) {
+    let day = day + DAYS_BEFORE_1970;
+    let (cycle, day) = (day / DAYS_OF_400_YEARS, day % DAYS_OF_400_YEARS);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let month = (5 * (day - (365 * year + year / 4 - year / 100)) + 2) / 153;
+    let year = cycle * 400 + year;
+    if month < 10 { (year, month + 3) } else { (year + 1, month - 9) }
+}
+
+fn month_start_ms(year: i64, month: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (cycle, year) = (year / 400, year % 400);
+    let day = 365 * year + year / 4 - year / 100 + (153 * month + 2) / 5;
+    (cycle * DAYS_OF_400_YEARS + day - DAYS_BEFORE_1970) * DAY_MS
 }
 
 impl fmt::Display for Period {
@@ -202,6 +216,7 @@ pub fn window_names(now: Timestamp) -> [String; 7] {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use time::Date;
 
     fn at(text: &str) -> Timestamp {
         let numbers: Vec<i64> = text.split(['-', 'T', ':']).map(|n| n.parse().unwrap()).collect();
@@ -254,6 +269,18 @@ mod tests {
             Period::Eternity.window(Timestamp::from_unix_s(1)).seconds_left(Timestamp::default()),
             None
         );
+    }
+
+    #[test]
+    fn months_are_those_of_the_calendar() {
+        for day in 0..=UNIX_MS_MAX / DAY_MS {
+            let date = Timestamp::from_unix_ms(day * DAY_MS).calendar().date();
+            let expected = (i64::from(date.year()), i64::from(u8::from(date.month())));
+            assert_eq!(year_and_month(day), expected, "{date}");
+            let first = Date::from_calendar_date(date.year(), date.month(), 1).unwrap();
+            let start_ms = first.midnight().assume_utc().unix_timestamp() * 1_000;
+            assert_eq!(month_start_ms(expected.0, expected.1), start_ms, "{date}");
+        }
     }
 
     proptest! {

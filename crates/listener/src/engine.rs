@@ -2,6 +2,9 @@
 //!
 //! Every protocol of the listener ends here, so all of them give the same verdicts. What memory says is only trusted
 //! once the store has compared the versions in the same step that counts; a refusal too is checked before it is given.
+//!
+//! Where the store is in this process and memory knows who asks, nothing has to be waited for: such questions are
+//! decided at once, all of a message together.
 
 mod report;
 mod usage;
@@ -13,15 +16,12 @@ use tokio::sync::watch;
 use weir_core::authenticate::{authenticate, unknown};
 use weir_core::counter::{all_limits, increments};
 use weir_core::decide::limit_statuses;
-use weir_core::{
-    Application, ApplicationId, ApplicationRef, Credentials, Decision, Denial, Increment, KeyHasher, Service,
-    ServiceId, Timestamp, Usage,
-};
+use weir_core::{Credentials, Decision, Denial, Increment, KeyHasher, Service, ServiceId, Timestamp, Usage};
 use weir_store::{Ask, Mode, Outcome, RequestId, Store};
 
 use crate::config::Config;
-use crate::meters;
-use crate::records::{Records, Versioned};
+use crate::meters::Meters;
+use crate::records::{Found, Known, Records, Versioned};
 use crate::status::Failure;
 use crate::trace::Parent;
 use crate::watch::Seen;
@@ -49,14 +49,28 @@ pub(crate) struct Question {
 pub(crate) struct Verdict {
     pub(crate) decision: Decision,
     /// As far as the credentials led to one.
-    pub(crate) application: Option<ApplicationId>,
+    application: Option<Arc<Known>>,
     pub(crate) at: Timestamp,
 }
 
 impl Verdict {
-    fn deny(denial: Denial, application: Option<ApplicationId>) -> Self {
-        Self { decision: Decision::Deny(denial), application, at: now() }
+    fn deny(denial: Denial) -> Self {
+        Self { decision: Decision::Deny(denial), application: None, at: now() }
     }
+
+    /// The application that the credentials led to.
+    pub(crate) fn application_id(&self) -> Option<&str> {
+        self.application.as_ref().map(|known| known.value.reference.application.as_str())
+    }
+}
+
+/// A question judged by the records in memory, as far as that goes.
+struct Judged {
+    service: Arc<Versioned<Service>>,
+    application: Arc<Known>,
+    /// Why it is refused, if the records are not old.
+    denial: Option<Denial>,
+    ask: Ask,
 }
 
 /// Decides.
@@ -66,29 +80,65 @@ pub(crate) struct Engine {
     hasher: KeyHasher,
     timeout: Duration,
     seen: Arc<watch::Sender<Seen>>,
+    meters: Meters,
 }
 
 impl Engine {
     pub(crate) fn new(store: Store, config: &Config, seen: Arc<watch::Sender<Seen>>) -> Self {
+        let hasher = config.key_hasher.clone();
         Self {
-            records: Records::new(store.clone(), config.applications_cached_max),
+            records: Records::new(store.clone(), hasher.clone(), config.applications_cached_max),
             store,
-            hasher: config.key_hasher.clone(),
+            hasher,
             timeout: Duration::from_millis(config.decision_timeout_ms),
             seen,
+            meters: Meters::new(),
         }
     }
 
     /// Decides within the deadline. When it passes, the future inside is dropped, which takes back whatever the store
     /// may still count.
     pub(crate) async fn decide(&self, question: &Question) -> Result<Verdict, Failure> {
+        if let Some(verdict) = self.decide_at_once(std::slice::from_ref(question)).await.pop().flatten() {
+            return verdict;
+        }
         let asked = Instant::now();
         let span = question.trace.begin(question);
         let verdict = self.within_deadline(self.decide_settled(question)).await;
         span.end(&verdict);
-        let verdict = verdict?;
-        meters::decided(&verdict.decision, asked.elapsed());
-        Ok(verdict)
+        self.meters.decided(verdict.iter().map(|verdict| &verdict.decision), asked.elapsed());
+        verdict
+    }
+
+    /// Decides together what nothing has to be waited for; `None` for the rest.
+    pub(crate) async fn decide_at_once(
+        &self,
+        questions: &[Question],
+    ) -> Vec<Option<Result<Verdict, Failure>>> {
+        let Store::Embedded(store) = &self.store else {
+            return questions.iter().map(|_| None).collect();
+        };
+        let (asked, now) = (Instant::now(), now());
+        let judged: Vec<_> = questions.iter().map(|question| self.judge_at_once(question, now)).collect();
+        let spans: Vec<_> = questions.iter().map(|question| question.trace.begin(question)).collect();
+        let asks: Vec<&Ask> = judged.iter().flatten().map(|judged| &judged.ask).collect();
+        let mut outcomes = store.apply_all(&asks).await.into_iter();
+        drop(asks);
+        let mut verdicts = Vec::with_capacity(questions.len());
+        for ((question, judged), span) in questions.iter().zip(judged).zip(spans) {
+            let outcome = judged.and_then(|judged| Some((judged, outcomes.next()?)));
+            let verdict = outcome.and_then(|(judged, outcome)| match outcome {
+                Ok(outcome) => self.conclude(question, judged, outcome).transpose(),
+                Err(error) => Some(Err(error.into())),
+            });
+            if let Some(verdict) = &verdict {
+                span.end(verdict);
+            }
+            verdicts.push(verdict);
+        }
+        let decided = verdicts.iter().flatten().flatten().map(|verdict: &Verdict| &verdict.decision);
+        self.meters.decided(decided, asked.elapsed());
+        verdicts
     }
 
     async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -108,43 +158,29 @@ impl Engine {
     async fn attempt(&self, question: &Question) -> Result<Option<Verdict>, Failure> {
         let Some(service) = self.records.service(&question.service).await? else {
             self.check_catalog()?;
-            return Ok(Some(Verdict::deny(Denial::ServiceIdInvalid, None)));
+            return Ok(Some(Verdict::deny(Denial::ServiceIdInvalid)));
         };
-        let Some(application) = self.find_application(&service.value, &question.credentials).await? else {
+        let Some(found) = self.records.find(&service.value, &question.credentials).await? else {
             return self.nobody(question, &service).await;
         };
-        let judged = self.judge(question, &service.value, &application.value);
-        let (wanted, denial) = match judged {
-            Ok(wanted) => (wanted, None),
-            Err(denial) => (vec![], Some(denial)),
-        };
-        let ask = Ask {
-            request: question.request,
-            attempt: question.attempt,
-            application: application.value.reference.clone(),
-            application_version: application.version,
-            service_version: service.version,
-            increments: wanted.clone(),
-            mode: if denial.is_some() { Mode::Check } else { question.mode },
-        };
-        let outcome = self.store.apply(ask).await?;
-        if denial.is_some() && question.attempt > 0 {
+        let judged = self.judge(question, service, found, now());
+        let outcome = self.store.apply(judged.ask.clone()).await?;
+        if judged.denial.is_some() && question.attempt > 0 {
             // What an earlier attempt counted must not stay.
-            self.store.cancel(&application.value.reference, question.request, None).await?;
+            self.store.cancel(&judged.ask.application, question.request, None).await?;
         }
-        self.conclude(question, &service, &application, &wanted, denial, outcome)
+        self.conclude(question, judged, outcome)
     }
 
-    /// No application: unless what memory says of key or service is old, a refusal.
+    /// No application: unless what memory says of the service is old, a refusal.
     async fn nobody(
         &self,
         question: &Question,
         service: &Versioned<Service>,
     ) -> Result<Option<Verdict>, Failure> {
-        let renewed = self.forget_hint(&question.service, &question.credentials)
-            || self.records.renew_service(&question.service, service.version).await?;
+        let renewed = self.records.renew_service(&question.service, service.version).await?;
         self.check_catalog()?;
-        Ok((!renewed).then(|| Verdict::deny(unknown(&service.value), None)))
+        Ok((!renewed).then(|| Verdict::deny(unknown(&service.value))))
     }
 
     /// Nobody is unknown to a store that has lost its catalog.
@@ -155,14 +191,48 @@ impl Engine {
         }
     }
 
+    /// `None`: memory does not know who asks, or more than one step of the store is needed.
+    fn judge_at_once(&self, question: &Question, now: Timestamp) -> Option<Judged> {
+        let service = self.records.service_in_memory(&question.service)?;
+        let found = self.records.find_in_memory(&service.value, &question.credentials)?;
+        let judged = self.judge(question, service, found, now);
+        (judged.denial.is_none() || question.attempt == 0).then_some(judged)
+    }
+
     fn judge(
         &self,
         question: &Question,
+        service: Arc<Versioned<Service>>,
+        found: Found,
+        now: Timestamp,
+    ) -> Judged {
+        let (increments, denial) = match self.wanted(question, &service.value, &found, now) {
+            Ok(increments) => (increments, None),
+            Err(denial) => (vec![], Some(denial)),
+        };
+        let Found { application, .. } = found;
+        let ask = Ask {
+            request: question.request,
+            attempt: question.attempt,
+            application: Arc::clone(&application.subject),
+            application_version: application.version,
+            service_version: service.version,
+            increments,
+            mode: if denial.is_some() { Mode::Check } else { question.mode },
+        };
+        Judged { service, application, denial, ask }
+    }
+
+    fn wanted(
+        &self,
+        question: &Question,
         service: &Service,
-        application: &Application,
+        found: &Found,
+        now: Timestamp,
     ) -> Result<Vec<Increment>, Denial> {
-        let referrer = question.referrer.as_deref();
-        authenticate(service, application, &question.credentials, referrer, &self.hasher, now())?;
+        let (application, found_by) = (&found.application.value, found.by.as_ref());
+        let (credentials, referrer) = (&question.credentials, question.referrer.as_deref());
+        authenticate(service, application, credentials, found_by, referrer, &self.hasher, now)?;
         // A plan that is gone while its applications are not: nothing says what they may do.
         let plan = service.plan(&application.plan).ok_or(Denial::ApplicationNotActive)?;
         if question.usage.is_empty() && question.mode == Mode::Check {
@@ -171,73 +241,38 @@ impl Engine {
         increments(&question.usage, &service.metrics, plan)
     }
 
+    /// `None`: judged by old records, which have been renewed.
     fn conclude(
         &self,
         question: &Question,
-        service: &Arc<Versioned<Service>>,
-        application: &Arc<Versioned<Application>>,
-        wanted: &[Increment],
-        denial: Option<Denial>,
+        judged: Judged,
         outcome: Outcome,
     ) -> Result<Option<Verdict>, Failure> {
-        let reference = &application.value.reference;
-        let verdict =
-            |decision, at| Some(Verdict { decision, application: Some(reference.application.clone()), at });
-        match outcome {
+        let Judged { service, application, denial, ask } = judged;
+        let (decision, at) = match outcome {
             Outcome::Stale { application: record, service: version } => {
                 if version != Some(service.version) {
                     self.records.forget_service(&question.service);
                 }
                 if record.as_ref().map(|record| record.version) != Some(application.version) {
-                    self.records.renew_application(reference, record.as_ref())?;
+                    self.records.renew_application(&application.value.reference, record.as_ref())?;
                 }
-                Ok(None)
+                return Ok(None);
             }
             Outcome::Admitted { used, at } => match denial {
-                Some(Denial::UserKeyInvalid)
-                    if self.forget_hint(&question.service, &question.credentials) =>
-                {
-                    Ok(None)
+                // Led here by an index that is ahead of the record, or behind it.
+                Some(Denial::UserKeyInvalid) if matches!(question.credentials, Credentials::UserKey(_)) => {
+                    return Ok(None);
                 }
-                Some(denial) => Ok(verdict(Decision::Deny(denial), at)),
-                None => Ok(verdict(Decision::Allow(limit_statuses(wanted, &used, at)), at)),
+                Some(denial) => (Decision::Deny(denial), at),
+                None => (Decision::Allow(limit_statuses(&ask.increments, &used, at)), at),
             },
             Outcome::Refused { exceeded, used, at } => {
-                let refused = limit_statuses(wanted, &used, at).swap_remove(exceeded);
-                Ok(verdict(Decision::Deny(Denial::LimitsExceeded(refused)), at))
+                let refused = limit_statuses(&ask.increments, &used, at).swap_remove(exceeded);
+                (Decision::Deny(Denial::LimitsExceeded(refused)), at)
             }
-        }
-    }
-
-    /// The application that credentials name; whether they are good is not asked yet.
-    pub(crate) async fn find_application(
-        &self,
-        service: &Service,
-        credentials: &Credentials,
-    ) -> Result<Option<Arc<Versioned<Application>>>, Failure> {
-        let id = match credentials {
-            Credentials::UserKey(key) => {
-                let mut found = None;
-                for hash in self.hasher.hashes(key) {
-                    found = self.records.application_of_user_key(&service.id, &hash).await?;
-                    if found.is_some() {
-                        break;
-                    }
-                }
-                found
-            }
-            // A text that can be no id is no application's.
-            Credentials::AppIdAndKey { app_id, .. } => ApplicationId::parse(app_id).ok(),
-            Credentials::ClientId(id) => ApplicationId::parse(id).ok(),
         };
-        let Some(application) = id else { return Ok(None) };
-        self.records.application(&ApplicationRef { service: service.id.clone(), application }).await
-    }
-
-    /// A key may have moved to another application since its owner was remembered.
-    fn forget_hint(&self, service: &ServiceId, credentials: &Credentials) -> bool {
-        let Credentials::UserKey(key) = credentials else { return false };
-        self.hasher.hashes(key).filter(|hash| self.records.forget_user_key(service, hash)).count() > 0
+        Ok(Some(Verdict { decision, application: Some(application), at }))
     }
 
     /// Takes a request back.
@@ -250,9 +285,9 @@ impl Engine {
     ) -> Result<bool, Failure> {
         self.within_deadline(async {
             let Some(service) = self.records.service(service).await? else { return Ok(false) };
-            let found = self.find_application(&service.value, credentials).await?;
-            let Some(application) = found else { return Ok(false) };
-            Ok(self.store.cancel(&application.value.reference, request, attempt).await?)
+            let found = self.records.find(&service.value, credentials).await?;
+            let Some(Found { application, .. }) = found else { return Ok(false) };
+            Ok(self.store.cancel(&application.subject, request, attempt).await?)
         })
         .await
     }

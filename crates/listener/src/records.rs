@@ -3,17 +3,22 @@
 //! Nothing here expires: the store compares the versions in the step that counts and tells when one is old. What the
 //! store does not have is never remembered, so a new application works at once.
 
+mod applications;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 use prost::Message;
-use quick_cache::sync::Cache;
-use weir_core::{Application, ApplicationId, ApplicationRef, KeyHash, Service, ServiceId};
+use weir_core::{
+    Application, ApplicationId, ApplicationRef, Credentials, KeyHash, KeyHasher, Service, ServiceId,
+};
 use weir_proto::v1;
-use weir_store::{Record, Store, Version};
+use weir_store::{Record, Store, Subject, Version};
 
 use crate::status::Failure;
+use applications::Applications;
 
 /// A record as read.
 #[derive(Debug)]
@@ -22,30 +27,54 @@ pub(crate) struct Versioned<T> {
     pub(crate) version: Version,
 }
 
+/// An application's record as read, and what the store calls it.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) value: Application,
+    pub(crate) version: Version,
+    pub(crate) subject: Arc<Subject>,
+    /// Since its last chance to stay.
+    asked_about: AtomicBool,
+}
+
+impl Known {
+    fn new(value: Application, version: Version) -> Self {
+        let subject = Arc::new(Subject::new(value.reference.clone()));
+        Self { value, version, subject, asked_about: AtomicBool::new(false) }
+    }
+}
+
+/// An application that credentials lead to.
+pub(crate) struct Found {
+    pub(crate) application: Arc<Known>,
+    /// The hash of the `user_key` that led to it.
+    pub(crate) by: Option<KeyHash>,
+}
+
 /// The caches.
 pub(crate) struct Records {
     store: Store,
+    hasher: KeyHasher,
     /// As many as the catalog has services.
     services: RwLock<HashMap<ServiceId, Arc<Versioned<Service>>>>,
-    applications: Cache<ApplicationRef, Arc<Versioned<Application>>>,
-    /// Hints: the application's own record decides.
-    user_keys: Cache<(ServiceId, KeyHash), ApplicationId>,
+    applications: RwLock<Applications>,
 }
 
 impl Records {
-    pub(crate) fn new(store: Store, applications_max: usize) -> Self {
-        Self {
-            store,
-            services: RwLock::default(),
-            applications: Cache::new(applications_max),
-            user_keys: Cache::new(applications_max),
-        }
+    pub(crate) fn new(store: Store, hasher: KeyHasher, applications_max: usize) -> Self {
+        let applications = RwLock::new(Applications::new(applications_max));
+        Self { store, hasher, services: RwLock::default(), applications }
+    }
+
+    /// A service that is in memory.
+    pub(crate) fn service_in_memory(&self, id: &ServiceId) -> Option<Arc<Versioned<Service>>> {
+        self.services.read().get(id).cloned()
     }
 
     /// A service, from memory where it is there.
     pub(crate) async fn service(&self, id: &ServiceId) -> Result<Option<Arc<Versioned<Service>>>, Failure> {
-        if let Some(service) = self.services.read().get(id) {
-            return Ok(Some(Arc::clone(service)));
+        if let Some(service) = self.service_in_memory(id) {
+            return Ok(Some(service));
         }
         let Some(record) = self.store.service(id).await? else { return Ok(None) };
         let service = Arc::new(read_service(&record)?);
@@ -67,13 +96,48 @@ impl Records {
         self.services.write().remove(id);
     }
 
-    /// An application, from memory where it is there.
-    pub(crate) async fn application(
+    /// The application that credentials name, where memory knows it; whether they are good is not asked yet.
+    pub(crate) fn find_in_memory(&self, service: &Service, credentials: &Credentials) -> Option<Found> {
+        if let Credentials::UserKey(key) = credentials {
+            return self.hasher.hashes(key).find_map(|hash| {
+                let application = self.applications.read().of_user_key(&service.id, &hash)?;
+                Some(Found { application, by: Some(hash) })
+            });
+        }
+        let reference = named(service, credentials)?;
+        let application = self.applications.read().named(&reference)?;
+        Some(Found { application, by: None })
+    }
+
+    /// The application that credentials name; whether they are good is not asked yet.
+    pub(crate) async fn find(
         &self,
-        reference: &ApplicationRef,
-    ) -> Result<Option<Arc<Versioned<Application>>>, Failure> {
-        if let Some(application) = self.applications.get(reference) {
-            return Ok(Some(application));
+        service: &Service,
+        credentials: &Credentials,
+    ) -> Result<Option<Found>, Failure> {
+        if let Some(found) = self.find_in_memory(service, credentials) {
+            return Ok(Some(found));
+        }
+        let Credentials::UserKey(key) = credentials else {
+            let Some(reference) = named(service, credentials) else { return Ok(None) };
+            let application = self.application(&reference).await?;
+            return Ok(application.map(|application| Found { application, by: None }));
+        };
+        for hash in self.hasher.hashes(key) {
+            if let Some(application) = self.store.application_of_user_key(&service.id, &hash).await? {
+                let reference = ApplicationRef { service: service.id.clone(), application };
+                let application = self.application(&reference).await?;
+                return Ok(application.map(|application| Found { application, by: Some(hash) }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// An application, from memory where it is there.
+    async fn application(&self, reference: &ApplicationRef) -> Result<Option<Arc<Known>>, Failure> {
+        let known = self.applications.read().named(reference);
+        if known.is_some() {
+            return Ok(known);
         }
         match self.store.application(reference).await? {
             Some(record) => Ok(Some(self.put_application(reference, &record)?)),
@@ -90,43 +154,40 @@ impl Records {
         match record {
             Some(record) => self.put_application(reference, record).map(|_| ()),
             None => {
-                self.applications.remove(reference);
+                self.applications.write().remove(reference);
                 Ok(())
             }
         }
     }
 
-    fn put_application(
-        &self,
-        reference: &ApplicationRef,
-        record: &Record,
-    ) -> Result<Arc<Versioned<Application>>, Failure> {
-        let application = Arc::new(read_application(record)?);
-        self.applications.insert(reference.clone(), Arc::clone(&application));
-        Ok(application)
+    fn put_application(&self, reference: &ApplicationRef, record: &Record) -> Result<Arc<Known>, Failure> {
+        let mut value = read_application(record)?;
+        self.share_texts(&mut value, reference);
+        let known = Arc::new(Known::new(value, record.version));
+        self.applications.write().insert(Arc::clone(&known));
+        Ok(known)
     }
 
-    /// The application that a `user_key` probably belongs to.
-    pub(crate) async fn application_of_user_key(
-        &self,
-        service: &ServiceId,
-        hash: &KeyHash,
-    ) -> Result<Option<ApplicationId>, Failure> {
-        let key = (service.clone(), hash.clone());
-        if let Some(found) = self.user_keys.get(&key) {
-            return Ok(Some(found));
+    /// What many applications name alike is held once.
+    fn share_texts(&self, application: &mut Application, reference: &ApplicationRef) {
+        application.reference = reference.clone();
+        if let Some(service) = self.service_in_memory(&reference.service) {
+            application.reference.service = service.value.id.clone();
+            if let Some(plan) = service.value.plan(&application.plan) {
+                application.plan = plan.id.clone();
+            }
         }
-        let found = self.store.application_of_user_key(service, hash).await?;
-        if let Some(id) = &found {
-            self.user_keys.insert(key, id.clone());
-        }
-        Ok(found)
+        application.user_key = application.user_key.take().map(|hash| self.hasher.share(hash));
     }
+}
 
-    /// Forgets whom a `user_key` belonged to; returns whether it was remembered.
-    pub(crate) fn forget_user_key(&self, service: &ServiceId, hash: &KeyHash) -> bool {
-        self.user_keys.remove(&(service.clone(), hash.clone())).is_some()
-    }
+/// The application that credentials name outright. A text that can be no id is no application's.
+fn named(service: &Service, credentials: &Credentials) -> Option<ApplicationRef> {
+    let (Credentials::AppIdAndKey { app_id: id, .. } | Credentials::ClientId(id)) = credentials else {
+        return None;
+    };
+    let application = ApplicationId::parse(id).ok()?;
+    Some(ApplicationRef { service: service.id.clone(), application })
 }
 
 /// Reads a service's record.
@@ -136,10 +197,9 @@ pub(crate) fn read_service(record: &Record) -> Result<Versioned<Service>, Failur
     Ok(Versioned { value, version: record.version })
 }
 
-fn read_application(record: &Record) -> Result<Versioned<Application>, Failure> {
+fn read_application(record: &Record) -> Result<Application, Failure> {
     let message = v1::Application::decode(&record.bytes[..]).map_err(undecodable)?;
-    let value = Application::try_from(&message).map_err(Failure::Record)?;
-    Ok(Versioned { value, version: record.version })
+    Application::try_from(&message).map_err(Failure::Record)
 }
 
 fn undecodable(error: prost::DecodeError) -> Failure {

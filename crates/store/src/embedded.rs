@@ -30,7 +30,7 @@ use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 use crate::config::EmbeddedConfig;
 use crate::key::now;
 use crate::{
-    Ask, OpenError, Outcome, Publication, PublishError, Record, Report, RequestId, StoreError, ask,
+    Ask, Mode, OpenError, Outcome, Publication, PublishError, Record, Report, RequestId, StoreError, ask,
 };
 use entry::Entry;
 use ledger::Ledger;
@@ -122,16 +122,27 @@ impl Embedded {
     }
 
     pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
-        let uncertain = Uncertain { store: self, ask: Some((ask.request, ask.attempt)) };
-        let mut outcomes = self.decide(std::slice::from_ref(&ask));
-        let outcome = outcomes.pop().expect("an outcome for each ask")?;
-        self.persist().await?;
-        uncertain.answered();
-        Ok(outcome)
+        self.apply_all(&[&ask]).await.pop().expect("an outcome for each ask")
+    }
+
+    /// Decides requests in their order, as [`crate::Store::apply`] does one; all of them are written down together. Waits
+    /// for nothing but the disk, where every answer has to be on it.
+    pub async fn apply_all(&self, asks: &[&Ask]) -> Vec<Result<Outcome, StoreError>> {
+        let counting = asks.iter().filter(|ask| ask.mode == Mode::Count);
+        let asked = counting.map(|ask| (ask.request, ask.attempt)).collect();
+        let uncertain = Uncertain { store: self, asked };
+        let outcomes = self.decide(asks);
+        match self.persist().await {
+            Ok(()) => {
+                uncertain.answered();
+                outcomes
+            }
+            Err(error) => asks.iter().map(|_| Err(again(&error))).collect(),
+        }
     }
 
     /// Decides requests in their order. None of it may be answered before [`Self::persist`] has returned.
-    pub(crate) fn decide(&self, asks: &[Ask]) -> Vec<Result<Outcome, StoreError>> {
+    fn decide(&self, asks: &[&Ask]) -> Vec<Result<Outcome, StoreError>> {
         let shared = &*self.shared;
         if shared.failing.load(Ordering::Acquire)
             && let Err(error) = shared.write()
@@ -146,7 +157,7 @@ impl Embedded {
 
     pub(crate) async fn cancel(&self, request: RequestId, attempt: Option<u32>) -> Result<bool, StoreError> {
         let taken_back = self.take_back(request, attempt, attempt.unwrap_or(u32::MAX));
-        self.persist().await?;
+        self.persist().await.map_err(StoreError::Log)?;
         Ok(taken_back)
     }
 
@@ -166,20 +177,17 @@ impl Embedded {
             let Book { ledger, tail } = &mut *book;
             ledger.report(&report, tail, now())
         };
-        self.persist().await?;
+        self.persist().await.map_err(StoreError::Log)?;
         Ok(counted)
     }
 
     /// Writes what was decided, and waits for the disk where every answer has to be on it.
-    pub(crate) async fn persist(&self) -> Result<(), StoreError> {
+    async fn persist(&self) -> Result<(), Error> {
         if self.shared.config.sync_interval_ms > 0 {
-            return self.shared.write().map_err(StoreError::Log);
+            return self.shared.write();
         }
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.sync())
-            .await
-            .map_err(|error| StoreError::Log(Error::other(error)))?
-            .map_err(StoreError::Log)
+        tokio::task::spawn_blocking(move || shared.sync()).await.map_err(Error::other)?
     }
 
     pub(crate) fn service(&self, id: &ServiceId) -> Option<Record> {
@@ -271,21 +279,21 @@ impl Embedded {
     }
 }
 
-/// Takes a request back when its caller leaves, or the disk fails, before it is answered.
+/// Takes requests back when their caller leaves, or the disk fails, before they are answered.
 struct Uncertain<'a> {
     store: &'a Embedded,
-    ask: Option<(RequestId, u32)>,
+    asked: Vec<(RequestId, u32)>,
 }
 
 impl Uncertain<'_> {
     fn answered(mut self) {
-        self.ask = None;
+        self.asked.clear();
     }
 }
 
 impl Drop for Uncertain<'_> {
     fn drop(&mut self) {
-        if let Some((request, attempt)) = self.ask {
+        for (request, attempt) in std::mem::take(&mut self.asked) {
             self.store.take_back(request, Some(attempt), attempt);
         }
     }
@@ -325,7 +333,9 @@ impl Shared {
         let _one_at_a_time = self.maintenance.lock();
         match checkpoint::write(&self.config.dir, &self.log, &self.book) {
             Ok(bytes) => self.checkpoint_bytes.store(bytes, Ordering::Relaxed),
-            Err(error) => tracing::error!(error = %error, "cannot write the checkpoint of the embedded store"),
+            Err(error) => {
+                tracing::error!(error = %error, "cannot write the checkpoint of the embedded store")
+            }
         }
     }
 }

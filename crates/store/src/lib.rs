@@ -58,26 +58,6 @@ impl Store {
         }
     }
 
-    /// Decides requests in their order, as far as a store can at once: `None` for one that has to be asked over the
-    /// network, which is to be asked by [`Self::apply`] one by one. Nothing of it may be told before [`Self::persist`].
-    pub fn apply_at_once(&self, asks: &[Ask]) -> Option<Vec<Result<Outcome, StoreError>>> {
-        match self {
-            Self::Embedded(store) => Some(store.decide(asks)),
-            Self::Redis(_) => None,
-        }
-    }
-
-    /// Makes last what was applied at once.
-    ///
-    /// # Errors
-    /// When it does not: the caller takes back what was counted.
-    pub async fn persist(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Embedded(store) => store.persist().await,
-            Self::Redis(_) => Ok(()),
-        }
-    }
-
     /// Takes back a request of an application that was counted in the last seconds: of one attempt, or of any.
     /// What it takes back counts nothing if it comes, or comes again, in the next seconds. Returns whether there was
     /// anything to take back.

@@ -72,12 +72,12 @@ impl Engine {
             }
         }
         let unknown = || FieldError::new("application", "there is no such application");
-        let application =
-            self.find_application(service, &transaction.credentials).await?.ok_or_else(unknown)?;
-        let plan = service.plan(&application.value.plan).ok_or_else(unknown)?;
+        let found = self.records.find(service, &transaction.credentials).await?;
+        let application = &found.ok_or_else(unknown)?.application.value;
+        let plan = service.plan(&application.plan).ok_or_else(unknown)?;
         let increments = increments(&transaction.usage, &service.metrics, plan)
             .map_err(|denial| FieldError::new("usage", denial.sentence()))?;
-        let application = application.value.reference.clone();
+        let application = application.reference.clone();
         Ok((!increments.is_empty()).then_some(Entry { application, increments, at: transaction.at }))
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Asked of the store as a check that nothing could fail, so that it is as exact as a decision.
 
+use std::sync::Arc;
+
 use weir_core::counter::{Ceiling, Increment};
 use weir_core::decide::limit_statuses;
 use weir_core::{COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Service, ServiceId, UsageValue};
@@ -40,13 +42,14 @@ impl Engine {
     ) -> Result<Option<Vec<LimitStatus>>, Failure> {
         let service = self.records.service(id).await?;
         let service = service.ok_or_else(|| FieldError::new("service_id", "there is no such service"))?;
-        let found = self.find_application(&service.value, credentials).await?;
-        let application = found.ok_or_else(|| FieldError::new("app_id", "there is no such application"))?;
+        let found = self.records.find(&service.value, credentials).await?;
+        let found = found.ok_or_else(|| FieldError::new("app_id", "there is no such application"))?;
+        let application = found.application;
         let increments = every_counter(&service.value, metrics)?;
         let ask = Ask {
             request: RequestId([0; 16]),
             attempt: 0,
-            application: application.value.reference.clone(),
+            application: Arc::clone(&application.subject),
             application_version: application.version,
             service_version: service.version,
             increments: increments.clone(),

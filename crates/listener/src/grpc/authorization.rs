@@ -101,8 +101,7 @@ pub(super) async fn cancel(
 
 /// The message for a verdict.
 pub(super) fn decision(verdict: &Verdict) -> v1::Decision {
-    let application = verdict.application.as_ref().map_or("", |id| id.as_str());
-    v1::Decision::new(&verdict.decision, application, verdict.at)
+    v1::Decision::new(&verdict.decision, verdict.application_id().unwrap_or_default(), verdict.at)
 }
 
 /// The question that an AuthRep asks.

@@ -19,7 +19,7 @@ use weir_proto::v1::stream_ask::Ask;
 
 use super::authorization::{cancel, decision, read_auth_rep};
 use crate::config::GatewayToken;
-use crate::engine::Question;
+use crate::engine::{Question, Verdict};
 use crate::server::Shared;
 use crate::status::Failure;
 
@@ -47,6 +47,17 @@ struct Done {
     counted: Option<Question>,
 }
 
+/// What cannot be answered at once.
+struct Work {
+    correlation_id: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    AuthRep(Question),
+    Cancel(v1::CancelRequest),
+}
+
 /// Starts answering a stream.
 pub(super) fn answer(
     shared: Arc<Shared>,
@@ -69,23 +80,23 @@ async fn work(
     while open || !in_work.is_empty() {
         tokio::select! {
             message = asks.message(), if open && in_work.len() < shared.config.stream_requests_max => {
-                match message {
-                    Ok(Some(message)) if message.asks.len() <= ASKS_MAX => {
-                        in_work.extend(message.asks.into_iter().map(|ask| one(&shared, &gateway, ask)));
+                let message = match message.map(|message| message.map(read_message)) {
+                    Ok(Some(Ok(message))) => message,
+                    Ok(None) => {
+                        open = false;
+                        continue;
                     }
-                    Ok(Some(_)) => {
-                        let status = Status::invalid_argument(format!("asks: has more than {ASKS_MAX}"));
-                        // The stream ends either way.
-                        let _ = sender.send(Err(status)).await;
-                        return;
-                    }
-                    Ok(None) => open = false,
-                    Err(status) => {
+                    Ok(Some(Err(status))) | Err(status) => {
                         tracing::debug!(%status, gateway = %gateway.id, "a stream broke");
                         // A message that cannot be read is told; a broken connection hears nothing.
                         let _ = sender.send(Err(status)).await;
                         return;
                     }
+                };
+                let (ready, waiting) = begin(&shared, &gateway, message).await;
+                in_work.extend(waiting.into_iter().map(|work| one(&shared, &gateway, work)));
+                if !ready.is_empty() && !hand_over(&shared, &sender, ready).await {
+                    return;
                 }
             }
             Some(first) = in_work.next() => {
@@ -101,6 +112,40 @@ async fn work(
             () = sender.closed() => return,
         }
     }
+}
+
+/// What one message asks, checked.
+fn read_message(message: v1::AuthRepStreamRequest) -> Result<Vec<v1::StreamAsk>, Status> {
+    if message.asks.len() > ASKS_MAX {
+        return Err(Status::invalid_argument(format!("asks: has more than {ASKS_MAX}")));
+    }
+    Ok(message.asks)
+}
+
+/// Answers what can be answered at once; the rest has to wait.
+async fn begin(shared: &Shared, gateway: &GatewayToken, asks: Vec<v1::StreamAsk>) -> (Vec<Done>, Vec<Work>) {
+    let (mut ids, mut questions, mut ready, mut waiting) = (vec![], vec![], vec![], vec![]);
+    for v1::StreamAsk { correlation_id, ask } in asks {
+        match ask {
+            Some(Ask::AuthRep(message)) => match read_auth_rep(gateway, &message) {
+                Ok(question) => {
+                    ids.push(correlation_id);
+                    questions.push(question);
+                }
+                Err(failure) => ready.push(Done::failed(correlation_id, failure)),
+            },
+            Some(Ask::Cancel(message)) => waiting.push(Work { correlation_id, kind: Kind::Cancel(message) }),
+            None => ready.push(Done::failed(correlation_id, Failure::Unknown("what the stream asks"))),
+        }
+    }
+    let verdicts = shared.engine.decide_at_once(&questions).await;
+    for ((correlation_id, question), verdict) in ids.into_iter().zip(questions).zip(verdicts) {
+        match verdict {
+            Some(verdict) => ready.push(Done::decided(correlation_id, question, verdict)),
+            None => waiting.push(Work { correlation_id, kind: Kind::AuthRep(question) }),
+        }
+    }
+    (ready, waiting)
 }
 
 /// Puts answers on the stream; when it is gone, takes back what they counted.
@@ -124,29 +169,37 @@ async fn hand_over(
     false
 }
 
-async fn one(shared: &Shared, gateway: &GatewayToken, ask: v1::StreamAsk) -> Done {
-    let correlation_id = ask.correlation_id;
-    let worked = match ask.ask {
-        Some(Ask::AuthRep(message)) => auth_rep(shared, gateway, &message).await,
-        Some(Ask::Cancel(message)) => {
-            cancel(shared, gateway, &message).await.map(|done| (Answer::Cancelled(done), None))
+async fn one(shared: &Shared, gateway: &GatewayToken, Work { correlation_id, kind }: Work) -> Done {
+    match kind {
+        Kind::AuthRep(question) => {
+            let verdict = shared.engine.decide(&question).await;
+            Done::decided(correlation_id, question, verdict)
         }
-        None => Err(Failure::Unknown("what the stream asks")),
-    };
-    let (answer, counted) = worked.unwrap_or_else(|failure| {
-        failure.log();
-        (Answer::Failure(v1::Failure { code: failure.code().into(), message: failure.to_string() }), None)
-    });
-    Done { answer: v1::StreamAnswer { correlation_id, answer: Some(answer) }, counted }
+        Kind::Cancel(message) => match cancel(shared, gateway, &message).await {
+            Ok(done) => Done::answered(correlation_id, Answer::Cancelled(done), None),
+            Err(failure) => Done::failed(correlation_id, failure),
+        },
+    }
 }
 
-async fn auth_rep(
-    shared: &Shared,
-    gateway: &GatewayToken,
-    message: &v1::AuthRepRequest,
-) -> Result<(Answer, Option<Question>), Failure> {
-    let question = read_auth_rep(gateway, message)?;
-    let verdict = shared.engine.decide(&question).await?;
-    let counted = matches!(verdict.decision, Decision::Allow(_)).then_some(question);
-    Ok((Answer::Decision(decision(&verdict)), counted))
+impl Done {
+    fn answered(correlation_id: u64, answer: Answer, counted: Option<Question>) -> Self {
+        Self { answer: v1::StreamAnswer { correlation_id, answer: Some(answer) }, counted }
+    }
+
+    fn decided(correlation_id: u64, question: Question, verdict: Result<Verdict, Failure>) -> Self {
+        match verdict {
+            Ok(verdict) => {
+                let counted = matches!(verdict.decision, Decision::Allow(_)).then_some(question);
+                Self::answered(correlation_id, Answer::Decision(decision(&verdict)), counted)
+            }
+            Err(failure) => Self::failed(correlation_id, failure),
+        }
+    }
+
+    fn failed(correlation_id: u64, failure: Failure) -> Self {
+        failure.log();
+        let failure = v1::Failure { code: failure.code().into(), message: failure.to_string() };
+        Self::answered(correlation_id, Answer::Failure(failure), None)
+    }
 }

@@ -47,8 +47,8 @@ impl Deciding {
                     Decision::Deny(denial) => denial.code(),
                 };
                 span.set_attribute(KeyValue::new("weir.outcome", outcome));
-                if let Some(application) = &verdict.application {
-                    span.set_attribute(KeyValue::new("weir.application.id", application.to_string()));
+                if let Some(application) = verdict.application_id() {
+                    span.set_attribute(KeyValue::new("weir.application.id", application.to_owned()));
                 }
             }
             Err(failure) => {

@@ -163,7 +163,8 @@ fn read_account(from: &mut Reader<'_>, secret_ids: &mut Vec<Arc<str>>) -> Option
     let secret_id = from.optional()?;
     let digest = from.array()?;
     if let Some(id) = secret_id {
-        account.user_key = Some(KeyHash { secret_id: shared(std::str::from_utf8(id).ok()?, secret_ids), digest });
+        account.user_key =
+            Some(KeyHash { secret_id: shared(std::str::from_utf8(id).ok()?, secret_ids), digest });
     }
     let mut windows = [0; 7];
     for start in &mut windows {
@@ -225,11 +226,11 @@ fn read_rest(from: &mut Reader<'_>, ledger: &mut Ledger) -> Option<()> {
     for name in read_list(from, |from| from.text()?.parse().ok())? {
         ledger.begin_metric(name)?;
     }
-    ledger.services =
-        read_list(from, |from| Some((from.text()?.parse().ok()?, read_record(from)??)))?.into_iter().collect();
-    let reported = |from: &mut Reader<'_>| {
-        Some((from.bytes()?.to_vec(), Timestamp::from_unix_ms(from.small()?)))
-    };
+    ledger.services = read_list(from, |from| Some((from.text()?.parse().ok()?, read_record(from)??)))?
+        .into_iter()
+        .collect();
+    let reported =
+        |from: &mut Reader<'_>| Some((from.bytes()?.to_vec(), Timestamp::from_unix_ms(from.small()?)));
     ledger.reported = read_list(from, reported)?.into_iter().collect();
     Some(())
 }

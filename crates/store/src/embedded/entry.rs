@@ -265,12 +265,8 @@ mod tests {
         assert_eq!((usage.account, usage.at), (70_000, at));
         let rows: Vec<Row> = usage.rows(&mut from).map(Option::unwrap).collect();
         let adds = Row { metric: 0, value: UsageValue::Add(3), by_minute: true, replaced: [0; 7] };
-        let sets = Row {
-            metric: 300,
-            value: UsageValue::Set(5),
-            by_minute: false,
-            replaced: [0, 1, 2, 3, 4, 5, 6],
-        };
+        let sets =
+            Row { metric: 300, value: UsageValue::Set(5), by_minute: false, replaced: [0, 1, 2, 3, 4, 5, 6] };
         assert_eq!(rows, [adds, sets]);
         assert!(from.is_empty());
     }

@@ -43,11 +43,16 @@ impl Ledger {
 
     fn find_name(&self, name: &str) -> Option<usize> {
         let accounts = &self.accounts;
-        let found = self.by_name.find(self.hashing.hash_one(name), |at| *account(accounts, *at).name == *name);
+        let found =
+            self.by_name.find(self.hashing.hash_one(name), |at| *account(accounts, *at).name == *name);
         found.map(|at| *at as usize)
     }
 
-    pub(super) fn application_of_user_key(&self, service: &ServiceId, hash: &KeyHash) -> Option<ApplicationId> {
+    pub(super) fn application_of_user_key(
+        &self,
+        service: &ServiceId,
+        hash: &KeyHash,
+    ) -> Option<ApplicationId> {
         let accounts = &self.accounts;
         let found = self.by_user_key.find(self.hash_of_key(hash), |at| {
             let account = account(accounts, *at);
@@ -62,7 +67,12 @@ impl Ledger {
     }
 
     /// Decides one request; what it counts is in the tail then.
-    pub(super) fn decide(&mut self, ask: &Ask, tail: &mut Tail, at: Timestamp) -> Result<Outcome, StoreError> {
+    pub(super) fn decide(
+        &mut self,
+        ask: &Ask,
+        tail: &mut Tail,
+        at: Timestamp,
+    ) -> Result<Outcome, StoreError> {
         let account = ask.application.account(|application| self.find(application));
         let record = account.and_then(|at| self.accounts[at].record.as_ref());
         let service = self.services.get(&ask.application.service).map(|record| record.version);
@@ -106,8 +116,7 @@ impl Ledger {
         let mut used = Vec::with_capacity(ceilings(increments).count());
         for increment in increments.iter().filter(|increment| !increment.ceilings.is_empty()) {
             let metric = self.metric_numbers.get(&increment.metric);
-            let count =
-                |period| metric.map_or(0, |metric| account.count(*metric, period, windows));
+            let count = |period| metric.map_or(0, |metric| account.count(*metric, period, windows));
             used.extend(increment.ceilings.iter().map(|ceiling| count(ceiling.period)));
         }
         used
@@ -374,7 +383,8 @@ impl Ledger {
         let Some(key) = &of(number).user_key else { return };
         let hash = |at: &u32| of(*at).user_key.as_ref().map_or(0, |key| hashing.hash_one(key.digest));
         let service = service_of(&of(number).name);
-        let is_key = |at: &u32| of(*at).user_key.as_ref() == Some(key) && service_of(&of(*at).name) == service;
+        let is_key =
+            |at: &u32| of(*at).user_key.as_ref() == Some(key) && service_of(&of(*at).name) == service;
         match by_user_key.find_mut(hash(&number), is_key) {
             Some(leads_to) => *leads_to = number,
             None => {

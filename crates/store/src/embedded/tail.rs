@@ -80,7 +80,9 @@ mod tests {
     }
 
     fn texts(frame: &[u8]) -> Vec<Option<&str>> {
-        entries(&frame[FRAME_HEAD_BYTES..]).map(|entry| entry.map(|e| std::str::from_utf8(e).unwrap())).collect()
+        entries(&frame[FRAME_HEAD_BYTES..])
+            .map(|entry| entry.map(|e| std::str::from_utf8(e).unwrap()))
+            .collect()
     }
 
     #[test]
