@@ -119,7 +119,10 @@ impl Engine {
             return questions.iter().map(|_| None).collect();
         };
         let (asked, now) = (Instant::now(), now());
-        let judged: Vec<_> = questions.iter().map(|question| self.judge_at_once(question, now)).collect();
+        let wanted = questions.iter().map(|question| (&question.service, &question.credentials));
+        let found = self.records.find_in_memory(wanted).into_iter().zip(questions);
+        let judged: Vec<_> =
+            found.map(|(found, question)| self.judge_at_once(question, found?, now)).collect();
         let spans: Vec<_> = questions.iter().map(|question| question.trace.begin(question)).collect();
         let asks: Vec<&Ask> = judged.iter().flatten().map(|judged| &judged.ask).collect();
         let mut outcomes = store.apply_all(&asks).await.into_iter();
@@ -191,10 +194,13 @@ impl Engine {
         }
     }
 
-    /// `None`: memory does not know who asks, or more than one step of the store is needed.
-    fn judge_at_once(&self, question: &Question, now: Timestamp) -> Option<Judged> {
-        let service = self.records.service_in_memory(&question.service)?;
-        let found = self.records.find_in_memory(&service.value, &question.credentials)?;
+    /// `None`: more than one step of the store is needed.
+    fn judge_at_once(
+        &self,
+        question: &Question,
+        (service, found): (Arc<Versioned<Service>>, Found),
+        now: Timestamp,
+    ) -> Option<Judged> {
         let judged = self.judge(question, service, found, now);
         (judged.denial.is_none() || question.attempt == 0).then_some(judged)
     }

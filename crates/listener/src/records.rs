@@ -5,10 +5,11 @@
 
 mod applications;
 
-use std::collections::HashMap;
+use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use hashbrown::HashMap;
 use parking_lot::RwLock;
 use prost::Message;
 use weir_core::{
@@ -42,6 +43,42 @@ impl Known {
         let subject = Arc::new(Subject::new(value.reference.clone()));
         Self { value, version, subject, asked_about: AtomicBool::new(false) }
     }
+
+    /// Reads what a decision will need.
+    fn fetch(&self) {
+        black_box((self.subject.is_placed(), self.value.reference.application.as_str().as_bytes().first()));
+    }
+}
+
+/// Somebody asks about an application.
+fn hit(known: &Arc<Known>) -> Arc<Known> {
+    // Mostly it is set already: reading does not take the line away from other cores.
+    if !known.asked_about.load(Ordering::Relaxed) {
+        known.asked_about.store(true, Ordering::Relaxed);
+    }
+    Arc::clone(known)
+}
+
+/// What an application can be found by.
+enum Name {
+    UserKey(KeyHash),
+    Reference(ApplicationRef),
+}
+
+impl Name {
+    fn of(service: &Service, credentials: &Credentials, hasher: &KeyHasher) -> Option<Self> {
+        match credentials {
+            Credentials::UserKey(key) => Some(Self::UserKey(hasher.hash(key))),
+            _ => named(service, credentials).map(Self::Reference),
+        }
+    }
+
+    fn user_key(self) -> Option<KeyHash> {
+        match self {
+            Self::UserKey(hash) => Some(hash),
+            Self::Reference(_) => None,
+        }
+    }
 }
 
 /// An application that credentials lead to.
@@ -66,15 +103,10 @@ impl Records {
         Self { store, hasher, services: RwLock::default(), applications }
     }
 
-    /// A service that is in memory.
-    pub(crate) fn service_in_memory(&self, id: &ServiceId) -> Option<Arc<Versioned<Service>>> {
-        self.services.read().get(id).cloned()
-    }
-
     /// A service, from memory where it is there.
     pub(crate) async fn service(&self, id: &ServiceId) -> Result<Option<Arc<Versioned<Service>>>, Failure> {
-        if let Some(service) = self.service_in_memory(id) {
-            return Ok(Some(service));
+        if let Some(service) = self.services.read().get(id) {
+            return Ok(Some(Arc::clone(service)));
         }
         let Some(record) = self.store.service(id).await? else { return Ok(None) };
         let service = Arc::new(read_service(&record)?);
@@ -96,17 +128,33 @@ impl Records {
         self.services.write().remove(id);
     }
 
-    /// The application that credentials name, where memory knows it; whether they are good is not asked yet.
-    pub(crate) fn find_in_memory(&self, service: &Service, credentials: &Credentials) -> Option<Found> {
-        if let Credentials::UserKey(key) = credentials {
-            return self.hasher.hashes(key).find_map(|hash| {
-                let application = self.applications.read().of_user_key(&service.id, &hash)?;
-                Some(Found { application, by: Some(hash) })
-            });
-        }
-        let reference = named(service, credentials)?;
-        let application = self.applications.read().named(&reference)?;
-        Some(Found { application, by: None })
+    /// The services and the applications that credentials name, as far as memory knows them; whether the credentials are
+    /// good is not asked yet. Keys under an older secret are not looked for.
+    ///
+    /// Where there are many applications, reading them means waiting for memory. Here nothing depends on what was read
+    /// for the question before, so it is waited for many of them at once.
+    pub(crate) fn find_in_memory<'a>(
+        &self,
+        wanted: impl Iterator<Item = (&'a ServiceId, &'a Credentials)>,
+    ) -> Vec<Option<(Arc<Versioned<Service>>, Found)>> {
+        let services = self.services.read();
+        let name = |(service, credentials): (&ServiceId, &Credentials)| {
+            let service = services.get(service)?;
+            Some((service, Name::of(&service.value, credentials, &self.hasher)?))
+        };
+        let named: Vec<Option<(&Arc<Versioned<Service>>, Name)>> = wanted.map(name).collect();
+        let applications = self.applications.read();
+        let look_up = |(service, name): &(&Arc<Versioned<Service>>, Name)| {
+            let known = applications.find(&service.value.id, name)?;
+            known.fetch();
+            Some(known)
+        };
+        let known: Vec<Option<&Arc<Known>>> = named.iter().map(|named| look_up(named.as_ref()?)).collect();
+        let found = |(named, known): (Option<(&Arc<Versioned<Service>>, Name)>, Option<&Arc<Known>>)| {
+            let (service, name) = named?;
+            Some((Arc::clone(service), Found { application: hit(known?), by: name.user_key() }))
+        };
+        named.into_iter().zip(known).map(found).collect()
     }
 
     /// The application that credentials name; whether they are good is not asked yet.
@@ -115,14 +163,18 @@ impl Records {
         service: &Service,
         credentials: &Credentials,
     ) -> Result<Option<Found>, Failure> {
-        if let Some(found) = self.find_in_memory(service, credentials) {
-            return Ok(Some(found));
-        }
         let Credentials::UserKey(key) = credentials else {
             let Some(reference) = named(service, credentials) else { return Ok(None) };
             let application = self.application(&reference).await?;
             return Ok(application.map(|application| Found { application, by: None }));
         };
+        for hash in self.hasher.hashes(key) {
+            let name = Name::UserKey(hash);
+            let known = self.applications.read().find(&service.id, &name).map(hit);
+            if let Some(application) = known {
+                return Ok(Some(Found { application, by: name.user_key() }));
+            }
+        }
         for hash in self.hasher.hashes(key) {
             if let Some(application) = self.store.application_of_user_key(&service.id, &hash).await? {
                 let reference = ApplicationRef { service: service.id.clone(), application };
@@ -135,7 +187,7 @@ impl Records {
 
     /// An application, from memory where it is there.
     async fn application(&self, reference: &ApplicationRef) -> Result<Option<Arc<Known>>, Failure> {
-        let known = self.applications.read().named(reference);
+        let known = self.applications.read().named(reference).map(hit);
         if known.is_some() {
             return Ok(known);
         }
@@ -171,7 +223,7 @@ impl Records {
     /// What many applications name alike is held once.
     fn share_texts(&self, application: &mut Application, reference: &ApplicationRef) {
         application.reference = reference.clone();
-        if let Some(service) = self.service_in_memory(&reference.service) {
+        if let Some(service) = self.services.read().get(&reference.service) {
             application.reference.service = service.value.id.clone();
             if let Some(plan) = service.value.plan(&application.plan) {
                 application.plan = plan.id.clone();

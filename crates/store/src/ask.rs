@@ -47,6 +47,11 @@ impl Subject {
         Self { application, account: OnceLock::new() }
     }
 
+    /// Whether it is known where its counters are. Reading that ahead is all this is for.
+    pub fn is_placed(&self) -> bool {
+        self.account.get().is_some()
+    }
+
     /// Its account, as `find` finds it the first time that there is one.
     pub(crate) fn account(&self, find: impl FnOnce(&ApplicationRef) -> Option<usize>) -> Option<usize> {
         if let Some(account) = self.account.get() {

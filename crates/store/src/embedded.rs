@@ -152,6 +152,7 @@ impl Embedded {
         let at = now();
         let mut book = shared.book.lock();
         let Book { ledger, tail } = &mut *book;
+        ledger.fetch(asks);
         asks.iter().map(|ask| ledger.decide(ask, tail, at)).collect()
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use weir_core::{ApplicationRef, KeyHash, ServiceId};
 
-use super::Known;
+use super::{Known, Name};
 
 /// How many get another chance before one has to go.
 const CHANCES: usize = 16;
@@ -37,17 +37,23 @@ impl Applications {
         }
     }
 
-    pub(super) fn named(&self, reference: &ApplicationRef) -> Option<Arc<Known>> {
-        let found = self.by_name.find(self.hashing.hash_one(reference), |known| is(known, reference));
-        found.map(hit)
+    pub(super) fn find(&self, service: &ServiceId, name: &Name) -> Option<&Arc<Known>> {
+        match name {
+            Name::UserKey(hash) => self.of_user_key(service, hash),
+            Name::Reference(reference) => self.named(reference),
+        }
     }
 
-    pub(super) fn of_user_key(&self, service: &ServiceId, hash: &KeyHash) -> Option<Arc<Known>> {
+    pub(super) fn named(&self, reference: &ApplicationRef) -> Option<&Arc<Known>> {
+        self.by_name.find(self.hashing.hash_one(reference), |known| is(known, reference))
+    }
+
+    fn of_user_key(&self, service: &ServiceId, hash: &KeyHash) -> Option<&Arc<Known>> {
         let is_key = |known: &Arc<Known>| {
             let application = &known.value;
             application.user_key.as_ref() == Some(hash) && application.reference.service == *service
         };
-        self.by_user_key.find(hash_of_key(hash), is_key).map(hit)
+        self.by_user_key.find(hash_of_key(hash), is_key)
     }
 
     /// Puts an application in the place of what was known of it.
@@ -95,14 +101,6 @@ impl Applications {
             }
         }
     }
-}
-
-fn hit(known: &Arc<Known>) -> Arc<Known> {
-    // Mostly it is set already: reading does not take the line away from other cores.
-    if !known.asked_about.load(Ordering::Relaxed) {
-        known.asked_about.store(true, Ordering::Relaxed);
-    }
-    Arc::clone(known)
 }
 
 fn is(known: &Known, reference: &ApplicationRef) -> bool {

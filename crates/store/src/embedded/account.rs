@@ -79,6 +79,12 @@ impl Account {
         }
     }
 
+    /// Something of every line of the cache that counting needs.
+    pub(super) fn fetch(&self) -> u64 {
+        let version = self.record.as_ref().map_or(0, |record| record.version.0);
+        self.tallies.iter().fold(version ^ self.number, |all, tally| all ^ tally.counts[0])
+    }
+
     /// What a counter holds.
     pub(super) fn count(&self, metric: u32, period: Period, windows: &Windows) -> u64 {
         let start = windows.start(period);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
+use std::hint::black_box;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use weir_core::counter::{ceilings, first_exceeded};
@@ -64,6 +65,15 @@ impl Ledger {
 
     fn hash_of_key(&self, hash: &KeyHash) -> u64 {
         self.hashing.hash_one(hash.digest)
+    }
+
+    /// Reads what deciding these will need. Where there are many accounts, reading one means waiting for memory; here
+    /// nothing depends on the one before, so it is waited for many of them at once.
+    pub(super) fn fetch(&self, asks: &[&Ask]) {
+        for ask in asks {
+            let account = ask.application.account(|_| None).and_then(|at| self.accounts.get(at));
+            black_box((account.map(Account::fetch), self.recent.usage(ask.request, None)));
+        }
     }
 
     /// Decides one request; what it counts is in the tail then.
