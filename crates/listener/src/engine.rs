@@ -125,14 +125,15 @@ impl Engine {
             found.map(|(found, question)| self.judge_at_once(question, found?, now)).collect();
         let spans: Vec<_> = questions.iter().map(|question| question.trace.begin(question)).collect();
         let asks: Vec<&Ask> = judged.iter().flatten().map(|judged| &judged.ask).collect();
-        let mut outcomes = store.apply_all(&asks).await.into_iter();
+        let applied = tokio::time::timeout(self.timeout, store.apply_all(&asks)).await;
         drop(asks);
+        let mut outcomes = applied.into_iter().flatten();
         let mut verdicts = Vec::with_capacity(questions.len());
         for ((question, judged), span) in questions.iter().zip(judged).zip(spans) {
-            let outcome = judged.and_then(|judged| Some((judged, outcomes.next()?)));
-            let verdict = outcome.and_then(|(judged, outcome)| match outcome {
-                Ok(outcome) => self.conclude(question, judged, outcome).transpose(),
-                Err(error) => Some(Err(error.into())),
+            let verdict = judged.and_then(|judged| match outcomes.next() {
+                Some(Ok(outcome)) => self.conclude(question, judged, outcome).transpose(),
+                Some(Err(error)) => Some(Err(error.into())),
+                None => Some(Err(Failure::Timeout)),
             });
             if let Some(verdict) = &verdict {
                 span.end(verdict);

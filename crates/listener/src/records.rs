@@ -59,6 +59,12 @@ fn hit(known: &Arc<Known>) -> Arc<Known> {
     Arc::clone(known)
 }
 
+/// An application that a question names.
+struct Sought<'a> {
+    service: &'a Arc<Versioned<Service>>,
+    name: Name,
+}
+
 /// What an application can be found by.
 enum Name {
     UserKey(KeyHash),
@@ -138,23 +144,23 @@ impl Records {
         wanted: impl Iterator<Item = (&'a ServiceId, &'a Credentials)>,
     ) -> Vec<Option<(Arc<Versioned<Service>>, Found)>> {
         let services = self.services.read();
-        let name = |(service, credentials): (&ServiceId, &Credentials)| {
+        let seek = |(service, credentials): (&ServiceId, &Credentials)| {
             let service = services.get(service)?;
-            Some((service, Name::of(&service.value, credentials, &self.hasher)?))
+            Some(Sought { service, name: Name::of(&service.value, credentials, &self.hasher)? })
         };
-        let named: Vec<Option<(&Arc<Versioned<Service>>, Name)>> = wanted.map(name).collect();
+        let sought: Vec<Option<Sought<'_>>> = wanted.map(seek).collect();
         let applications = self.applications.read();
-        let look_up = |(service, name): &(&Arc<Versioned<Service>>, Name)| {
-            let known = applications.find(&service.value.id, name)?;
+        let look_up = |sought: &Sought<'_>| {
+            let known = applications.find(&sought.service.value.id, &sought.name)?;
             known.fetch();
             Some(known)
         };
-        let known: Vec<Option<&Arc<Known>>> = named.iter().map(|named| look_up(named.as_ref()?)).collect();
-        let found = |(named, known): (Option<(&Arc<Versioned<Service>>, Name)>, Option<&Arc<Known>>)| {
-            let (service, name) = named?;
+        let known: Vec<Option<&Arc<Known>>> = sought.iter().map(|sought| look_up(sought.as_ref()?)).collect();
+        let find = |(sought, known): (Option<Sought<'_>>, Option<_>)| {
+            let Sought { service, name } = sought?;
             Some((Arc::clone(service), Found { application: hit(known?), by: name.user_key() }))
         };
-        named.into_iter().zip(known).map(found).collect()
+        sought.into_iter().zip(known).map(find).collect()
     }
 
     /// The application that credentials name; whether they are good is not asked yet.

@@ -20,7 +20,7 @@ pub struct EmbeddedConfig {
     pub dir: PathBuf,
     /// How often what was written is forced to disk: what a power cut can cost. 0: before each answer. Default 200 ms.
     pub sync_interval_ms: u64,
-    /// The log is folded into the checkpoint when it is longer. Default 64 MiB.
+    /// The log is folded into the checkpoint when it is longer than this and than the checkpoint. Default 64 MiB.
     pub log_bytes_max: u64,
 }
 

@@ -187,3 +187,87 @@ impl Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::bytes::Reader;
+    use crate::embedded::entry::Usage;
+    use weir_core::counter::Ceiling;
+
+    const MINUTE: i64 = 60_000;
+    const HOUR: i64 = 60 * MINUTE;
+
+    /// A Monday, twelve o'clock.
+    fn at(later_ms: i64) -> Timestamp {
+        Timestamp::from_unix_ms(1_795_435_200_000 + later_ms)
+    }
+
+    fn row(value: UsageValue) -> Row {
+        let ceilings = vec![Ceiling { period: Period::Minute, max: 9 }];
+        let increment = weir_core::Increment { metric: "hits".parse().unwrap(), value, ceilings };
+        let mut out = vec![];
+        Usage::write(&mut out, 0, at(0), &[increment], &[7], |_, _| 2);
+        let from = &mut Reader(&out);
+        Usage::read(from).unwrap().rows(from).next().unwrap().unwrap()
+    }
+
+    /// What was counted per minute, hour, day and for ever, as seen at some moment.
+    #[track_caller]
+    fn check(account: &Account, later_ms: i64, expected: [u64; 4]) {
+        let windows = Windows::at(at(later_ms));
+        let periods = [Period::Minute, Period::Hour, Period::Day, Period::Eternity];
+        assert_eq!(periods.map(|period| account.count(7, period, &windows)), expected, "{later_ms} ms later");
+        assert_eq!(account.count(8, Period::Eternity, &windows), 0, "another metric");
+    }
+
+    #[test]
+    fn every_window_counts_for_itself() {
+        let mut account = Account::new("api/a");
+        let one = row(UsageValue::Add(1));
+        for later_ms in [0, 1, MINUTE] {
+            account.raise(&one, &Windows::at(at(later_ms)));
+        }
+        check(&account, 0, [2, 3, 3, 3]);
+        check(&account, MINUTE, [1, 3, 3, 3]);
+        for later_ms in [HOUR, 24 * HOUR] {
+            account.raise(&one, &Windows::at(at(later_ms)));
+        }
+        account.forget_expired(at(24 * HOUR));
+        check(&account, 0, [0, 3, 4, 5]);
+        check(&account, HOUR, [0, 1, 4, 5]);
+        check(&account, 24 * HOUR, [1, 1, 1, 5]);
+        check(&account, 48 * HOUR, [0, 0, 0, 5]);
+    }
+
+    #[test]
+    fn what_comes_late_counts_where_it_belongs() {
+        let mut account = Account::new("api/a");
+        account.raise(&row(UsageValue::Add(1)), &Windows::at(at(HOUR)));
+        account.raise(&row(UsageValue::Add(4)), &Windows::at(at(0)));
+        account.raise(&row(UsageValue::Add(0)), &Windows::at(at(2 * HOUR)));
+        check(&account, 0, [4, 4, 5, 5]);
+        check(&account, HOUR, [1, 1, 5, 5]);
+        account.lower(&row(UsageValue::Add(4)), &Windows::at(at(0)));
+        check(&account, 0, [0, 0, 1, 1]);
+        account.lower(&row(UsageValue::Add(4)), &Windows::at(at(-HOUR)));
+        check(&account, HOUR, [1, 1, 0, 0]);
+        account.raise(&row(UsageValue::Set(6)), &Windows::at(at(HOUR)));
+        check(&account, HOUR, [6, 6, 6, 6]);
+        account.lower(&row(UsageValue::Set(6)), &Windows::at(at(HOUR)));
+        check(&account, HOUR, [2, 2, 2, 2]);
+    }
+
+    #[test]
+    fn old_windows_are_forgotten() {
+        let mut account = Account::new("api/a");
+        for hour in 0..24 * 30 {
+            account.raise(&row(UsageValue::Add(1)), &Windows::at(at(hour * HOUR)));
+        }
+        assert!(account.past.len() < 200, "{} windows", account.past.len());
+        account.forget_expired(at(24 * 30 * HOUR));
+        let hours = account.past.iter().filter(|past| past.period == Period::Hour).count();
+        assert_eq!(hours, 72, "for late reports; the newest is no past");
+        assert_eq!(account.past.iter().filter(|past| past.period == Period::Minute).count(), 0);
+    }
+}

@@ -31,6 +31,8 @@ pub(super) struct Ledger {
     pub(super) services: HashMap<ServiceId, Record>,
     /// Revision and digest of the catalog.
     pub(super) held: Option<(u64, u64)>,
+    /// A minute, and its windows.
+    latest: (i64, Windows),
     recent: Recent,
     /// Shard and idempotency id → until when it is kept.
     pub(super) reported: HashMap<Vec<u8>, Timestamp>,
@@ -96,7 +98,7 @@ impl Ledger {
             }
             return Ok(Outcome::Stale { application, service });
         };
-        let windows = Windows::at(at);
+        let windows = self.windows(at);
         let counts = ask.mode == Mode::Count && !ask.increments.is_empty();
         // Even a first attempt may come after a later one, or after it was taken back.
         if counts || ask.attempt > 0 {
@@ -118,6 +120,15 @@ impl Ledger {
         }
         self.count(account, ask, tail, at);
         Ok(Outcome::Admitted { used: self.used(account, &ask.increments, &windows), at })
+    }
+
+    /// The windows of an instant, which are those of its minute.
+    fn windows(&mut self, at: Timestamp) -> Windows {
+        let minute = at.unix_s() / 60;
+        if self.latest.0 != minute {
+            self.latest = (minute, Windows::at(at));
+        }
+        self.latest.1
     }
 
     /// What the counter of each ceiling holds.
@@ -151,8 +162,7 @@ impl Ledger {
         increments: &[Increment],
         metrics: &[u32],
     ) {
-        let windows = Windows::at(at);
-        let held = |metric, period| self.accounts[account].count(metric, period, &windows);
+        let held = |metric, period| self.accounts[account].count(metric, period, &Windows::at(at));
         Usage::write(out, account, at, increments, metrics, held);
     }
 
@@ -313,8 +323,8 @@ impl Ledger {
         let from = &mut Reader(counted.usages);
         while !from.is_empty() {
             let usage = Usage::read(from)?;
+            let windows = self.windows(usage.at);
             let account = self.accounts.get_mut(usage.account)?;
-            let windows = Windows::at(usage.at);
             let is_new = number > account.number;
             for row in usage.rows(from) {
                 let row = row?;

@@ -235,3 +235,33 @@ pub(super) fn read_frame(reader: &mut impl Read, body: &mut Vec<u8>) -> bool {
     let read = reader.by_ref().take(length.into()).read_to_end(body);
     read.is_ok_and(|bytes| bytes == length as usize) && crc32fast::hash(body) == crc
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::ledger::Ledger;
+    use crate::embedded::tail::Tail;
+
+    #[test]
+    fn what_cannot_be_written_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, next) = open(dir.path(), 1, |_, _| Some(())).unwrap();
+        let book = Mutex::new(Book { ledger: Ledger::default(), tail: Tail::new(next) });
+        let append = || book.lock().tail.append(|out| out.push(9)).0;
+        append();
+        let good = std::mem::replace(&mut log.writer.lock().file, File::create("/dev/full").unwrap());
+        assert!(log.write(&book).is_err());
+        append();
+        assert!(log.write(&book).is_err(), "a broken file takes nothing more");
+        *log.writer.lock() = Writer { file: good, bytes: 8, broken: false, spare: vec![] };
+        log.write(&book).unwrap();
+        let mut numbers = vec![];
+        let replay = |number, entry: &[u8]| {
+            assert_eq!(entry, [9]);
+            numbers.push(number);
+            Some(())
+        };
+        let (_, next) = open(dir.path(), 1, replay).unwrap();
+        assert_eq!((numbers, next), (vec![1, 2], 3));
+    }
+}

@@ -119,3 +119,42 @@ impl Generation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: RequestId = RequestId([1; 16]);
+
+    fn at(later_ms: i64) -> Timestamp {
+        Timestamp::from_unix_ms(1_000_000 + later_ms)
+    }
+
+    #[test]
+    fn a_request_is_known_for_ten_seconds_at_least() {
+        let mut recent = Recent::default();
+        recent.insert(RequestId([2; 16]), 0, b"other", at(0));
+        recent.insert(ID, 0, b"usage", at(RECENT_KEPT_MS));
+        recent.insert(RequestId([3; 16]), 0, b"third", at(RECENT_KEPT_MS + 1));
+        recent.insert(RequestId([4; 16]), 0, b"fourth", at(2 * RECENT_KEPT_MS + 1));
+        assert_eq!(recent.usage(ID, None), Some(&b"usage"[..]));
+        recent.insert(RequestId([5; 16]), 0, b"fifth", at(2 * RECENT_KEPT_MS + 2));
+        assert_eq!(recent.usage(ID, None), None);
+        assert_eq!(recent.usage(RequestId([3; 16]), None), Some(&b"third"[..]));
+    }
+
+    #[test]
+    fn what_was_counted_belongs_to_the_latest_attempt() {
+        let mut recent = Recent::default();
+        recent.insert(ID, 0, b"usage", at(0));
+        assert_eq!(recent.recall(ID, 2), Known::Counted);
+        assert_eq!(recent.recall(ID, 1), Known::Counted);
+        assert_eq!([recent.usage(ID, Some(1)), recent.usage(ID, Some(2))], [None, Some(&b"usage"[..])]);
+        recent.bury(ID, 1, at(1));
+        assert!(recent.usage(ID, None).is_some(), "a later attempt's is not buried");
+        recent.remove(ID);
+        recent.bury(ID, 2, at(1));
+        recent.bury(ID, 1, at(1));
+        assert_eq!([recent.recall(ID, 2), recent.recall(ID, 3)], [Known::Buried, Known::Nothing]);
+    }
+}

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use weir_core::{KeyHash, Timestamp};
 use weir_store::{Config, EmbeddedConfig, OpenError, Store};
 
 use crate::words::{app, apply, ask, publication, read, record, report};
@@ -87,6 +88,59 @@ async fn checkpoints_keep_the_log_short_and_count_nothing_twice() {
     assert_eq!(read(&store, "a", "hits=0<=99999/eternity").await, format!("ok {expected}"));
     assert_eq!(store.application(&app("a")).await.unwrap(), Some(record("a")));
     assert!(log_files(dir.path()).len() <= 3, "old files are removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_holds_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let key: KeyHash = format!("hmac:1:{}", "ab".repeat(32)).parse().unwrap();
+    {
+        let store = open(dir.path(), 1 << 30, 200).await;
+        let mut publication = publication(3, &["gone", "a", "b"]);
+        publication.applications[1].user_key = Some(key.clone());
+        store.publish(publication.clone()).await.unwrap();
+        publication.applications.remove(0);
+        publication.revision = 4;
+        store.publish(publication).await.unwrap();
+        assert_eq!(apply(&store, "a", "hits=2 disk=#5").await, "ok");
+        store.report(report("r", &[("b", "late=1", Some(yesterday()))])).await.unwrap();
+    }
+    let logs = || log_files(dir.path());
+    {
+        let _store = open(dir.path(), 1, 10).await;
+        let folded = || (dir.path().join("checkpoint").exists() && logs().len() > 1).then_some(());
+        weir_tests::wait::until("the checkpoint", folded);
+    }
+    std::fs::remove_file(logs().remove(0)).unwrap();
+    let store = open(dir.path(), 1 << 30, 200).await;
+    assert_eq!(read(&store, "a", "hits=0<=9/day disk=0<=9/month").await, "ok 2 5");
+    assert_eq!(read(&store, "b", "late=0<=9/day<=9/eternity").await, "ok 0 1", "yesterday's");
+    assert!(!store.report(report("r", &[("b", "late=1", None)])).await.unwrap(), "reported before");
+    assert_eq!(store.revision().await.unwrap(), 4);
+    assert_eq!(store.services().await.unwrap(), [("api".parse().unwrap(), record("api"))]);
+    assert_eq!(store.application(&app("gone")).await.unwrap(), None);
+    assert_eq!(store.application(&app("a")).await.unwrap(), Some(record("a")));
+    let found = store.application_of_user_key(&"api".parse().unwrap(), &key).await.unwrap();
+    assert_eq!(found.unwrap().as_str(), "a");
+}
+
+fn yesterday() -> Timestamp {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp::from_unix_s(i64::try_from(now.as_secs()).unwrap() - 86_400)
+}
+
+/// Cutting off what cannot be read would lose all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_another_version_are_left_alone() {
+    for (name, bytes) in
+        [("checkpoint.redb", &b""[..]), ("checkpoint", b"WEIRCKP0"), ("log-00000000000000000001", b"x")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+        let opened = Store::open(Config::Embedded(EmbeddedConfig::new(dir.path().to_owned()))).await;
+        assert!(opened.is_err(), "{name}");
+        assert_eq!(std::fs::read(dir.path().join(name)).unwrap(), bytes);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
