@@ -150,12 +150,9 @@ impl Records {
         };
         let sought: Vec<Option<Sought<'_>>> = wanted.map(seek).collect();
         let applications = self.applications.read();
-        let look_up = |sought: &Sought<'_>| {
-            let known = applications.find(&sought.service.value.id, &sought.name)?;
-            known.fetch();
-            Some(known)
-        };
+        let look_up = |Sought { service, name }: &Sought<'_>| applications.find(&service.value.id, name);
         let known: Vec<Option<&Arc<Known>>> = sought.iter().map(|sought| look_up(sought.as_ref()?)).collect();
+        known.iter().flatten().for_each(|known| known.fetch());
         let find = |(sought, known): (Option<Sought<'_>>, Option<_>)| {
             let Sought { service, name } = sought?;
             Some((Arc::clone(service), Found { application: hit(known?), by: name.user_key() }))

@@ -72,10 +72,11 @@ impl Ledger {
     /// Reads what deciding these will need. Where there are many accounts, reading one means waiting for memory; here
     /// nothing depends on the one before, so it is waited for many of them at once.
     pub(super) fn fetch(&self, asks: &[&Ask]) {
-        for ask in asks {
-            let account = ask.application.account(|_| None).and_then(|at| self.accounts.get(at));
-            black_box((account.map(Account::fetch), self.recent.usage(ask.request, None)));
-        }
+        let account = |ask: &&Ask| self.accounts.get(ask.application.account(|_| None)?);
+        let accounts: Vec<&Account> = asks.iter().filter_map(account).collect();
+        black_box(accounts.iter().fold(0, |all, account| all ^ account.number));
+        black_box(accounts.iter().fold(0, |all, account| all ^ account.fetch()));
+        black_box(asks.iter().filter(|ask| self.recent.usage(ask.request, None).is_some()).count());
     }
 
     /// Decides one request; what it counts is in the tail then.
