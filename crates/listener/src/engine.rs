@@ -103,10 +103,10 @@ impl Engine {
             return verdict;
         }
         let asked = Instant::now();
-        let span = question.trace.begin(question);
         let verdict = self.within_deadline(self.decide_settled(question)).await;
-        span.end(&verdict);
-        self.meters.decided(verdict.iter().map(|verdict| &verdict.decision), asked.elapsed());
+        let took = asked.elapsed();
+        question.trace.record(question, took, &verdict);
+        self.meters.decided(verdict.iter().map(|verdict| &verdict.decision), took);
         verdict
     }
 
@@ -123,25 +123,25 @@ impl Engine {
         let found = self.records.find_in_memory(wanted).into_iter().zip(questions);
         let judged: Vec<_> =
             found.map(|(found, question)| self.judge_at_once(question, found?, now)).collect();
-        let spans: Vec<_> = questions.iter().map(|question| question.trace.begin(question)).collect();
         let asks: Vec<&Ask> = judged.iter().flatten().map(|judged| &judged.ask).collect();
         let applied = tokio::time::timeout(self.timeout, store.apply_all(&asks)).await;
         drop(asks);
         let mut outcomes = applied.into_iter().flatten();
         let mut verdicts = Vec::with_capacity(questions.len());
-        for ((question, judged), span) in questions.iter().zip(judged).zip(spans) {
+        let took = asked.elapsed();
+        for (question, judged) in questions.iter().zip(judged) {
             let verdict = judged.and_then(|judged| match outcomes.next() {
                 Some(Ok(outcome)) => self.conclude(question, judged, outcome).transpose(),
                 Some(Err(error)) => Some(Err(error.into())),
                 None => Some(Err(Failure::Timeout)),
             });
             if let Some(verdict) = &verdict {
-                span.end(verdict);
+                question.trace.record(question, took, verdict);
             }
             verdicts.push(verdict);
         }
         let decided = verdicts.iter().flatten().flatten().map(|verdict: &Verdict| &verdict.decision);
-        self.meters.decided(decided, asked.elapsed());
+        self.meters.decided(decided, took);
         verdicts
     }
 

@@ -128,6 +128,9 @@ impl Embedded {
     /// Decides requests in their order, as [`crate::Store::apply`] does one; all of them are written down together. Waits
     /// for nothing but the disk, where every answer has to be on it.
     pub async fn apply_all(&self, asks: &[&Ask]) -> Vec<Result<Outcome, StoreError>> {
+        if asks.is_empty() {
+            return vec![];
+        }
         let counting = asks.iter().filter(|ask| ask.mode == Mode::Count);
         let asked = counting.map(|ask| (ask.request, ask.attempt)).collect();
         let uncertain = Uncertain { store: self, asked };

@@ -1,5 +1,7 @@
 //! What there is of traces without the feature `otel`: nothing, which costs nothing.
 
+use std::time::Duration;
+
 use weir_proto::v1;
 
 use crate::engine::{Question, Verdict};
@@ -12,13 +14,5 @@ impl Parent {
         Self
     }
 
-    pub(crate) fn begin(&self, _: &Question) -> Deciding {
-        Deciding
-    }
-}
-
-pub(crate) struct Deciding;
-
-impl Deciding {
-    pub(crate) fn end(self, _: &Result<Verdict, Failure>) {}
+    pub(crate) fn record(&self, _: &Question, _: Duration, _: &Result<Verdict, Failure>) {}
 }

@@ -1,5 +1,7 @@
 //! Spans of OpenTelemetry, with the attributes of its conventions for RPC. Never a key or other credentials.
 
+use std::time::{Duration, SystemTime};
+
 use opentelemetry::global::{self, BoxedSpan};
 use opentelemetry::trace::{
     Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
@@ -20,9 +22,17 @@ impl Parent {
         Self(message.and_then(context))
     }
 
-    /// A question's decision begins.
-    pub(crate) fn begin(&self, question: &Question) -> Deciding {
-        Deciding(self.0.clone().map(|parent| start(parent, question)))
+    /// A question was decided, or not, and that took so long.
+    pub(crate) fn record(&self, question: &Question, took: Duration, decided: &Result<Verdict, Failure>) {
+        let Some(parent) = &self.0 else { return };
+        let mut span = start(parent.clone(), question, SystemTime::now() - took);
+        match decided {
+            Ok(verdict) => tell_verdict(&mut span, verdict),
+            Err(failure) => {
+                span.set_attribute(KeyValue::new("error.type", label(failure.code())));
+                span.set_status(Status::error(""));
+            }
+        }
     }
 }
 
@@ -33,35 +43,21 @@ fn context(message: &v1::TraceContext) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// The span of a decision; `None`: it is not traced.
-pub(crate) struct Deciding(Option<BoxedSpan>);
-
-impl Deciding {
-    /// The decision is there, or there is none.
-    pub(crate) fn end(self, decided: &Result<Verdict, Failure>) {
-        let Some(mut span) = self.0 else { return };
-        match decided {
-            Ok(verdict) => {
-                let outcome = match &verdict.decision {
-                    Decision::Allow(_) => "allowed",
-                    Decision::Deny(denial) => denial.code(),
-                };
-                span.set_attribute(KeyValue::new("weir.outcome", outcome));
-                if let Some(application) = verdict.application_id() {
-                    span.set_attribute(KeyValue::new("weir.application.id", application.to_owned()));
-                }
-            }
-            Err(failure) => {
-                span.set_attribute(KeyValue::new("error.type", label(failure.code())));
-                span.set_status(Status::error(""));
-            }
-        }
+fn tell_verdict(span: &mut BoxedSpan, verdict: &Verdict) {
+    let outcome = match &verdict.decision {
+        Decision::Allow(_) => "allowed",
+        Decision::Deny(denial) => denial.code(),
+    };
+    span.set_attribute(KeyValue::new("weir.outcome", outcome));
+    if let Some(application) = verdict.application_id() {
+        span.set_attribute(KeyValue::new("weir.application.id", application.to_owned()));
     }
 }
 
-fn start(parent: SpanContext, question: &Question) -> BoxedSpan {
+fn start(parent: SpanContext, question: &Question, began: SystemTime) -> BoxedSpan {
     let tracer = global::tracer("weir-listener");
     let builder = tracer.span_builder("weir.v1.Authorization/AuthRep").with_kind(SpanKind::Server);
+    let builder = builder.with_start_time(began);
     let builder = builder.with_attributes([
         KeyValue::new("rpc.system", "grpc"),
         KeyValue::new("rpc.service", "weir.v1.Authorization"),
