@@ -26,7 +26,6 @@ impl RequestId {
     }
 }
 
-
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Makes ids.
