@@ -6,7 +6,7 @@
 use weir_core::{ApplicationRef, Period, Timestamp};
 
 /// Number of shards; part of the layout, so it never changes.
-pub(crate) const SHARDS: usize = 1024;
+pub(crate) const SHARDS: usize = 16;
 
 /// How long a window is kept after its end, so that late reports and the roll-up find it. Minutes only serve limits.
 const WINDOW_KEPT_MS: i64 = 73 * 3_600_000;

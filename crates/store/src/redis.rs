@@ -63,7 +63,7 @@ impl Redis {
 
     pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
         let queue = &self.shared.queues[shard_of(&ask.application)];
-        match queue.ask(Operation::ask(&ask)).await? {
+        match queue.ask(Operation::ask(ask)).await? {
             (Answer::Admitted { used }, at) => Ok(Outcome::Admitted { used, at }),
             (Answer::Refused { exceeded, used }, at) => Ok(Outcome::Refused { exceeded, used, at }),
             (Answer::Stale { application, service }, _) => Ok(Outcome::Stale { application, service }),
@@ -95,7 +95,7 @@ impl Redis {
         let parts: Vec<_> = by_shard
             .into_iter()
             .map(|(shard, entries)| {
-                let operation = Operation::report(&report.idempotency_id, &entries);
+                let operation = Operation::report(&report.idempotency_id, entries);
                 self.shared.queues[shard].ask(operation)
             })
             .collect();

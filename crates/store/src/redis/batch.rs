@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use redis::Value;
-use rmp::encode::{write_array_len, write_nil, write_sint, write_str, write_str_len, write_uint};
-use weir_core::period::window_names;
+use rmp::encode::{write_array_len, write_sint, write_str, write_str_len, write_uint};
 use weir_core::{COUNT_MAX, Increment, Period, Timestamp, UsageValue};
 
 use crate::key::window_expiry;
@@ -29,13 +28,13 @@ enum Body {
 }
 
 impl Operation {
-    pub(super) fn ask(ask: &Ask) -> Self {
-        Self { id: ask.request, looked_up: ask.attempt > 0, body: Body::Ask(ask.clone()) }
+    pub(super) fn ask(ask: Ask) -> Self {
+        Self { id: ask.request, looked_up: ask.attempt > 0, body: Body::Ask(ask) }
     }
 
     /// Without an idempotency id of its own a report gets one that only this process knows, so that sending it
     /// again after an unknown outcome is safe all the same.
-    pub(super) fn report(idempotency_id: &[u8], entries: &[Entry]) -> Self {
+    pub(super) fn report(idempotency_id: &[u8], entries: Vec<Entry>) -> Self {
         let mut id = [0; 16];
         // Without random numbers ids could repeat, and a report be taken for another: the process cannot go on.
         getrandom::fill(&mut id).expect("the system gives random bytes");
@@ -43,7 +42,7 @@ impl Operation {
         Self {
             id: RequestId(id),
             looked_up: false,
-            body: Body::Report { idempotency_id, entries: entries.to_vec() },
+            body: Body::Report { idempotency_id, entries },
         }
     }
 
@@ -89,40 +88,30 @@ impl Operation {
         before.iter().zip(values).map(after).collect()
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
-        // Writing to a Vec cannot fail.
-        self.write(&mut out).expect("memory takes all bytes");
-        out
-    }
-
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), rmp::encode::ValueWriteError> {
+    /// The values of an operation, one after the other.
+    fn write(&self, out: &mut Vec<u8>) -> Encoded {
         match &self.body {
             Body::Ask(ask) => {
-                write_array_len(out, 9)?;
                 write_str(out, "A")?;
                 write_bytes(out, &self.id.0)?;
                 write_uint(out, self.looked_up.into())?;
-                write_array_len(out, 1)?;
-                write_entry(out, &ask.application.to_string(), &ask.increments, None)?;
+                write_str(out, &ask.application.to_string())?;
                 write_str(out, &version_text(ask.application_version))?;
                 write_str(out, ask.application.service.as_str())?;
                 write_str(out, &version_text(ask.service_version))?;
                 write_uint(out, (ask.mode == Mode::Count).into())?;
                 write_uint(out, ask.attempt.into())?;
+                write_increments(out, &ask.increments)?;
             }
             Body::Report { idempotency_id, entries } => {
-                write_array_len(out, 4)?;
                 write_str(out, "R")?;
-                write_bytes(out, &self.id.0)?;
                 write_bytes(out, idempotency_id)?;
                 write_array_len(out, length(entries.len()))?;
                 for entry in entries {
-                    write_entry(out, &entry.application.to_string(), &entry.increments, entry.at)?;
+                    write_entry(out, entry)?;
                 }
             }
             Body::Cancel { attempt } => {
-                write_array_len(out, 3)?;
                 write_str(out, "C")?;
                 write_bytes(out, &self.id.0)?;
                 write_sint(out, attempt.map_or(-1, i64::from))?;
@@ -132,8 +121,10 @@ impl Operation {
     }
 }
 
+type Encoded = Result<(), rmp::encode::ValueWriteError>;
+
 /// As a text, since Redis' decoder knows no binary type; its texts take any bytes.
-fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), rmp::encode::ValueWriteError> {
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Encoded {
     write_str_len(out, length(bytes.len()))?;
     out.extend_from_slice(bytes);
     Ok(())
@@ -143,52 +134,50 @@ fn length(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn write_entry(
-    out: &mut Vec<u8>,
-    application: &str,
-    increments: &[Increment],
-    at: Option<Timestamp>,
-) -> Result<(), rmp::encode::ValueWriteError> {
-    write_array_len(out, 4)?;
-    write_str(out, application)?;
-    write_array_len(out, length(increments.len()))?;
+/// As a text in MessagePack of its own, by which Redis recognises increments that it has read before.
+fn write_increments(out: &mut Vec<u8>, increments: &[Increment]) -> Encoded {
+    let mut packed = Vec::with_capacity(128);
+    write_array_len(&mut packed, length(increments.len()))?;
     for increment in increments {
         let (sets, value) = match increment.value {
             UsageValue::Add(by) => (0, by),
             UsageValue::Set(to) => (1, to),
         };
-        write_array_len(out, length(4 + 2 * increment.ceilings.len()))?;
-        write_str(out, increment.metric.as_str())?;
-        write_uint(out, sets)?;
-        write_uint(out, value.min(COUNT_MAX))?;
-        write_uint(out, lua_index(increment.periods()[0]))?;
+        write_array_len(&mut packed, length(4 + 2 * increment.ceilings.len()))?;
+        write_str(&mut packed, increment.metric.as_str())?;
+        write_uint(&mut packed, sets)?;
+        write_uint(&mut packed, value.min(COUNT_MAX))?;
+        write_uint(&mut packed, lua_index(increment.periods()[0]))?;
         for ceiling in &increment.ceilings {
-            write_uint(out, lua_index(ceiling.period))?;
-            write_uint(out, ceiling.max.min(COUNT_MAX))?;
+            write_uint(&mut packed, lua_index(ceiling.period))?;
+            write_uint(&mut packed, ceiling.max.min(COUNT_MAX))?;
         }
     }
-    let Some(at) = at else {
-        write_nil(out).map_err(rmp::encode::ValueWriteError::InvalidMarkerWrite)?;
-        write_nil(out).map_err(rmp::encode::ValueWriteError::InvalidMarkerWrite)?;
-        return Ok(());
-    };
-    write_array_len(out, 7)?;
-    for name in window_names(at) {
-        write_str(out, &name)?;
-    }
-    write_array_len(out, 7)?;
-    for seconds in window_expiries_s(at) {
-        write_uint(out, seconds)?;
+    write_bytes(out, &packed)
+}
+
+fn write_entry(out: &mut Vec<u8>, entry: &Entry) -> Encoded {
+    write_array_len(out, if entry.at.is_some() { 4 } else { 2 })?;
+    write_str(out, &entry.application.to_string())?;
+    write_increments(out, &entry.increments)?;
+    if let Some(at) = entry.at {
+        write_str(out, &moment(at))?;
+        write_array_len(out, 7)?;
+        for period in Period::ALL {
+            let seconds = window_expiry(period, at).map_or(0, |end| end.unix_s().unsigned_abs());
+            write_uint(out, seconds)?;
+        }
     }
     Ok(())
 }
 
-fn lua_index(period: Period) -> u64 {
-    period.index() as u64 + 1
+/// The name of a minute and of its week, which name all windows around it.
+fn moment(at: Timestamp) -> String {
+    format!("{} {}", Period::Minute.window(at), Period::Week.window(at))
 }
 
-fn window_expiries_s(at: Timestamp) -> [u64; 7] {
-    Period::ALL.map(|period| window_expiry(period, at).map_or(0, |end| end.unix_s().unsigned_abs()))
+fn lua_index(period: Period) -> u64 {
+    period.index() as u64 + 1
 }
 
 pub(super) fn version_text(version: Version) -> String {
@@ -218,30 +207,25 @@ pub(super) fn command(
     groups: &[&[&Operation]],
 ) -> redis::Cmd {
     let mut command = redis::cmd("FCALL");
-    command.arg(function).arg(1).arg(format!("weir:{{{shard}}}")).arg(writer).arg(number).arg(at.unix_ms());
-    for name in window_names(at) {
-        command.arg(name);
-    }
-    for seconds in window_expiries_s(at) {
-        command.arg(seconds);
-    }
+    command.arg(function).arg(1).arg(format!("weir:{{{shard}}}"));
+    command.arg(writer).arg(number).arg(at.unix_ms()).arg(moment(at));
+    let mut encoded = Vec::with_capacity(512);
     for group in groups {
-        command.arg(encode_group(group));
+        encoded.clear();
+        // Writing to a Vec cannot fail.
+        write_group(&mut encoded, group).expect("memory takes all bytes");
+        command.arg(&encoded);
     }
     command
 }
 
-fn encode_group(group: &[&Operation]) -> Vec<u8> {
-    let Some((first, rest)) = group.split_first() else { return vec![] };
-    let mut out = first.encode();
-    if !rest.is_empty() {
-        // Writing to a Vec cannot fail.
-        write_ids(&mut out, group).expect("memory takes all bytes");
+/// The first operation, and the ids of all where it stands for several.
+fn write_group(out: &mut Vec<u8>, group: &[&Operation]) -> Encoded {
+    let Some((first, rest)) = group.split_first() else { return Ok(()) };
+    first.write(out)?;
+    if rest.is_empty() {
+        return Ok(());
     }
-    out
-}
-
-fn write_ids(out: &mut Vec<u8>, group: &[&Operation]) -> Result<(), rmp::encode::ValueWriteError> {
     write_array_len(out, length(group.len()))?;
     group.iter().try_for_each(|operation| write_bytes(out, &operation.id.0))
 }

@@ -104,7 +104,7 @@ impl Redis {
         let (version, bytes): (Option<Vec<u8>>, Option<Vec<u8>>) = redis::pipe()
             .atomic()
             .cmd("HGET")
-            .arg(key(shard, "applications"))
+            .arg(key(shard, "versions"))
             .arg(application.to_string())
             .cmd("HGET")
             .arg(key(shard, "records"))
@@ -212,8 +212,8 @@ impl Redis {
         let mut shards = Vec::with_capacity(SHARDS);
         for first in (0..SHARDS).step_by(SHARDS_PER_PIPELINE) {
             let mut pipe = redis::pipe();
-            for shard in first..first + SHARDS_PER_PIPELINE {
-                pipe.cmd("HGETALL").arg(key(shard, "applications"));
+            for shard in first..SHARDS.min(first + SHARDS_PER_PIPELINE) {
+                pipe.cmd("HGETALL").arg(key(shard, "versions"));
                 pipe.cmd("HGETALL").arg(key(shard, "services"));
             }
             let maps: Vec<HashMap<String, String>> = pipe.query_async(&mut connection).await?;
