@@ -1,12 +1,12 @@
 //! Names and places of things in a store: shards, windows and how long they are kept.
 //!
-//! Applications hash into 1,024 shards. In Redis the shard's number is the hash tag of all its keys, so that an
-//! application, and a batch of many applications of one shard, lives in one slot of a cluster.
+//! Applications hash into shards. In Redis, which has fewer, the shard's number is the hash tag of all its keys, so that
+//! an application, and a batch of many applications of one shard, lives in one slot of a cluster.
 
 use weir_core::{ApplicationRef, Period, Timestamp};
 
-/// Number of shards; part of the layout, so it never changes.
-pub(crate) const SHARDS: usize = 16;
+/// Number of shards of the embedded store; part of the layout, so it never changes.
+pub(crate) const SHARDS: usize = 1024;
 
 /// How long a window is kept after its end, so that late reports and the roll-up find it. Minutes only serve limits.
 const WINDOW_KEPT_MS: i64 = 73 * 3_600_000;

@@ -16,10 +16,22 @@ use std::sync::Arc;
 use weir_core::ApplicationRef;
 
 use crate::config::RedisConfig;
-use crate::key::{SHARDS, shard_of};
+use crate::key;
 use crate::{Ask, Entry, IDEMPOTENCY_ID_BYTES_MAX, OpenError, Outcome, Report, RequestId, StoreError};
 use batch::{Answer, Operation};
 use queue::ShardQueue;
+
+/// Parts of the ledger; part of the layout. So few, since what a call costs is shared by the operations that travel in
+/// it: with many shards nearly every call carries one.
+pub(crate) const SHARDS: usize = 4;
+
+fn shard_of(application: &ApplicationRef) -> usize {
+    key::shard_of(application) % SHARDS
+}
+
+fn shard_of_text(text: &str) -> usize {
+    key::shard_of_text(text) % SHARDS
+}
 
 /// The function library, one text for decisions and catalog.
 pub(crate) const FUNCTIONS: &str = include_str!("redis/functions.lua");
@@ -85,18 +97,19 @@ impl Redis {
         }
     }
 
-    /// Each shard counts its part under the same id, so sending a report again completes it.
+    /// A report is counted in the parts that the embedded store has, too, each under the id and its number: so both
+    /// agree on what an id names, and sending a report again completes it.
     pub(crate) async fn report(&self, report: Report) -> Result<bool, StoreError> {
         debug_assert!(report.idempotency_id.len() <= IDEMPOTENCY_ID_BYTES_MAX);
-        let mut by_shard: std::collections::BTreeMap<usize, Vec<Entry>> = std::collections::BTreeMap::new();
+        let mut by_part: std::collections::BTreeMap<usize, Vec<Entry>> = std::collections::BTreeMap::new();
         for entry in report.entries {
-            by_shard.entry(shard_of(&entry.application)).or_default().push(entry);
+            by_part.entry(key::shard_of(&entry.application)).or_default().push(entry);
         }
-        let parts: Vec<_> = by_shard
+        let parts: Vec<_> = by_part
             .into_iter()
-            .map(|(shard, entries)| {
-                let operation = Operation::report(&report.idempotency_id, entries);
-                self.shared.queues[shard].ask(operation)
+            .map(|(part, entries)| {
+                let operation = Operation::report(part, &report.idempotency_id, entries);
+                self.shared.queues[part % SHARDS].ask(operation)
             })
             .collect();
         let mut counted = false;

@@ -34,16 +34,13 @@ impl Operation {
 
     /// Without an idempotency id of its own a report gets one that only this process knows, so that sending it
     /// again after an unknown outcome is safe all the same.
-    pub(super) fn report(idempotency_id: &[u8], entries: Vec<Entry>) -> Self {
+    pub(super) fn report(part: usize, idempotency_id: &[u8], entries: Vec<Entry>) -> Self {
         let mut id = [0; 16];
         // Without random numbers ids could repeat, and a report be taken for another: the process cannot go on.
         getrandom::fill(&mut id).expect("the system gives random bytes");
-        let idempotency_id = if idempotency_id.is_empty() { id.to_vec() } else { idempotency_id.to_vec() };
-        Self {
-            id: RequestId(id),
-            looked_up: false,
-            body: Body::Report { idempotency_id, entries },
-        }
+        let name = if idempotency_id.is_empty() { &id[..] } else { idempotency_id };
+        let idempotency_id = [format!("{part}:").as_bytes(), name].concat();
+        Self { id: RequestId(id), looked_up: false, body: Body::Report { idempotency_id, entries } }
     }
 
     pub(super) fn cancel(id: RequestId, attempt: Option<u32>) -> Self {

@@ -9,17 +9,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
-use super::Redis;
 use super::batch::{read_version, version_text};
+use super::{Redis, SHARDS, shard_of, shard_of_text};
 use crate::ask::judge_revision;
-use crate::key::{SHARDS, shard_of, shard_of_text};
 use crate::{Publication, PublishError, Record, StoreError};
 
 const CATALOG: &str = "weir:{catalog}";
 const SERVICES: &str = "weir:{catalog}:services";
 
-/// Shards per pipeline when all are read or written.
-const SHARDS_PER_PIPELINE: usize = 128;
+/// Most applications that one call puts in place.
+const APPLICATIONS_PER_CALL: usize = 256;
 
 fn key(shard: usize, name: &str) -> String {
     format!("weir:{{{shard}}}:{name}")
@@ -210,17 +209,12 @@ impl Redis {
     ) -> Result<Vec<(HashMap<String, String>, HashMap<String, String>)>, StoreError> {
         let mut connection = self.connection().await?;
         let mut shards = Vec::with_capacity(SHARDS);
-        for first in (0..SHARDS).step_by(SHARDS_PER_PIPELINE) {
-            let mut pipe = redis::pipe();
-            for shard in first..SHARDS.min(first + SHARDS_PER_PIPELINE) {
-                pipe.cmd("HGETALL").arg(key(shard, "versions"));
-                pipe.cmd("HGETALL").arg(key(shard, "services"));
-            }
-            let maps: Vec<HashMap<String, String>> = pipe.query_async(&mut connection).await?;
-            let mut maps = maps.into_iter();
-            while let (Some(applications), Some(services)) = (maps.next(), maps.next()) {
-                shards.push((applications, services));
-            }
+        for shard in 0..SHARDS {
+            let mut versions: HashMap<String, String> =
+                redis::cmd("HGETALL").arg(key(shard, "versions")).query_async(&mut connection).await?;
+            versions.retain(|_, version| !version.is_empty());
+            // Only applications have a slash.
+            shards.push(versions.into_iter().partition(|(name, _)| name.contains('/')));
         }
         Ok(shards)
     }
@@ -279,11 +273,9 @@ impl Redis {
         let mut connection = self.connection().await?;
         let changed: Vec<_> =
             changes.iter().filter(|(_, c)| !c.applications.is_empty() || !c.services.is_empty()).collect();
-        for group in changed.chunks(SHARDS_PER_PIPELINE) {
+        for (shard, change) in changed {
             let mut pipe = redis::pipe();
-            for (shard, change) in group {
-                self.add_shard(&mut pipe, **shard, revision, change);
-            }
+            self.add_shard(&mut pipe, *shard, revision, change);
             if let Err(error) = pipe.query_async::<redis::Value>(&mut connection).await {
                 return Err(match (error.code(), error.detail().and_then(|held| held.trim().parse().ok())) {
                     (Some("WEIROLDER"), Some(held)) => PublishError::Older { held, offered: revision },
@@ -294,19 +286,32 @@ impl Redis {
         Ok(())
     }
 
+    /// In calls that do not keep Redis busy for long: its applications, then its services.
     fn add_shard(&self, pipe: &mut redis::Pipeline, shard: usize, revision: u64, change: &ShardChange) {
-        let call = pipe.cmd("FCALL").arg(&*self.shared.functions.publish).arg(1);
-        call.arg(format!("weir:{{{shard}}}")).arg(revision);
-        for (name, record) in &change.applications {
-            call.arg(name);
-            match record {
-                Some(record) => call.arg(version_text(record.version)).arg(&record.bytes[..]),
-                None => call.arg("").arg(""),
-            };
+        for applications in change.applications.chunks(APPLICATIONS_PER_CALL) {
+            let call = self.add_publish(pipe, shard, revision);
+            for (name, record) in applications {
+                call.arg(name);
+                match record {
+                    Some(record) => call.arg(version_text(record.version)).arg(&record.bytes[..]),
+                    None => call.arg("").arg(""),
+                };
+            }
+            call.arg("");
         }
-        call.arg("");
+        let call = self.add_publish(pipe, shard, revision).arg("");
         for (id, version) in &change.services {
             call.arg(id).arg(version.as_deref().unwrap_or_default());
         }
+    }
+
+    fn add_publish<'a>(
+        &self,
+        pipe: &'a mut redis::Pipeline,
+        shard: usize,
+        revision: u64,
+    ) -> &'a mut redis::Pipeline {
+        let call = pipe.cmd("FCALL").arg(&*self.shared.functions.publish).arg(1);
+        call.arg(format!("weir:{{{shard}}}")).arg(revision)
     }
 }

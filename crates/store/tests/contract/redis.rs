@@ -6,7 +6,7 @@ use weir_core::Secret;
 use weir_store::{Config, OpenError, RedisConfig, Store};
 use weir_tests::redis::RedisServer;
 
-use crate::words::{apply, ask, publication, read, words};
+use crate::words::{app, apply, ask, publication, read, report, words};
 
 async fn open(server: &RedisServer) -> Store {
     let store = Store::open(Config::Redis(RedisConfig::new(Secret::new(&server.url())))).await.unwrap();
@@ -93,11 +93,113 @@ async fn all_keys_of_a_shard_share_a_slot() {
     assert!(keys.len() > 10);
     for key in keys {
         let (tag, _) = key.strip_prefix("weir:{").and_then(|rest| rest.split_once('}')).unwrap();
-        assert!(tag == "catalog" || tag.parse::<u16>().is_ok_and(|shard| shard < 1024), "{key}");
+        assert!(tag == "catalog" || tag.parse::<u16>().is_ok_and(|shard| shard < 4), "{key}");
         let ttl: i64 = ::redis::cmd("TTL").arg(&key).query_async(&mut client).await.unwrap();
-        let expires = key.contains(":count:") && !key.ends_with(":ever");
+        let expires = key.contains(":closed:");
         assert_eq!(ttl > 0, expires, "{key} expires in {ttl} s");
     }
+}
+
+/// As if a counter had last changed at another moment.
+async fn move_counter(server: &RedisServer, field: &str, moment: &str, held: [u64; 7]) {
+    let script = "for _, key in ipairs(redis.call('KEYS', 'weir:{*}:versions')) do
+            if redis.call('HEXISTS', key, ARGV[1]) == 1 then
+                local values = {}
+                for n = 4, #ARGV do values[n - 3] = tonumber(ARGV[n]) end
+                local counts = string.gsub(key, 'versions', 'counts')
+                redis.call('HSET', counts, ARGV[2], cmsgpack.pack(ARGV[3], unpack(values)))
+            end
+        end";
+    let (application, _) = field.rsplit_once(':').unwrap();
+    let mut call = ::redis::cmd("EVAL");
+    call.arg(script).arg(0).arg(application).arg(field).arg(moment).arg(&held[..]);
+    call.query_async::<()>(&mut redis_client(server).await).await.unwrap();
+}
+
+/// What a closed window holds of a metric, and for how many seconds more.
+async fn closed(server: &RedisServer, application: &str, window: &str, metric: &str) -> Option<(u64, i64)> {
+    let mut client = redis_client(server).await;
+    let pattern = format!("*:closed:{application}:{window}");
+    let keys: Vec<String> = ::redis::cmd("KEYS").arg(pattern).query_async(&mut client).await.unwrap();
+    let key = keys.first()?;
+    let held: u64 = ::redis::cmd("HGET").arg(key).arg(metric).query_async(&mut client).await.unwrap();
+    let ttl: i64 = ::redis::cmd("TTL").arg(key).query_async(&mut client).await.unwrap();
+    Some((held, ttl))
+}
+
+const ALL: &str = "hits=0<=99/minute<=99/hour<=99/day<=99/week<=99/month<=99/year<=99/eternity";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_ends_is_kept_and_the_next_begins_at_zero() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let most = (1 << 53) - 1;
+    move_counter(&server, "api/a:hits", "2020-02-29T23:59 2020-W09", [1, 2, 3, 4, 5, most, 7]).await;
+    assert_eq!(read(&store, "a", ALL).await, "ok 0 0 0 0 0 0 7", "nothing but eternity goes on");
+    assert_eq!(apply(&store, "a", "hits=2<=99/minute<=99/hour<=99/eternity").await, "ok 2 2 9");
+    let windows = ["2020-02-29T23:59", "2020-02-29T23", "2020-02-29", "2020-W09", "2020-02", "2020"];
+    for (window, expected) in windows.iter().zip([1, 2, 3, 4, 5, most]) {
+        let (held, ttl) = closed(&server, "api/a", window, "hits").await.unwrap();
+        assert_eq!(held, expected, "{window}");
+        let kept = if window.len() == 16 { 120 } else { 73 * 3600 };
+        assert!((kept - 10..=kept).contains(&ttl), "{window} is kept for {ttl} s");
+    }
+    let late = weir_core::Timestamp::from_unix_s(1_583_020_740); // 2020-02-29T23:59:00
+    store.report(report("", &[("a", "hits=3", Some(late))])).await.unwrap();
+    assert_eq!(read(&store, "a", ALL).await, "ok 2 2 2 2 2 2 12", "what comes late is not of now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_clocks_have_closed_is_counted_and_taken_back_all_the_same() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let before = ask("a", "hits=5<=99/minute<=99/day");
+    words(&store.apply(before.clone()).await.unwrap());
+    // Nothing of now is the counter's own but eternity.
+    move_counter(&server, "api/a:hits", "2999-01-01T00:00 2999-W01", [0, 0, 0, 0, 0, 0, 5]).await;
+    let counted = ask("a", "hits=4<=99/minute<=99/hour<=99/eternity");
+    assert_eq!(words(&store.apply(counted.clone()).await.unwrap()), "ok 4 4 9");
+    assert_eq!(read(&store, "a", ALL).await, "ok 4 4 4 4 4 4 9");
+    assert_eq!(apply(&store, "a", "hits=1<=4/year").await, "over 0: 4", "limits hold there, too");
+    let set = ask("a", "hits=#1<=9/day");
+    assert_eq!(words(&store.apply(set.clone()).await.unwrap()), "ok 1");
+    assert!(store.cancel(&app("a"), set.request, None).await.unwrap());
+    assert!(store.cancel(&app("a"), counted.request, None).await.unwrap());
+    assert_eq!(read(&store, "a", ALL).await, "ok 0 0 0 0 0 0 5");
+    assert!(store.cancel(&app("a"), before.request, None).await.unwrap());
+    assert_eq!(read(&store, "a", ALL).await, "ok 0 0 0 0 0 0 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_reported_early_is_there_when_its_window_comes() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let next_year = weir_core::Timestamp::from_unix_ms(i64::try_from(now_ms).unwrap() + 367 * 86_400_000);
+    let year = weir_core::Period::Year.window(next_year).to_string();
+    store.report(report("", &[("b", "hits=3", Some(next_year))])).await.unwrap();
+    store.report(report("", &[("b", "hits=3", Some(next_year))])).await.unwrap();
+    let (held, ttl) = closed(&server, "api/b", &year, "hits").await.unwrap();
+    assert_eq!(held, 6);
+    assert!(ttl > 367 * 86_400, "{year} is kept for {ttl} s");
+    assert_eq!(read(&store, "b", "hits=0<=9/year<=9/eternity").await, "ok 0 6");
+
+    // It comes: what was counted of it moves into the counter, once.
+    let this_year = &year_of(now_ms);
+    let mut client = redis_client(&server).await;
+    let keys: Vec<String> =
+        ::redis::cmd("KEYS").arg(format!("*:closed:api/b:{year}")).query_async(&mut client).await.unwrap();
+    let come = keys[0].replace(&format!(":{year}"), &format!(":{this_year}"));
+    ::redis::cmd("RENAME").arg(&keys[0]).arg(&come).query_async::<()>(&mut client).await.unwrap();
+    move_counter(&server, "api/b:hits", "2020-02-29T23:59 2020-W09", [0, 0, 0, 0, 0, 0, 6]).await;
+    for expected in ["ok 7 7", "ok 8 8"] {
+        assert_eq!(apply(&store, "b", "hits=1<=9/year<=9/eternity").await, expected);
+    }
+}
+
+fn year_of(unix_ms: u128) -> String {
+    let now = weir_core::Timestamp::from_unix_ms(i64::try_from(unix_ms).unwrap());
+    weir_core::Period::Year.window(now).to_string()
 }
 
 async fn redis_client(server: &RedisServer) -> ::redis::aio::MultiplexedConnection {
