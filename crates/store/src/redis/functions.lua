@@ -163,9 +163,15 @@ local function write_counters(batch)
   end)
 end
 
-local function held(batch, counter, period, window)
+-- What a counter holds in a window; nil where it was never raised, or the window is forgotten.
+local function find(batch, counter, period, window)
   if counter.windows[period] == window then return counter[period] end
-  return tonumber(redis.call('HGET', closed_key(batch, counter, window), counter.metric) or 0)
+  local closed = redis.call('HGET', closed_key(batch, counter, window), counter.metric)
+  return closed and tonumber(closed) or nil
+end
+
+local function held(batch, counter, period, window)
+  return find(batch, counter, period, window) or 0
 end
 
 local function put(batch, counter, period, window, value, expires_s)
@@ -303,11 +309,10 @@ local function undo(batch, known)
         n = n + 1
         local by = known.changes and known.changes[n] or increment[VALUE]
         local counter, window = counters[place], windows[period]
-        local is_own = counter.windows[period] == window
+        local before = find(batch, counter, period, window)
         -- A window that is gone has nothing to give back.
-        if is_own or redis.call('HEXISTS', closed_key(batch, counter, window), counter.metric) == 1 then
-          local after = math.min(math.max(held(batch, counter, period, window) - by, 0), COUNT_MAX)
-          put(batch, counter, period, window, after)
+        if before then
+          put(batch, counter, period, window, math.min(math.max(before - by, 0), COUNT_MAX))
         end
       end
     end
