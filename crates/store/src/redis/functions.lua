@@ -10,11 +10,12 @@
 --                                           "writer:<writer>" -> number of its last batch; "since" -> ms
 --   :report:<part>:<id>              string idempotency ids, kept ten minutes
 --
--- A counter is MessagePack: the moment of its last change, then what it holds in the seven windows around that moment,
--- from the minute to eternity. A moment is the name of its minute and of its week, "2026-11-23T03:31 2026-W48", which
--- name all seven. The first change in a new window moves what the old one held to :closed.
+-- A counter is what it holds in seven windows, from the minute to eternity, as doubles of eight bytes, the lowest first;
+-- then the moment of its last change, around which the windows are. A moment is the name of its minute and of its week,
+-- "2026-11-23T03:31 2026-W48", which name all seven. The first change in a new window moves what the old one held to
+-- :closed.
 --
--- What was counted for a request is MessagePack, too: the latest attempt, application, moment, the increments as they
+-- What was counted for a request is MessagePack: the latest attempt, application, moment, the increments as they
 -- came, and where one of them sets a value, by how much each counter changed. The attempt alone: it was taken back.
 --
 -- All that a batch needs is read at once, decided upon in order, and written at once. Numbers are whole, 0 to 2^53 - 1.
@@ -28,6 +29,9 @@ local RECENT_KEPT_MS = 10000
 local REPORT_KEPT_MS = 600000
 local CLOSED_KEPT_S = 73 * 3600
 local CLOSED_MINUTE_KEPT_S = 120
+
+-- Doubles hold whole numbers up to 2^53.
+local COUNTS_FORMAT, COUNTS_BYTES = '<ddddddd', 56
 
 -- Lua passes on only so many values at once.
 local VALUES_MAX = 4000
@@ -112,8 +116,9 @@ end
 
 local function fill(batch, counter, packed)
   if packed then
-    counter.moment, counter[1], counter[2], counter[3], counter[4], counter[5], counter[6], counter[7] =
-      cmsgpack.unpack(packed)
+    counter[1], counter[2], counter[3], counter[4], counter[5], counter[6], counter[7] =
+      struct.unpack(COUNTS_FORMAT, packed)
+    counter.moment = string.sub(packed, COUNTS_BYTES + 1)
   end
   if counter.moment == batch.moment then
     counter.windows = batch.windows
@@ -153,9 +158,10 @@ local function read_counters(batch)
 end
 
 local function write_counters(batch)
-  local values, n, pack = {}, 0, cmsgpack.pack
+  local values, n, pack = {}, 0, struct.pack
   for field, c in pairs(batch.changed) do
-    values[n + 1], values[n + 2] = field, pack(c.moment, c[1], c[2], c[3], c[4], c[5], c[6], c[7])
+    values[n + 1], values[n + 2] = field,
+      pack(COUNTS_FORMAT, c[1], c[2], c[3], c[4], c[5], c[6], c[7]) .. c.moment
     n = n + 2
   end
   in_pieces(#values, function(first, last)
@@ -272,6 +278,8 @@ local function write_recent(batch)
   local since_ms = tonumber(batch.recent['since'])
   if not since_ms or batch.now_ms - since_ms > RECENT_KEPT_MS then
     if since_ms and redis.call('EXISTS', recent) == 1 then
+      -- A rename would free what was there at once, and take its time for that.
+      redis.call('UNLINK', older)
       redis.call('RENAME', recent, older)
       redis.call('EXPIRE', older, 3600)
     end

@@ -107,7 +107,7 @@ async fn move_counter(server: &RedisServer, field: &str, moment: &str, held: [u6
                 local values = {}
                 for n = 4, #ARGV do values[n - 3] = tonumber(ARGV[n]) end
                 local counts = string.gsub(key, 'versions', 'counts')
-                redis.call('HSET', counts, ARGV[2], cmsgpack.pack(ARGV[3], unpack(values)))
+                redis.call('HSET', counts, ARGV[2], struct.pack('<ddddddd', unpack(values)) .. ARGV[3])
             end
         end";
     let (application, _) = field.rsplit_once(':').unwrap();
