@@ -17,7 +17,7 @@ use weir_core::authenticate::{authenticate, unknown};
 use weir_core::counter::{all_limits, increments};
 use weir_core::decide::limit_statuses;
 use weir_core::{Credentials, Decision, Denial, Increment, KeyHasher, Service, ServiceId, Timestamp, Usage};
-use weir_store::{Ask, Mode, Outcome, RequestId, Store};
+use weir_store::{Ask, Mode, Outcome, RequestId, Store, Write};
 
 use crate::config::Config;
 use crate::meters::Meters;
@@ -99,7 +99,8 @@ impl Engine {
     /// Decides within the deadline. When it passes, the future inside is dropped, which takes back whatever the store
     /// may still count.
     pub(crate) async fn decide(&self, question: &Question) -> Result<Verdict, Failure> {
-        if let Some(verdict) = self.decide_at_once(std::slice::from_ref(question)).await.pop().flatten() {
+        let alone = std::slice::from_ref(question);
+        if let Some(verdict) = self.decide_at_once(alone, Write::WithOthers).await.pop().flatten() {
             return verdict;
         }
         let asked = Instant::now();
@@ -114,8 +115,9 @@ impl Engine {
     pub(crate) async fn decide_at_once(
         &self,
         questions: &[Question],
+        write: Write,
     ) -> Vec<Option<Result<Verdict, Failure>>> {
-        let Store::Embedded(store) = &self.store else {
+        let Some(store) = self.store.in_memory() else {
             return questions.iter().map(|_| None).collect();
         };
         let (asked, now) = (Instant::now(), now());
@@ -124,16 +126,15 @@ impl Engine {
         let judged: Vec<_> =
             found.map(|(found, question)| self.judge_at_once(question, found?, now)).collect();
         let asks: Vec<&Ask> = judged.iter().flatten().map(|judged| &judged.ask).collect();
-        let applied = tokio::time::timeout(self.timeout, store.apply_all(&asks)).await;
+        let mut outcomes = store.apply_all(&asks, write).await.into_iter();
         drop(asks);
-        let mut outcomes = applied.into_iter().flatten();
         let mut verdicts = Vec::with_capacity(questions.len());
         let took = asked.elapsed();
         for (question, judged) in questions.iter().zip(judged) {
-            let verdict = judged.and_then(|judged| match outcomes.next() {
-                Some(Ok(outcome)) => self.conclude(question, judged, outcome).transpose(),
-                Some(Err(error)) => Some(Err(error.into())),
-                None => Some(Err(Failure::Timeout)),
+            let outcome = judged.and_then(|judged| Some((judged, outcomes.next()?)));
+            let verdict = outcome.and_then(|(judged, outcome)| match outcome {
+                Ok(outcome) => self.conclude(question, judged, outcome).transpose(),
+                Err(error) => Some(Err(error.into())),
             });
             if let Some(verdict) = &verdict {
                 question.trace.record(question, took, verdict);

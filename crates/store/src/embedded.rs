@@ -40,6 +40,16 @@ use tail::Tail;
 /// A publication is written whenever so much of it has come together.
 const PUBLISHED_BYTES: usize = 1 << 20;
 
+/// When what was decided is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// At once: much was decided together.
+    Now,
+    /// When all tasks that are ready to run have had their turn: what they decide is written together with it, which
+    /// saves most of the calls to the kernel where many ask at once. A lone request waits for nobody.
+    WithOthers,
+}
+
 /// A store in a folder.
 #[derive(Clone)]
 pub struct Embedded {
@@ -122,12 +132,12 @@ impl Embedded {
     }
 
     pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
-        self.apply_all(&[&ask]).await.pop().expect("an outcome for each ask")
+        self.apply_all(&[&ask], Write::WithOthers).await.pop().expect("an outcome for each ask")
     }
 
     /// Decides requests in their order, as [`crate::Store::apply`] does one; all of them are written down together. Waits
-    /// for nothing but the disk, where every answer has to be on it.
-    pub async fn apply_all(&self, asks: &[&Ask]) -> Vec<Result<Outcome, StoreError>> {
+    /// for nothing but its turn to write, and the disk where every answer has to be on it.
+    pub async fn apply_all(&self, asks: &[&Ask], write: Write) -> Vec<Result<Outcome, StoreError>> {
         if asks.is_empty() {
             return vec![];
         }
@@ -135,6 +145,9 @@ impl Embedded {
         let asked = counting.map(|ask| (ask.request, ask.attempt)).collect();
         let uncertain = Uncertain { store: self, asked };
         let outcomes = self.decide(asks);
+        if write == Write::WithOthers {
+            tokio::task::yield_now().await;
+        }
         match self.persist().await {
             Ok(()) => {
                 uncertain.answered();
@@ -185,9 +198,14 @@ impl Embedded {
         Ok(counted)
     }
 
+    /// Whether every answer has to be on disk before it is given.
+    pub(crate) fn forces_each(&self) -> bool {
+        self.shared.config.sync_interval_ms == 0
+    }
+
     /// Writes what was decided, and waits for the disk where every answer has to be on it.
     async fn persist(&self) -> Result<(), Error> {
-        if self.shared.config.sync_interval_ms > 0 {
+        if !self.forces_each() {
             return self.shared.write();
         }
         let shared = Arc::clone(&self.shared);

@@ -19,6 +19,7 @@ pub use ask::{
     Ask, Entry, Mode, Outcome, Publication, PublishedApplication, Record, Report, RequestId, Subject, Version,
 };
 pub use config::{Config, EmbeddedConfig, RedisConfig};
+pub use embedded::{Embedded, Write};
 pub use error::{OpenError, PublishError, StoreError};
 
 /// Longest idempotency id of a report in bytes, what scopes it included.
@@ -28,7 +29,7 @@ pub const IDEMPOTENCY_ID_BYTES_MAX: usize = 512;
 #[derive(Clone, Debug)]
 pub enum Store {
     /// In this process.
-    Embedded(embedded::Embedded),
+    Embedded(Embedded),
     /// In Redis.
     Redis(redis::Redis),
 }
@@ -40,9 +41,17 @@ impl Store {
     /// When the folder is in use or damaged, Redis is away, too old, or may lose counters.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         Ok(match config {
-            Config::Embedded(config) => Self::Embedded(embedded::Embedded::open(config).await?),
+            Config::Embedded(config) => Self::Embedded(Embedded::open(config).await?),
             Config::Redis(config) => Self::Redis(redis::Redis::open(config).await?),
         })
+    }
+
+    /// The store in this process, unless each answer has to be on disk first: nothing has to be waited for then.
+    pub fn in_memory(&self) -> Option<&Embedded> {
+        match self {
+            Self::Embedded(store) => (!store.forces_each()).then_some(store),
+            Self::Redis(_) => None,
+        }
     }
 
     /// Decides one request and, in [`Mode::Count`], counts it: all increments or none.

@@ -16,6 +16,7 @@ use weir_core::Decision;
 use weir_proto::v1;
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::stream_ask::Ask;
+use weir_store::Write;
 
 use super::authorization::{cancel, decision, read_auth_rep};
 use crate::config::GatewayToken;
@@ -138,7 +139,7 @@ async fn begin(shared: &Shared, gateway: &GatewayToken, asks: Vec<v1::StreamAsk>
             None => ready.push(Done::failed(correlation_id, Failure::Unknown("what the stream asks"))),
         }
     }
-    let verdicts = shared.engine.decide_at_once(&questions).await;
+    let verdicts = shared.engine.decide_at_once(&questions, Write::Now).await;
     for ((correlation_id, question), verdict) in ids.into_iter().zip(questions).zip(verdicts) {
         match verdict {
             Some(verdict) => ready.push(Done::decided(correlation_id, question, verdict)),
