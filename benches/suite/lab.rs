@@ -25,9 +25,9 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// Three rounds and all sizes, or one short round of most.
+    /// Five rounds and all sizes, or one short round of most.
     pub(crate) fn new(quick: bool) -> Self {
-        if quick { Self { rounds: 1, divisor: 8, quick } } else { Self { rounds: 3, divisor: 1, quick } }
+        if quick { Self { rounds: 1, divisor: 8, quick } } else { Self { rounds: 5, divisor: 1, quick } }
     }
 
     /// Operations of a turn.

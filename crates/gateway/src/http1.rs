@@ -45,8 +45,7 @@ pub(crate) use reader::{Found, Reader};
 const READ_BYTES: usize = 8 << 10;
 /// What is read at a time of a long body.
 const BODY_READ_BYTES_MAX: usize = 64 << 10;
-/// Most that is read behind a request that was refused, and for how long: a client that is still sending would
-/// otherwise find its connection reset before it has read why.
+/// Most that is read of what a client still sends when it was answered, and for how long.
 const LINGER_BYTES_MAX: usize = 256 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -108,9 +107,13 @@ impl Connection<'_> {
                     let manners = Manners::of(&request, false);
                     let reply = pipeline.refuse(&request, malformed, client);
                     self.send(Sending::new(reply, manners)).await?;
-                    return self.close().await;
+                    self.close(true).await;
+                    return Ok(());
                 }
-                None => return Ok(()),
+                None => {
+                    self.close(false).await;
+                    return Ok(());
+                }
             }
         }
     }
@@ -149,7 +152,8 @@ impl Connection<'_> {
         if keeps && self.skip_body().await? {
             return Ok(true);
         }
-        self.close().await?;
+        let is_sending = !self.is_read() || !self.reader.held.is_empty();
+        self.close(is_sending).await;
         Ok(false)
     }
 
@@ -197,6 +201,11 @@ impl Connection<'_> {
             }
             return Poll::Ready(Ok(None));
         }
+    }
+
+    /// Whether all of the request in progress was read.
+    fn is_read(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_over)
     }
 
     fn is_broken(&self) -> bool {
@@ -287,7 +296,7 @@ impl Connection<'_> {
 
     /// Reads what is left of the body of a request that is answered, up to a bound; whether that was all.
     async fn skip_body(&mut self) -> io::Result<bool> {
-        if self.incoming.as_ref().is_none_or(Incoming::is_over) {
+        if self.is_read() {
             return Ok(true);
         }
         let skip = async {
@@ -311,21 +320,24 @@ impl Connection<'_> {
         tokio::time::timeout(LINGER, skip).await.unwrap_or(Ok(false))
     }
 
-    /// Closes the connection, in such a way that the client reads what it was sent.
-    async fn close(&mut self) -> io::Result<()> {
-        poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await?;
-        self.reader.held = BytesMut::new();
-        let linger = async {
+    /// Ends the connection. A client that may still be sending is read for a moment: otherwise it would find its
+    /// connection reset before it has read the answer.
+    async fn close(&mut self, is_sending: bool) {
+        let close = async {
+            poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await?;
             let mut read = 0;
-            while read <= LINGER_BYTES_MAX {
-                match poll_fn(|context| self.poll_read_some(context)).await {
-                    Ok(1..) => read += std::mem::take(&mut self.reader.held).len(),
-                    _ => return,
+            while is_sending && read <= LINGER_BYTES_MAX {
+                self.reader.held = BytesMut::new();
+                match poll_fn(|context| self.poll_read_some(context)).await? {
+                    0 => break,
+                    count => read += count,
                 }
             }
+            io::Result::Ok(())
         };
-        let _ = tokio::time::timeout(LINGER, linger).await;
-        Ok(())
+        if !matches!(tokio::time::timeout(LINGER, close).await, Ok(Ok(()))) {
+            debug!("a client did not take the end of its connection");
+        }
     }
 }
 
