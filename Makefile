@@ -30,7 +30,7 @@ fmt: ## Format all code
 fuzz: ## Run each fuzz target for a minute (needs g++); make fuzz ARGS=10 for ten seconds
 	scripts/fuzz.sh $(ARGS)
 
-bench: ## Measure Weir beside nginx, hyper, tonic and Redis (10 to 15 minutes; ARGS=--quick for a look)
+bench: ## Measure Weir beside nginx, hyper, tonic and Redis (8 to 15 minutes; ARGS=--quick for a look)
 	-scripts/install.sh "Without these, their figures are missing from the table:" nginx redis-server taskset:util-linux setpriv:util-linux
 	cargo build --locked --release --features weir/mimalloc -p weir -p weir-benches --bin weir --bin weir-bench --bench micro
 	target/release/weir-bench $(ARGS)
