@@ -146,10 +146,7 @@ impl Body for ClientBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Http1(body) => Pin::new(body).poll_frame(context),
-            Self::Http2(body) => {
-                let polled = Pin::new(body).poll_frame(context);
-                polled.map(|frame| frame.map(|frame| frame.map_err(|_| BodyError::Broken)))
-            }
+            Self::Http2(body) => http2::poll_frame(body, context),
         }
     }
 

@@ -20,7 +20,7 @@ use tokio_util::io::StreamReader;
 use weir_core::{CredentialKind, Credentials, Proxy};
 
 use crate::arguments::Arguments;
-use crate::http1::{Body, Found, Incoming, Reader};
+use crate::http1::{Body, BodyReader, Found, HeadReader};
 use crate::{arguments, extract, form, headers, proxy_protocol};
 
 pub use crate::upstream::answers;
@@ -38,7 +38,7 @@ pub enum End {
 
 /// The methods of the requests that come in these pieces, with the bodies as far as they are there.
 pub fn requests(pieces: &[&[u8]], head_bytes_max: usize) -> (Vec<(String, Vec<u8>)>, End) {
-    let reader = Reader::new(BytesMut::new(), head_bytes_max);
+    let reader = HeadReader::new(BytesMut::new(), head_bytes_max);
     let mut client = Client { reader, incoming: None, requests: Vec::new() };
     for piece in pieces {
         client.reader.held.extend_from_slice(piece);
@@ -54,8 +54,8 @@ pub fn requests(pieces: &[&[u8]], head_bytes_max: usize) -> (Vec<(String, Vec<u8
 }
 
 struct Client {
-    reader: Reader,
-    incoming: Option<(Incoming, Body)>,
+    reader: HeadReader,
+    incoming: Option<(BodyReader, Body)>,
     requests: Vec<(String, Vec<u8>)>,
 }
 
@@ -68,7 +68,7 @@ impl Client {
                 Some(Found::Malformed(..)) => Err(End::Refused),
                 Some(Found::Request(request, head)) => {
                     self.requests.push((request.method.to_string(), Vec::new()));
-                    self.incoming = Incoming::begin(head.framing);
+                    self.incoming = BodyReader::begin(head.framing);
                     Ok(true)
                 }
             };

@@ -8,10 +8,10 @@
 //! A connection that waits for a request keeps no buffer.
 
 mod answer;
+mod body_reader;
 pub(crate) mod decoder;
 mod head;
-mod incoming;
-mod reader;
+mod head_reader;
 pub(crate) mod transfer;
 
 use std::future::poll_fn;
@@ -37,9 +37,9 @@ use crate::meters;
 use crate::proxy::{Client, Pipeline};
 use crate::signal::{self, Signal};
 use crate::upgrade;
-use answer::{Manners, Sending};
-pub(crate) use incoming::{Body, Incoming};
-pub(crate) use reader::{Found, Reader};
+use answer::{Sending, Terms};
+pub(crate) use body_reader::{Body, BodyReader};
+pub(crate) use head_reader::{Found, HeadReader};
 
 /// What is read at a time of heads, and of what is thrown away.
 const READ_BYTES: usize = 8 << 10;
@@ -69,12 +69,12 @@ pub(crate) async fn serve(
     drain: &Signal,
 ) {
     let connection = Connection {
-        reader: Reader::new(stream.take_held(), bounds.bytes_max),
+        head: HeadReader::new(stream.take_held(), bounds.bytes_max),
         stream,
         head_timer: HeadTimer::new(bounds.time_max),
         drain,
-        draining: signal::Listener::new(drain),
-        incoming: None,
+        draining: signal::Waiter::new(drain),
+        body: None,
         continue_owed: 0,
     };
     if let Err(problem) = connection.run(pipeline, client).await {
@@ -84,12 +84,12 @@ pub(crate) async fn serve(
 
 struct Connection<'a> {
     stream: ClientStream,
-    reader: Reader,
+    head: HeadReader,
     head_timer: HeadTimer,
     drain: &'a Signal,
-    draining: signal::Listener<'a>,
+    draining: signal::Waiter<'a>,
     /// The body of the request in progress.
-    incoming: Option<Incoming>,
+    body: Option<BodyReader>,
     /// How much of `100 Continue` is still to be sent before the body comes.
     continue_owed: usize,
 }
@@ -104,9 +104,9 @@ impl Connection<'_> {
                     }
                 }
                 Some(Found::Malformed(malformed, request)) => {
-                    let manners = Manners::of(&request, false);
+                    let terms = Terms::of(&request, false);
                     let reply = pipeline.refuse(&request, malformed, client);
-                    self.send(Sending::new(reply, manners)).await?;
+                    self.send(Sending::new(reply, terms)).await?;
                     self.close(true).await;
                     return Ok(());
                 }
@@ -126,12 +126,12 @@ impl Connection<'_> {
         pipeline: &Pipeline,
         client: &Client,
     ) -> io::Result<bool> {
-        let mut manners = Manners::of(&request, true);
-        let body = match Incoming::begin(head.framing) {
-            Some((incoming, body)) => {
+        let mut terms = Terms::of(&request, true);
+        let body = match BodyReader::begin(head.framing) {
+            Some((reader, body)) => {
                 let expects = request.version == Version::HTTP_11 && request.headers.contains_key(EXPECT);
                 self.continue_owed = if expects { CONTINUE.len() } else { 0 };
-                self.incoming = Some(incoming);
+                self.body = Some(reader);
                 ClientBody::Http1(body)
             }
             None => ClientBody::Empty,
@@ -142,17 +142,17 @@ impl Connection<'_> {
                 .await?
         };
         // Whoever was not told to go on may send the body, or the next request: nobody knows.
-        manners.keeps &= !self.drain.is_given() && self.continue_owed == 0 && !self.is_broken();
+        terms.keeps &= !self.drain.is_given() && self.continue_owed == 0 && !self.is_broken();
         if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.tunnel(reply, manners).await.map(|()| false);
+            return self.tunnel(reply, terms).await.map(|()| false);
         }
-        let sending = Sending::new(reply, manners);
+        let sending = Sending::new(reply, terms);
         let keeps = sending.keeps();
         self.send(sending).await?;
         if keeps && self.skip_body().await? {
             return Ok(true);
         }
-        let is_sending = !self.is_read() || !self.reader.held.is_empty();
+        let is_sending = !self.is_read() || !self.head.held.is_empty();
         self.close(is_sending).await;
         Ok(false)
     }
@@ -162,19 +162,19 @@ impl Connection<'_> {
             .await
     }
 
-    async fn tunnel(&mut self, reply: Response<ReplyBody>, manners: Manners) -> io::Result<()> {
+    async fn tunnel(&mut self, reply: Response<ReplyBody>, terms: Terms) -> io::Result<()> {
         let (reply, tunnel) = reply.map(ReplyBody::into_tunnel).into_parts();
         let reply = Response::from_parts(reply, ReplyBody::text(""));
-        self.send(Sending::new(reply, manners)).await?;
+        self.send(Sending::new(reply, terms)).await?;
         let Some(tunnel) = tunnel else { return Ok(()) };
-        upgrade::join(&mut self.stream, std::mem::take(&mut self.reader.held), tunnel).await
+        upgrade::join(&mut self.stream, std::mem::take(&mut self.head.held), tunnel).await
     }
 
     /// What the client sends next; `None`: nothing.
     async fn next(&mut self) -> io::Result<Option<Found>> {
-        self.incoming = None;
-        if self.reader.held.is_empty() {
-            self.reader.held = BytesMut::new();
+        self.body = None;
+        if self.head.held.is_empty() {
+            self.head.held = BytesMut::new();
         }
         self.head_timer.restart();
         poll_fn(|context| self.poll_next(context)).await
@@ -182,10 +182,10 @@ impl Connection<'_> {
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Found>>> {
         loop {
-            if let Some(found) = self.reader.take_head() {
+            if let Some(found) = self.head.take_head() {
                 return Poll::Ready(Ok(Some(found)));
             }
-            let has_begun = self.reader.has_begun();
+            let has_begun = self.head.has_begun();
             if !has_begun && self.draining.poll(context).is_ready() {
                 return Poll::Ready(Ok(None));
             }
@@ -205,11 +205,11 @@ impl Connection<'_> {
 
     /// Whether all of the request in progress was read.
     fn is_read(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_over)
+        self.body.as_ref().is_none_or(BodyReader::is_over)
     }
 
     fn is_broken(&self) -> bool {
-        self.incoming.as_ref().is_some_and(Incoming::is_broken)
+        self.body.as_ref().is_some_and(BodyReader::is_broken)
     }
 
     /// Does some work for a request, and beside it what its client is due.
@@ -229,15 +229,15 @@ impl Connection<'_> {
     /// Reads the body if it is asked for, or watches whether the client leaves, which is an error. Ready when the work
     /// may go on.
     fn poll_client(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.incoming {
-            Some(incoming) if incoming.is_wanted() => {
+        match &mut self.body {
+            Some(body) if body.is_wanted() => {
                 ready!(self.poll_feed(context));
                 Poll::Ready(Ok(()))
             }
             // No faster than it is taken.
-            Some(incoming) if !incoming.is_over() && !incoming.is_broken() => Poll::Pending,
+            Some(body) if !body.is_over() && !body.is_broken() => Poll::Pending,
             // What comes behind the request has to wait, and whether the client leaves shows behind it.
-            _ if !self.reader.held.is_empty() => Poll::Pending,
+            _ if !self.head.held.is_empty() => Poll::Pending,
             _ => match ready!(self.poll_read_some(context)) {
                 Ok(0) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
                 Ok(_) => Poll::Pending,
@@ -250,15 +250,15 @@ impl Connection<'_> {
     fn poll_feed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut has_more = ready!(self.poll_continue(context)).is_ok();
         loop {
-            let Some(incoming) = &mut self.incoming else { return Poll::Ready(()) };
+            let Some(body) = &mut self.body else { return Poll::Ready(()) };
             if !has_more {
-                incoming.break_off();
+                body.break_off();
                 return Poll::Ready(());
             }
-            if incoming.feed(&mut self.reader.held) {
+            if body.feed(&mut self.head.held) {
                 return Poll::Ready(());
             }
-            let left = incoming.left();
+            let left = body.left();
             has_more = ready!(self.poll_read_body(context, left)).is_ok_and(|count| count > 0);
         }
     }
@@ -281,8 +281,8 @@ impl Connection<'_> {
 
     fn poll_read_body(&mut self, context: &mut Context<'_>, left: u64) -> Poll<io::Result<usize>> {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX);
-        self.reader.held.reserve(wanted.clamp(READ_BYTES, BODY_READ_BYTES_MAX));
-        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.reader.held)
+        self.head.held.reserve(wanted.clamp(READ_BYTES, BODY_READ_BYTES_MAX));
+        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.head.held)
     }
 
     /// Reads a little; 0: the client sends no more.
@@ -290,7 +290,7 @@ impl Connection<'_> {
         let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut buffer = ReadBuf::uninit(&mut bytes);
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-        self.reader.held.extend_from_slice(buffer.filled());
+        self.head.held.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
@@ -301,14 +301,14 @@ impl Connection<'_> {
         }
         let skip = async {
             let mut read = 0;
-            while let Some(incoming) = &mut self.incoming {
-                if incoming.skip(&mut self.reader.held) {
-                    if incoming.is_over() || incoming.is_broken() {
-                        return Ok(incoming.is_over());
+            while let Some(body) = &mut self.body {
+                if body.skip(&mut self.head.held) {
+                    if body.is_over() || body.is_broken() {
+                        return Ok(body.is_over());
                     }
                     continue;
                 }
-                let left = incoming.left();
+                let left = body.left();
                 let count = poll_fn(|context| self.poll_read_body(context, left)).await?;
                 read += count;
                 if count == 0 || read > LINGER_BYTES_MAX {
@@ -327,7 +327,7 @@ impl Connection<'_> {
             poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await?;
             let mut read = 0;
             while is_sending && read <= LINGER_BYTES_MAX {
-                self.reader.held = BytesMut::new();
+                self.head.held = BytesMut::new();
                 match poll_fn(|context| self.poll_read_some(context)).await? {
                     0 => break,
                     count => read += count,

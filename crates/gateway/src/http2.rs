@@ -9,17 +9,21 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::body::BodyError;
 use crate::config::Config;
 use crate::meters::{self, Bound};
 
@@ -152,6 +156,15 @@ async fn while_read(stream: impl Future<Output = ()>, write_max: Duration) {
         Poll::Ready(())
     })
     .await;
+}
+
+/// The next frame of a body over HTTP/2.
+pub(crate) fn poll_frame(
+    body: &mut Incoming,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let polled = Pin::new(body).poll_frame(context);
+    polled.map(|frame| frame.map(|frame| frame.map_err(|_| BodyError::Broken)))
 }
 
 /// Whether a connection ended since its client passed a bound: h2 then asks for calm.

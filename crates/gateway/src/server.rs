@@ -36,7 +36,7 @@ use crate::http2::{self, Streams};
 use crate::meters::{self, Bound};
 use crate::proxy::{Client, Pipeline};
 use crate::proxy_protocol;
-use crate::signal::{Listener, Signal};
+use crate::signal::{Signal, Waiter};
 use crate::tls;
 use crate::workers::Workers;
 
@@ -167,7 +167,7 @@ async fn serve(
         let Some((transport, peer)) = begin(tcp, tls, plain_address(peer), &shared).await else { return };
         speak(transport, peer, &shared, &pipeline).await;
     };
-    let (mut served, mut kill) = (pin!(served), Listener::new(&shared.kill));
+    let (mut served, mut kill) = (pin!(served), Waiter::new(&shared.kill));
     poll_fn(|context| match kill.poll(context) {
         Poll::Ready(()) => Poll::Ready(()),
         Poll::Pending => served.as_mut().poll(context),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Something that is told once, to all who listen.
+/// Something that is told once, to all who wait.
 #[derive(Default)]
 pub(crate) struct Signal {
     is_given: AtomicBool,
@@ -33,14 +33,14 @@ impl Signal {
     }
 }
 
-/// One task that listens. It has to be polled by this task alone.
-pub(crate) struct Listener<'a> {
+/// One task that waits for it. It has to be polled by this task alone.
+pub(crate) struct Waiter<'a> {
     signal: &'a Signal,
     told: Pin<Box<WaitForCancellationFutureOwned>>,
     is_waiting: bool,
 }
 
-impl<'a> Listener<'a> {
+impl<'a> Waiter<'a> {
     pub(crate) fn new(signal: &'a Signal) -> Self {
         Self { signal, told: Box::pin(signal.token.clone().cancelled_owned()), is_waiting: false }
     }
@@ -64,13 +64,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_listens_is_woken() {
+    async fn whoever_waits_is_woken() {
         let signal = Arc::new(Signal::default());
         let task = tokio::spawn({
             let signal = Arc::clone(&signal);
             async move {
-                let mut listener = Listener::new(&signal);
-                poll_fn(|context| listener.poll(context)).await;
+                let mut waiter = Waiter::new(&signal);
+                poll_fn(|context| waiter.poll(context)).await;
             }
         });
         tokio::task::yield_now().await;
@@ -78,6 +78,6 @@ mod tests {
         signal.give();
         task.await.unwrap();
         assert!(signal.is_given());
-        poll_fn(|context| Listener::new(&signal).poll(context)).await;
+        poll_fn(|context| Waiter::new(&signal).poll(context)).await;
     }
 }

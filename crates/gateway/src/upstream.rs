@@ -181,10 +181,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Http1(answer) => answer.poll_frame(context),
-            Self::Http2 { body, .. } => {
-                let polled = Pin::new(body).poll_frame(context);
-                polled.map(|frame| frame.map(|frame| frame.map_err(|_| BodyError::Broken)))
-            }
+            Self::Http2 { body, .. } => crate::http2::poll_frame(body, context),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The answer to a request over HTTP/1: how its head is written, and how its body is framed for this client.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +22,7 @@ const HEAD_BYTES: usize = 1024;
 
 /// What a request says about how it is to be answered.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Manners {
+pub(super) struct Terms {
     /// Whether another request may follow.
     pub(super) keeps: bool,
     is_http_10: bool,
@@ -29,7 +30,7 @@ pub(super) struct Manners {
     takes_trailers: bool,
 }
 
-impl Manners {
+impl Terms {
     pub(super) fn of(request: &Parts, may_keep: bool) -> Self {
         let is_http_10 = request.version == Version::HTTP_10;
         let headers = &request.headers;
@@ -51,20 +52,20 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn new(reply: Response<ReplyBody>, manners: Manners) -> Self {
+    pub(super) fn new(reply: Response<ReplyBody>, terms: Terms) -> Self {
         let (parts, body) = reply.into_parts();
-        let framing = framing(parts.status, &body, manners);
-        let keeps = manners.keeps && framing != Some(Framing::UntilClose);
+        let framing = framing(parts.status, &body, terms);
+        let keeps = terms.keeps && framing != Some(Framing::UntilClose);
         let mut head = BytesMut::with_capacity(HEAD_BYTES);
-        write_status(parts.status, manners.is_http_10, &mut head);
-        write_headers(&parts.headers, framing, manners, &mut head);
-        if manners.is_for_head && !parts.headers.contains_key(CONTENT_LENGTH) {
+        write_status(parts.status, terms.is_http_10, &mut head);
+        write_headers(&parts.headers, framing, terms, &mut head);
+        if terms.is_for_head && !parts.headers.contains_key(CONTENT_LENGTH) {
             // As long as it would be.
             if let Some(length @ 1..) = body.size_hint().exact() {
                 write_length(length, &mut head);
             }
         }
-        match (keeps, manners.is_http_10) {
+        match (keeps, terms.is_http_10) {
             (false, _) if parts.status != StatusCode::SWITCHING_PROTOCOLS => {
                 write_field("connection", b"close", &mut head);
             }
@@ -73,8 +74,8 @@ impl Sending {
         }
         head.extend_from_slice(b"\r\n");
         let transfer = match framing {
-            Some(framing) => Transfer::new(head, body, framing, manners.takes_trailers),
-            None => Transfer::without_body(head),
+            Some(framing) => Transfer::new(head, Some(body), framing, terms.takes_trailers),
+            None => Transfer::new(head, None, Framing::Length(0), false),
         };
         Self { transfer, keeps }
     }
@@ -98,14 +99,14 @@ impl Sending {
 }
 
 /// How the client knows where the body ends; `None`: there is none, whatever the headers say.
-fn framing(status: StatusCode, body: &ReplyBody, manners: Manners) -> Option<Framing> {
-    let has_none = manners.is_for_head
+fn framing(status: StatusCode, body: &ReplyBody, terms: Terms) -> Option<Framing> {
+    let has_none = terms.is_for_head
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     match body.size_hint().exact() {
         _ if has_none => None,
         Some(length) => Some(Framing::Length(length)),
-        None if manners.is_http_10 => Some(Framing::UntilClose),
+        None if terms.is_http_10 => Some(Framing::UntilClose),
         None => Some(Framing::Chunked),
     }
 }
@@ -117,10 +118,10 @@ fn write_status(status: StatusCode, is_http_10: bool, head: &mut BytesMut) {
     }
 }
 
-fn write_headers(headers: &HeaderMap, framing: Option<Framing>, manners: Manners, head: &mut BytesMut) {
+fn write_headers(headers: &HeaderMap, framing: Option<Framing>, terms: Terms, head: &mut BytesMut) {
     for (name, value) in headers {
         // Of an answer to HEAD it says how long the body would be.
-        if *name != CONTENT_LENGTH || manners.is_for_head {
+        if *name != CONTENT_LENGTH || terms.is_for_head {
             write_field(name.as_str(), value.as_bytes(), head);
         }
     }
@@ -135,7 +136,8 @@ fn write_headers(headers: &HeaderMap, framing: Option<Framing>, manners: Manners
 }
 
 fn write_length(length: u64, head: &mut BytesMut) {
-    write_field(CONTENT_LENGTH.as_str(), length.to_string().as_bytes(), head);
+    // A buffer takes whatever is written.
+    let _ = write!(head, "{CONTENT_LENGTH}: {length}\r\n");
 }
 
 thread_local! {
@@ -163,7 +165,7 @@ mod tests {
     fn head(request: http::request::Builder, reply: http::response::Builder, body: &'static str) -> String {
         let request = request.body(()).unwrap().into_parts().0;
         let reply = reply.header("date", "today").body(ReplyBody::text(body)).unwrap();
-        let mut sending = Sending::new(reply, Manners::of(&request, true));
+        let mut sending = Sending::new(reply, Terms::of(&request, true));
         let bytes = sending.transfer.take_buffer();
         let text = std::str::from_utf8(&bytes).unwrap();
         text.replace("date: today\r\n", "").replace("\r\n", "|")

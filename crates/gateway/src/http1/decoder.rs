@@ -3,8 +3,6 @@
 //! Both directions read by it. Of clients it only gets what `framing/chunks.rs` has judged; what an upstream sends is
 //! its own business as long as the end of a body can be read in one way only.
 
-use std::ops::Range;
-
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -21,33 +19,30 @@ pub(crate) const CHUNK_LINE_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Where a header or trailer field is.
-pub(crate) struct Field {
-    name: Range<usize>,
-    value: Range<usize>,
-}
-
-impl Field {
-    pub(crate) fn of(read: &[u8], field: &httparse::Header<'_>) -> Self {
-        let range = |part: &[u8]| {
-            let start = part.as_ptr().addr() - read.as_ptr().addr();
-            start..start + part.len()
-        };
-        // Values without bytes need not lie in what was read.
-        let value = if field.value.is_empty() { 0..0 } else { range(field.value) };
-        Self { name: range(field.name.as_bytes()), value }
-    }
-}
-
-/// Fields that lie in `bytes`.
-pub(crate) fn headers(bytes: &Bytes, fields: &[Field]) -> Result<HeaderMap, Malformed> {
+/// The fields that were parsed of the first `length` bytes of what was read, which are copied.
+pub(crate) fn headers(
+    read: &[u8],
+    length: usize,
+    fields: &[httparse::Header<'_>],
+) -> Result<HeaderMap, Malformed> {
+    let bytes = Bytes::copy_from_slice(&read[..length]);
     let mut headers = HeaderMap::with_capacity(fields.len() + 8);
     for field in fields {
-        let name = HeaderName::from_bytes(&bytes[field.name.clone()]).map_err(|_| Malformed)?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice(field.value.clone()));
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
+        let value = HeaderValue::from_maybe_shared(same_part(read, field.value, &bytes));
         headers.append(name, value.map_err(|_| Malformed)?);
     }
     Ok(headers)
+}
+
+/// What `part` is of `whole`, of a copy of it.
+fn same_part(whole: &[u8], part: &[u8], copy: &Bytes) -> Bytes {
+    // Values without bytes need not lie in what was read.
+    if part.is_empty() {
+        return Bytes::new();
+    }
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    copy.slice(start..start + part.len())
 }
 
 /// What a decoder found.
@@ -122,7 +117,7 @@ fn take_up_to(left: &mut u64, read: &mut BytesMut) -> Bytes {
 const COPIED_BYTES_MAX: usize = 4 << 10;
 
 /// Takes bytes off the front.
-pub(crate) fn take(read: &mut BytesMut, count: usize) -> Bytes {
+fn take(read: &mut BytesMut, count: usize) -> Bytes {
     if count > COPIED_BYTES_MAX {
         return read.split_to(count).freeze();
     }
@@ -220,9 +215,8 @@ impl Chunks {
             Ok(httparse::Status::Partial) if read.len() < TRAILER_BYTES_MAX => return Ok(false),
             _ => return Err(Malformed),
         };
-        let fields: Vec<_> = fields.iter().map(|field| Field::of(read, field)).collect();
-        let bytes = take(read, length);
-        let mut trailers = headers(&bytes, &fields)?;
+        let mut trailers = headers(read, length, fields)?;
+        read.advance(length);
         remove_control_trailers(&mut trailers);
         self.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
         Ok(true)

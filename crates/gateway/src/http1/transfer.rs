@@ -3,6 +3,7 @@
 //! At most one piece of the body is held at a time; the next is asked for once that one is with the kernel. The
 //! head and the first piece leave together when the piece is there already.
 
+use std::fmt::Write as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -58,24 +59,10 @@ enum State {
 }
 
 impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Transfer<B> {
-    /// Begins with a head that says how the body is framed. Trailers only go to who takes them.
-    pub(crate) fn new(head: BytesMut, body: B, framing: Framing, takes_trailers: bool) -> Self {
-        let body = (!body.is_end_stream() || framing == Framing::Chunked).then_some(body);
+    /// Begins with a head that says how the body is framed, if one follows. Trailers only go to who takes them.
+    pub(crate) fn new(head: BytesMut, body: Option<B>, framing: Framing, takes_trailers: bool) -> Self {
+        let body = body.filter(|body| !body.is_end_stream() || framing == Framing::Chunked);
         Self { head, data: Bytes::new(), tail: b"", body, framing, takes_trailers, state: State::Going }
-    }
-
-    /// Begins with a head that nothing follows, whatever the body would be.
-    pub(crate) fn without_body(head: BytesMut) -> Self {
-        let framing = Framing::Length(0);
-        Self {
-            head,
-            data: Bytes::new(),
-            tail: b"",
-            body: None,
-            framing,
-            takes_trailers: false,
-            state: State::Going,
-        }
     }
 
     /// The buffer of the head, once all is sent.
@@ -152,7 +139,8 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Transfer<B> {
             // An empty chunk would be the last one.
             Framing::Chunked if data.is_empty() => {}
             Framing::Chunked => {
-                self.head.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                // A buffer takes whatever is written.
+                let _ = write!(self.head, "{:x}\r\n", data.len());
                 self.data = data;
                 self.tail = b"\r\n";
             }
@@ -241,7 +229,7 @@ mod tests {
         let idle = Duration::from_secs(1);
         let ahead = Bytes::from_static(body.as_bytes());
         let body: RequestBody = RequestBody::new(ahead, None, u64::MAX, idle, Progress::new(Instant::now()));
-        let mut transfer = Transfer::new(BytesMut::from("head|"), body, framing, true);
+        let mut transfer = Transfer::new(BytesMut::from("head|"), Some(body), framing, true);
         let mut stream = Vec::new();
         let mut context = Context::from_waker(std::task::Waker::noop());
         match transfer.poll(&mut context, &mut stream) {

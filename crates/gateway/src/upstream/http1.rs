@@ -89,7 +89,7 @@ impl Exchange {
         let mut buffer = std::mem::take(&mut lease.connection.write);
         buffer.clear();
         write_head(&head, &mut buffer);
-        let upload = Transfer::new(buffer, body, framing, true);
+        let upload = Transfer::new(buffer, Some(body), framing, true);
         Self { lease, upload, method: head.method, interim: 0 }
     }
 

@@ -8,13 +8,13 @@ pub mod answers;
 
 use std::mem::MaybeUninit;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::framing::read_length;
 use crate::headers::names_option;
-use crate::http1::decoder::{Chunks, Decoder, Field, Malformed, headers, take};
+use crate::http1::decoder::{Chunks, Decoder, Malformed, headers};
 
 /// Longest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -41,9 +41,9 @@ pub(super) fn take_head(read: &mut BytesMut) -> Result<Option<Head>, Malformed> 
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed)?;
     let is_http_10 = parsed.version == Some(0);
-    let fields: Vec<_> = parsed.headers.iter().map(|field| Field::of(read, field)).collect();
-    let bytes = take(read, length);
-    Ok(Some(Head { status, headers: headers(&bytes, &fields)?, is_http_10 }))
+    let headers = headers(read, length, parsed.headers)?;
+    read.advance(length);
+    Ok(Some(Head { status, headers, is_http_10 }))
 }
 
 impl Head {

@@ -8,7 +8,7 @@ use crate::framing::{self, Malformed};
 use crate::meters;
 
 /// Reads heads off what was read.
-pub(crate) struct Reader {
+pub(crate) struct HeadReader {
     pub(crate) held: BytesMut,
     /// How much of it was searched for the end of a head.
     searched: usize,
@@ -22,7 +22,7 @@ pub(crate) enum Found {
     Malformed(Malformed, Parts),
 }
 
-impl Reader {
+impl HeadReader {
     pub(crate) fn new(held: BytesMut, head_bytes_max: usize) -> Self {
         Self { held, searched: 0, head_bytes_max }
     }

@@ -1,6 +1,6 @@
 //! The body of a client's request: read by its connection, taken by whoever serves the request.
 //!
-//! The connection asks [`Incoming`] what to do with what the client sends: it judges chunks strictly before anything
+//! The connection asks [`BodyReader`] what to do with what the client sends: it judges chunks strictly before anything
 //! in them is believed, and reads no faster than the body is taken. Both ends live in one task, as the connection runs
 //! what serves its requests; the lock between them is never waited for.
 
@@ -68,14 +68,14 @@ impl http_body::Body for Body {
 }
 
 /// The connection's end.
-pub(crate) struct Incoming {
+pub(crate) struct BodyReader {
     feed: Arc<Mutex<Feed>>,
     decoder: Decoder,
     /// Of a body in chunks: who judges them, and what was judged.
     chunks: Option<(Chunks, BytesMut)>,
 }
 
-impl Incoming {
+impl BodyReader {
     /// Begins with a body, if there is one.
     pub(crate) fn begin(framing: Framing) -> Option<(Self, Body)> {
         let (decoder, chunks) = match framing {
@@ -177,25 +177,25 @@ mod tests {
 
     /// What a taker gets of a body that comes in pieces of `size` bytes, and what is left behind it.
     fn taken(framing: Framing, text: &str, size: usize) -> (String, bool, Result<usize, BodyError>) {
-        let (mut incoming, mut body) = Incoming::begin(framing).unwrap();
+        let (mut reader, mut body) = BodyReader::begin(framing).unwrap();
         let (mut read, mut pieces) = (BytesMut::new(), text.as_bytes().chunks(size));
         let (mut found, mut has_trailers) = (String::new(), false);
         loop {
             match body.frame().now_or_never() {
                 None => {
-                    assert!(incoming.is_wanted());
-                    while !incoming.feed(&mut read) {
+                    assert!(reader.is_wanted());
+                    while !reader.feed(&mut read) {
                         match pieces.next() {
                             Some(piece) => read.extend_from_slice(piece),
-                            None => incoming.break_off(),
+                            None => reader.break_off(),
                         }
-                        if incoming.is_broken() {
+                        if reader.is_broken() {
                             break;
                         }
                     }
                 }
                 Some(None) => {
-                    assert!(incoming.is_over() && body.is_end_stream());
+                    assert!(reader.is_over() && body.is_end_stream());
                     return (found, has_trailers, Ok(read.len() + pieces.map(<[u8]>::len).sum::<usize>()));
                 }
                 Some(Some(Err(error))) => return (found, has_trailers, Err(error)),
@@ -237,12 +237,14 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_for_is_not_wanted() {
-        assert!(Incoming::begin(Framing::Empty).is_none() && Incoming::begin(Framing::Length(0)).is_none());
-        let (mut incoming, mut body) = Incoming::begin(Framing::Length(4)).unwrap();
-        assert!(!incoming.is_wanted());
+        assert!(
+            BodyReader::begin(Framing::Empty).is_none() && BodyReader::begin(Framing::Length(0)).is_none()
+        );
+        let (mut reader, mut body) = BodyReader::begin(Framing::Length(4)).unwrap();
+        assert!(!reader.is_wanted());
         assert_eq!(body.size_hint().exact(), Some(4));
-        assert!(body.frame().now_or_never().is_none() && incoming.is_wanted());
-        assert!(incoming.feed(&mut BytesMut::from("ab")) && !incoming.is_wanted());
+        assert!(body.frame().now_or_never().is_none() && reader.is_wanted());
+        assert!(reader.feed(&mut BytesMut::from("ab")) && !reader.is_wanted());
         assert_eq!(body.size_hint().exact(), Some(4));
         assert!(body.frame().now_or_never().is_some());
         assert_eq!(body.size_hint().exact(), Some(2));
