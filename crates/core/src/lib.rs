@@ -15,6 +15,7 @@ pub mod decide;
 pub mod denial;
 pub mod id;
 pub mod key_hash;
+pub mod lease;
 pub mod limit;
 pub mod mapping_rule;
 pub mod metric;

@@ -1,0 +1,530 @@
+//! The gateway's side of leases: what it holds for one application, what it spends, and what it has to say when.
+//!
+//! Requests call [`Holding::spend`]; whoever talks to the listener calls [`Holding::due`] for what there is to say and
+//! hands in the answers. Times are milliseconds of a clock that never goes back and counts while the machine sleeps.
+//!
+//! `T` is what the owner keeps of each lease, such as its place in a journal.
+
+use std::collections::VecDeque;
+
+use super::{Declared, Grant, LIFETIME_MS, LINES_MAX, LeaseId, Line, Message, Reply, Standing, When};
+use crate::id::MetricName;
+use crate::usage::{Usage, UsageValue};
+
+/// How often demand is measured.
+const SAMPLE_MS: u64 = 200;
+/// A lease that nobody spent from for so long is given back.
+const IDLE_MS: u64 = 300;
+/// After this long without an answer it is said again.
+const ANSWER_MS: u64 = 1_000;
+/// Pause before asking again where little was granted.
+const SCARCE_MS: u64 = 100;
+/// Shortest pause between two messages about one lease that nothing hurries.
+const PAUSE_MS: u64 = 20;
+/// Renewals are asked for at least this long before a lease ends.
+const AHEAD_MS: u64 = 200;
+/// Over how long applications spread what they ask of a new window.
+const SPREAD_MS: u64 = 250;
+/// Most leases of one application that wait for their last word to be heard; more, and no new one is asked for.
+const CLOSING_MAX: usize = 8;
+/// How long a last word is remembered that was heard: a fail-over of the ledger may forget it.
+const REMEMBERED_MS: u64 = 5_000;
+/// Most last words that are remembered.
+const REMEMBERED_MAX: usize = 16;
+
+/// What a gateway holds for one application.
+#[derive(Debug)]
+pub struct Holding<T> {
+    demands: Vec<Demand>,
+    current: Option<Held<T>>,
+    /// In the windows that come next.
+    next: Option<Held<T>>,
+    /// Nothing is spent from these any more; their last word is on its way.
+    closing: Vec<Held<T>>,
+    /// Their last word was heard, the latest one last.
+    closed: VecDeque<Held<T>>,
+    /// The ledger's life, as far as is known.
+    incarnation: Option<u64>,
+    used_at: u64,
+    /// The time before.
+    used_before: u64,
+    sampled_at: u64,
+    /// No lease is asked for until then.
+    rests_until: u64,
+    answer_took: u64,
+    spread: u64,
+    /// Too little is left of a lease.
+    is_low: bool,
+}
+
+/// How much of a metric is used.
+#[derive(Debug)]
+struct Demand {
+    metric: MetricName,
+    since_sample: u64,
+    per_second: u64,
+    least: u64,
+}
+
+/// A lease.
+#[derive(Debug)]
+pub struct Held<T> {
+    /// What its owner keeps of it.
+    pub tag: T,
+    id: LeaseId,
+    round: u32,
+    opens: When,
+    is_granted: bool,
+    /// Its last word is said.
+    closes: bool,
+    /// When the latest message was sent, until it is answered.
+    asked_at: Option<u64>,
+    answered_at: u64,
+    begins: u64,
+    ends: u64,
+    window_ends: u64,
+    lines: Vec<HeldLine>,
+    standings: Vec<Standing>,
+    declared: Option<Declared>,
+}
+
+#[derive(Debug, Default)]
+struct HeldLine {
+    spent: u64,
+    granted: u64,
+    /// `spent` in the latest message.
+    told: u64,
+    /// What the latest answer left to be spent.
+    piece: u64,
+    /// It was less than was wanted.
+    is_scarce: bool,
+    /// How much was wanted.
+    wanted: u64,
+    weights: Vec<(usize, u64)>,
+}
+
+impl HeldLine {
+    /// More than half of what there was is spent.
+    fn is_low(&self) -> bool {
+        (self.granted - self.spent).saturating_mul(2) < self.piece
+    }
+}
+
+/// What a request took from a lease.
+#[derive(Debug)]
+pub struct Spent<'a, T> {
+    lease: &'a Held<T>,
+    taken: Taken,
+    /// The owner should see to what is [due](Holding::due).
+    pub is_low: bool,
+}
+
+/// Lines and amounts.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    entries: [(u8, u64); LINES_MAX],
+    len: usize,
+}
+
+impl Taken {
+    fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.entries[..self.len].iter().map(|(line, by)| (usize::from(*line), *by))
+    }
+}
+
+impl<T> Spent<'_, T> {
+    /// Where the limits that the request touched stand, and what is taken of each.
+    pub fn standings(&self) -> impl Iterator<Item = (&Standing, u64)> {
+        let is_touched = |at: usize| {
+            self.taken.iter().any(|(line, _)| self.lease.lines[line].weights.iter().any(|(s, _)| *s == at))
+        };
+        let standings = self.lease.standings.iter().enumerate();
+        standings.filter(move |(at, _)| is_touched(*at)).map(|(at, s)| (s, self.lease.taken(at)))
+    }
+}
+
+impl<T> Held<T> {
+    fn open(id: LeaseId, tag: T, opens: When, lines: usize) -> Self {
+        Self {
+            tag,
+            id,
+            round: 0,
+            opens,
+            is_granted: false,
+            closes: false,
+            asked_at: None,
+            answered_at: 0,
+            begins: 0,
+            ends: 0,
+            window_ends: u64::MAX,
+            lines: (0..lines).map(|_| HeldLine::default()).collect(),
+            standings: vec![],
+            declared: None,
+        }
+    }
+
+    /// What is taken of a limit, as far as is known here.
+    fn taken(&self, standing: usize) -> u64 {
+        let since = |line: &HeldLine| -> u64 {
+            let adds = line.weights.iter().filter(|(at, _)| *at == standing).map(|(_, by)| by);
+            adds.map(|by| by.saturating_mul(line.spent - line.told)).sum()
+        };
+        self.standings[standing].taken.saturating_add(self.lines.iter().map(since).sum())
+    }
+
+    fn is_alive(&self, now: u64) -> bool {
+        self.is_granted && self.begins <= now && now < self.ends
+    }
+
+    fn is_waiting(&self, now: u64) -> bool {
+        self.asked_at.is_some_and(|asked| now < asked + ANSWER_MS)
+    }
+
+    fn fits(&self, taken: &Taken) -> bool {
+        taken
+            .iter()
+            .all(|(line, by)| self.lines.get(line).is_some_and(|l| l.spent.saturating_add(by) <= l.granted))
+    }
+
+    fn take(&mut self, taken: &Taken, record: &mut impl FnMut(&T, usize, u64)) -> bool {
+        let mut is_low = false;
+        for (line, by) in taken.iter() {
+            record(&self.tag, line, by);
+            let line = &mut self.lines[line];
+            line.spent += by;
+            is_low |= line.is_low();
+        }
+        is_low
+    }
+
+    /// The next message about it.
+    fn message(&mut self, demands: &[Demand], closes: bool, now: u64) -> Message {
+        self.round += 1;
+        let elapsed = now.saturating_sub(self.answered_at).max(50);
+        let mut lines = Vec::with_capacity(self.lines.len());
+        for (line, demand) in self.lines.iter_mut().zip(demands) {
+            let lately = (line.spent - line.told).saturating_mul(1_000) / elapsed;
+            let want = if closes { 0 } else { demand.want(lately) };
+            line.granted = line.granted.min(line.spent.saturating_add(want));
+            line.told = line.spent;
+            line.wanted = want;
+            let HeldLine { spent, granted, .. } = *line;
+            lines.push(Line {
+                metric: demand.metric.clone(),
+                spent,
+                granted,
+                want,
+                least: demand.least.max(1),
+            });
+        }
+        self.asked_at = Some(now);
+        self.closes = closes;
+        let opens = (!self.is_granted && !closes).then_some(self.opens);
+        Message { id: self.id, round: self.round, opens, closes, declared: self.declared, lines }
+    }
+
+    fn granted(&mut self, grant: Grant, asked_at: u64, now: u64) {
+        self.is_granted = true;
+        self.answered_at = now;
+        self.begins = now.saturating_add(grant.begins_in_ms);
+        self.ends = asked_at.saturating_add(grant.ends_in_ms);
+        self.window_ends = asked_at.saturating_add(grant.window_ends_in_ms);
+        self.standings = grant.standings;
+        self.declared = Some(grant.declared);
+        for ((line, granted), weights) in self.lines.iter_mut().zip(grant.granted).zip(grant.weights) {
+            line.granted = granted.max(line.spent);
+            line.piece = line.granted - line.spent;
+            line.is_scarce = line.piece < line.wanted;
+            line.weights = weights;
+        }
+    }
+}
+
+impl Demand {
+    /// Half as much again as what is used in a lease's time.
+    fn want(&self, lately: u64) -> u64 {
+        let rate = self.per_second.max(lately);
+        if rate == 0 {
+            0
+        } else {
+            (rate.saturating_mul(LIFETIME_MS) / 1_000).saturating_mul(3) / 2 + self.least
+        }
+    }
+}
+
+impl<T> Holding<T> {
+    /// Nothing yet. `spread` is any number that tells applications apart: it keeps them from asking all at once.
+    pub fn new(spread: u64, now: u64) -> Self {
+        Self {
+            demands: vec![],
+            current: None,
+            next: None,
+            closing: vec![],
+            closed: VecDeque::new(),
+            incarnation: None,
+            used_at: 0,
+            used_before: 0,
+            sampled_at: now,
+            rests_until: 0,
+            answer_took: 0,
+            spread: spread % SPREAD_MS,
+            is_low: false,
+        }
+    }
+
+    /// Takes a request's usage from a lease, all or nothing; `record` is told of each line that is taken from, first.
+    /// `None`: it has to be decided by the listener.
+    pub fn spend(
+        &mut self,
+        usage: &Usage,
+        now: u64,
+        mut record: impl FnMut(&T, usize, u64),
+    ) -> Option<Spent<'_, T>> {
+        let taken = self.lines_of(usage)?;
+        let fits = |held: &Option<Held<T>>| held.as_ref().is_some_and(|h| h.is_alive(now) && h.fits(&taken));
+        let lease = if fits(&self.current) {
+            self.current.as_mut()?
+        } else if fits(&self.next) {
+            self.next.as_mut()?
+        } else {
+            return None;
+        };
+        self.used_before = std::mem::replace(&mut self.used_at, now);
+        for (line, by) in taken.iter() {
+            let demand = &mut self.demands[line];
+            demand.since_sample = demand.since_sample.saturating_add(by);
+        }
+        let is_low = lease.take(&taken, &mut record) && lease.asked_at.is_none();
+        // Told once, until somebody has looked.
+        let is_news = is_low && !self.is_low;
+        self.is_low |= is_low;
+        Some(Spent { lease, taken, is_low: is_news })
+    }
+
+    /// `None`: a lease cannot express it.
+    fn lines_of(&self, usage: &Usage) -> Option<Taken> {
+        let mut taken = Taken::default();
+        for (metric, value) in usage.iter() {
+            let UsageValue::Add(by) = value else { return None };
+            let line = self.demands.iter().position(|demand| demand.metric == *metric)?;
+            *taken.entries.get_mut(taken.len)? = (u8::try_from(line).ok()?, by);
+            taken.len += 1;
+        }
+        Some(taken)
+    }
+
+    /// A request was admitted by the listener: leases would have to have as much.
+    pub fn note(&mut self, usage: &Usage, now: u64) {
+        self.used_before = std::mem::replace(&mut self.used_at, now);
+        for (metric, value) in usage.iter() {
+            let UsageValue::Add(by) = value else { continue };
+            let known = self.demands.iter().position(|demand| demand.metric == *metric);
+            let Some(at) = known.or_else(|| self.begin(metric)) else { continue };
+            let demand = &mut self.demands[at];
+            demand.since_sample = demand.since_sample.saturating_add(by);
+            demand.least = by;
+        }
+    }
+
+    fn begin(&mut self, metric: &MetricName) -> Option<usize> {
+        if self.demands.len() == LINES_MAX {
+            return None;
+        }
+        self.demands.push(Demand { metric: metric.clone(), since_sample: 0, per_second: 0, least: 1 });
+        Some(self.demands.len() - 1)
+    }
+
+    /// What there is to say now. `open` gives a new lease its name, and what is kept of it; `None`: there is no room.
+    pub fn due(
+        &mut self,
+        now: u64,
+        mut open: impl FnMut(&mut dyn Iterator<Item = &MetricName>) -> Option<(LeaseId, T)>,
+    ) -> Vec<Message> {
+        self.sample(now);
+        self.turn(now);
+        self.is_low = false;
+        let mut messages: Vec<Message> = self.last_words(now);
+        messages.extend(self.renewal(now));
+        let mut opens = |when, demands: &[Demand]| {
+            let (id, tag) = open(&mut demands.iter().map(|demand| &demand.metric))?;
+            Some(Held::open(id, tag, when, demands.len()))
+        };
+        if self.current.is_none() && self.may_open(now) {
+            self.current = opens(When::Now, &self.demands);
+            messages.extend(self.current.as_mut().map(|held| held.message(&self.demands, false, now)));
+        }
+        if self.next.is_none() && self.may_open(now) && self.is_near_the_end(now) {
+            self.next = opens(When::Next, &self.demands);
+            messages.extend(self.next.as_mut().map(|held| held.message(&self.demands, false, now)));
+        }
+        messages
+    }
+
+    fn sample(&mut self, now: u64) {
+        let elapsed = now.saturating_sub(self.sampled_at);
+        if elapsed < SAMPLE_MS {
+            return;
+        }
+        self.sampled_at = now;
+        for demand in &mut self.demands {
+            let rate = std::mem::take(&mut demand.since_sample).saturating_mul(1_000) / elapsed;
+            demand.per_second = rate.max(demand.per_second.midpoint(rate));
+        }
+    }
+
+    /// Puts away what is over, or not needed any more.
+    fn turn(&mut self, now: u64) {
+        if self.current.as_ref().is_some_and(|held| held.is_granted && held.window_ends <= now) {
+            self.give_back_current();
+            self.current = self.next.take();
+        }
+        let lacks_lines = self.current.as_ref().is_some_and(|held| held.lines.len() < self.demands.len());
+        if lacks_lines || now >= self.used_at + IDLE_MS {
+            self.give_back();
+        }
+    }
+
+    /// Spends nothing more from any lease.
+    pub fn give_back(&mut self) {
+        self.give_back_current();
+        self.give_back_next();
+    }
+
+    fn give_back_current(&mut self) {
+        let held = self.current.take();
+        self.put_away(held);
+    }
+
+    fn give_back_next(&mut self) {
+        let held = self.next.take();
+        self.put_away(held);
+    }
+
+    fn put_away(&mut self, held: Option<Held<T>>) {
+        self.closing.extend(held.map(|mut held| {
+            held.asked_at = None;
+            held
+        }));
+    }
+
+    fn last_words(&mut self, now: u64) -> Vec<Message> {
+        let demands = &self.demands;
+        let unheard = self.closing.iter_mut().filter(|held| !held.is_waiting(now));
+        unheard.map(|held| held.message(demands, true, now)).collect()
+    }
+
+    fn renewal(&mut self, now: u64) -> Option<Message> {
+        let ahead = self.ahead();
+        let held = self.current.as_mut()?;
+        let is_low = held.lines.iter().any(HeldLine::is_low);
+        let pause = if held.lines.iter().any(|line| line.is_scarce) { SCARCE_MS } else { PAUSE_MS };
+        let is_forgotten = held.declared.map(|declared| declared.incarnation) != self.incarnation;
+        let is_due = is_forgotten || now + ahead >= held.ends || (is_low && now >= held.answered_at + pause);
+        (is_due && !held.is_waiting(now)).then(|| held.message(&self.demands, false, now))
+    }
+
+    /// How long before its end a lease is renewed.
+    fn ahead(&self) -> u64 {
+        (3 * self.answer_took).clamp(AHEAD_MS, LIFETIME_MS / 2)
+    }
+
+    /// Requests come so often that a lease is worth its while.
+    fn may_open(&self, now: u64) -> bool {
+        let is_busy = now < self.used_before + IDLE_MS && now < self.used_at + IDLE_MS;
+        is_busy && now >= self.rests_until && self.closing.len() < CLOSING_MAX
+    }
+
+    fn is_near_the_end(&self, now: u64) -> bool {
+        let before = self.ahead() + self.spread;
+        let is_near = |held: &Held<T>| held.is_granted && now.saturating_add(before) >= held.window_ends;
+        self.current.as_ref().is_some_and(is_near)
+    }
+
+    /// The answer to a message, and the life of the ledger that gave it. Returns what was kept of a lease that never
+    /// came to be.
+    pub fn answered(
+        &mut self,
+        id: LeaseId,
+        round: u32,
+        reply: Reply,
+        incarnation: u64,
+        now: u64,
+    ) -> Option<T> {
+        if self.incarnation.replace(incarnation).is_some_and(|before| before != incarnation) {
+            // It may have forgotten what it heard last.
+            self.closing.extend(self.closed.drain(..));
+            self.unheard();
+        }
+        let is_it = |held: &Option<Held<T>>| held.as_ref().is_some_and(|h| h.id == id && h.round == round);
+        let slot = if is_it(&self.current) {
+            &mut self.current
+        } else if is_it(&self.next) {
+            &mut self.next
+        } else {
+            self.heard(id, round, &reply, now);
+            return None;
+        };
+        match reply {
+            Reply::Granted(grant) => {
+                let held = slot.as_mut()?;
+                let asked_at = held.asked_at.take().unwrap_or(now);
+                self.answer_took = now.saturating_sub(asked_at).max(self.answer_took / 2);
+                held.granted(grant, asked_at, now);
+                None
+            }
+            Reply::Short => {
+                self.rests_until = now + SCARCE_MS;
+                slot.take().map(|held| held.tag)
+            }
+            Reply::Closed => {
+                let held = slot.take();
+                self.put_away(held);
+                None
+            }
+        }
+    }
+
+    /// Something was said of a lease that is closing: only that its last word was heard counts.
+    fn heard(&mut self, id: LeaseId, round: u32, reply: &Reply, now: u64) {
+        let is_it = |held: &Held<T>| held.id == id && held.round == round && held.closes;
+        if let Some(at) = self.closing.iter().position(is_it).filter(|_| *reply == Reply::Closed) {
+            let mut held = self.closing.swap_remove(at);
+            held.answered_at = now;
+            self.closed.push_back(held);
+        }
+    }
+
+    /// What was kept of a lease that is over, one after the other.
+    pub fn retire(&mut self, now: u64) -> Option<T> {
+        let oldest = self.closed.front()?;
+        let is_over = now >= oldest.answered_at + REMEMBERED_MS || self.closed.len() > REMEMBERED_MAX;
+        if is_over { self.closed.pop_front().map(|held| held.tag) } else { None }
+    }
+
+    /// Somebody else needs what is held here.
+    pub fn recalled(&mut self, now: u64) {
+        self.give_back();
+        self.rests_until = now + SCARCE_MS;
+    }
+
+    /// Messages that were not answered may be lost: they are said again.
+    pub fn unheard(&mut self) {
+        let leases = self.current.iter_mut().chain(&mut self.next).chain(&mut self.closing);
+        leases.for_each(|held| held.asked_at = None);
+    }
+
+    /// Whether there is nothing to be spent, said or heard.
+    pub fn is_empty(&self) -> bool {
+        self.leases().next().is_none() && self.closed.is_empty()
+    }
+
+    /// When somebody was last admitted.
+    pub fn used_at(&self) -> u64 {
+        self.used_at
+    }
+
+    /// All leases that are not over yet.
+    pub fn leases(&self) -> impl Iterator<Item = &Held<T>> {
+        self.current.iter().chain(&self.next).chain(&self.closing)
+    }
+}
