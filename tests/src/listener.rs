@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use weir_proto::v1;
 use weir_proto::v1::authorization_client::AuthorizationClient;
+
+/// How often it is looked whether leases have come back: a dead gateway's take two seconds.
+const SETTLE_LOOKS_MAX: u32 = 250;
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The service of the tests' catalogs.
 pub const SERVICE: &str = "api";
@@ -50,9 +55,23 @@ impl ListenerClient {
             app_id: app_id.into(),
             metrics: vec![metric.into()],
         };
-        let counters = self.client.clone().usage(self.signed(message)).await?.into_inner().counters;
+        let counters = self.settled(message).await?;
         let found = counters.iter().find(|counter| counter.period() == period);
         Ok(found.map_or(0, |counter| counter.used))
+    }
+
+    /// Counters once nothing is out on lease, as it is soon after the last call.
+    async fn settled(&self, message: v1::UsageRequest) -> Result<Vec<v1::Counter>, Status> {
+        let mut answer = self.client.clone().usage(self.signed(message.clone())).await?.into_inner();
+        for _ in 0..SETTLE_LOOKS_MAX {
+            if answer.leases.iter().all(|lease| lease.is_presumed) {
+                // What was settled between counters and leases is in neither.
+                return Ok(self.client.clone().usage(self.signed(message)).await?.into_inner().counters);
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+            answer = self.client.clone().usage(self.signed(message.clone())).await?.into_inner();
+        }
+        Err(Status::deadline_exceeded(format!("still out on lease: {:?}", answer.leases)))
     }
 
     /// What all metrics of an application have counted so far; metrics that counted nothing are left out.
@@ -62,7 +81,7 @@ impl ListenerClient {
     pub async fn totals(&self, service_id: &str, app_id: &str) -> Result<BTreeMap<String, u64>, Status> {
         let message =
             v1::UsageRequest { service_id: service_id.into(), app_id: app_id.into(), metrics: vec![] };
-        let counters = self.client.clone().usage(self.signed(message)).await?.into_inner().counters;
+        let counters = self.settled(message).await?;
         let all_time = counters.into_iter().filter(|counter| counter.period() == v1::Period::Eternity);
         Ok(all_time.filter(|counter| counter.used > 0).map(|c| (c.metric, c.used)).collect())
     }

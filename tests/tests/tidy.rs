@@ -131,6 +131,12 @@ fn nothing_is_left_over() {
 fn unsafe_has_one_place() {
     check(rules::safety, "crates/store/src/a.rs", "#![forbid(unsafe_code)] // unsafe", &[]);
     check(rules::safety, "crates/store/src/a.rs", "\nunsafe { x() }", &[2]);
+    check(
+        rules::safety,
+        "crates/store/src/a.rs",
+        "#![allow(unsafe_code)]\n#[expect(unsafe_code, reason = \"x\")]",
+        &[1, 2],
+    );
     check(rules::safety, "crates/journal/src/a.rs", "unsafe { x() }", &[]);
 }
 

@@ -40,7 +40,7 @@ fn limits_are_judged(bencher: Bencher<'_, '_>) {
     let metrics = metrics();
     let wanted = increments(&usage(), &metrics, &plan(&metrics)).expect("metrics of the tree");
     let used = vec![9; ceilings(&wanted).count()];
-    bencher.bench(|| first_exceeded(black_box(&wanted), black_box(&used)));
+    bencher.bench(|| first_exceeded(black_box(&wanted), black_box(&used), &[]));
 }
 
 /// All of it but the store's part: who calls, what that adds to which counter, whether it fits.
@@ -54,7 +54,7 @@ fn call_is_decided(bencher: Bencher<'_, '_>) {
         let found_by = found_by.as_ref();
         authenticate(&service, &application, black_box(&credentials), found_by, None, &hasher, now())?;
         let wanted = increments(&usage, &service.metrics, &service.plans[0])?;
-        Ok::<_, weir_core::Denial>(first_exceeded(&wanted, black_box(&used)))
+        Ok::<_, weir_core::Denial>(first_exceeded(&wanted, black_box(&used), &[]))
     });
 }
 
@@ -63,7 +63,7 @@ fn limits_are_told(bencher: Bencher<'_, '_>) {
     let metrics = metrics();
     let wanted = increments(&usage(), &metrics, &plan(&metrics)).expect("metrics of the tree");
     let used = vec![9; ceilings(&wanted).count()];
-    bencher.bench(|| limit_statuses(black_box(&wanted), black_box(&used), now()));
+    bencher.bench(|| limit_statuses(black_box(&wanted), black_box(&used), &[], now()));
 }
 
 #[divan::bench]

@@ -4,6 +4,7 @@
 //! one run. What a whole request costs is the load suite's business.
 
 mod core;
+mod journal;
 mod store;
 mod wire;
 

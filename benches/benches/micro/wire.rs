@@ -5,6 +5,7 @@ use prost::Message;
 use weir_benches::{application, metrics, now, plan, service, usage};
 use weir_core::decide::limit_statuses;
 use weir_core::{Credentials, Decision, Service, Usage, increments};
+use weir_proto::Acceptance;
 use weir_proto::v1;
 
 fn question(credentials: &Credentials, usage: &Usage) -> v1::AuthRepRequest {
@@ -22,7 +23,11 @@ fn question(credentials: &Credentials, usage: &Usage) -> v1::AuthRepRequest {
 fn admission() -> Decision {
     let metrics = metrics();
     let wanted = increments(&usage(), &metrics, &plan(&metrics)).expect("metrics of the tree");
-    Decision::Allow(limit_statuses(&wanted, &[9; 3], now()))
+    Decision::Allow(limit_statuses(&wanted, &[9; 3], &[], now()))
+}
+
+fn accepted() -> Acceptance<'static> {
+    Acceptance { application_id: "app-0", records_version: 1 << 63, for_ms: None, for_any_referrer: true }
 }
 
 #[divan::bench]
@@ -44,12 +49,12 @@ fn question_is_read(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn decision_is_written(bencher: Bencher<'_, '_>) {
     let decision = admission();
-    bencher.bench(|| v1::Decision::new(black_box(&decision), "app-0", now()).encode_to_vec());
+    bencher.bench(|| v1::Decision::new(black_box(&decision), accepted(), now()).encode_to_vec());
 }
 
 #[divan::bench]
 fn decision_is_read(bencher: Bencher<'_, '_>) {
-    let bytes = v1::Decision::new(&admission(), "app-0", now()).encode_to_vec();
+    let bytes = v1::Decision::new(&admission(), accepted(), now()).encode_to_vec();
     bencher.bench(|| {
         let message = v1::Decision::decode(black_box(&bytes[..])).expect("as written");
         Decision::try_from(&message).expect("as written")

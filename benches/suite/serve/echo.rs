@@ -29,6 +29,7 @@ fn admission() -> v1::Decision {
         used: 1_234,
         window_start_unix_ms: 1_795_404_660_000,
         window_end_unix_ms: Some(1_795_404_720_000),
+        held: 0,
     };
     v1::Decision {
         denial: None,
@@ -39,6 +40,9 @@ fn admission() -> v1::Decision {
         ],
         application_id: "app-123".into(),
         decided_at_unix_ms: 1_795_404_719_000,
+        records_version: 0x5eed_5eed_5eed_5eed,
+        accepted_for_ms: None,
+        accepted_for_any_referrer: true,
     }
 }
 

@@ -73,12 +73,16 @@ pub fn ceilings(increments: &[Increment]) -> impl Iterator<Item = (&Increment, C
 
 /// The first ceiling, in the order of [`ceilings`], that would be exceeded; `None` when all increments fit.
 ///
-/// `used[n]` is what the n-th counter holds. An increment fits when `used + by <= max`, a set value when it is
-/// at most `max` itself, whatever was used before.
-pub fn first_exceeded(increments: &[Increment], used: &[u64]) -> Option<usize> {
-    ceilings(increments).zip(used).position(|((increment, ceiling), used)| match increment.value {
-        UsageValue::Add(by) => used.saturating_add(by) > ceiling.max,
-        UsageValue::Set(to) => to > ceiling.max,
+/// `used[n]` is what the n-th counter holds, `held[n]` what is out on lease of it: nothing where `held` ends. An
+/// increment fits when `used + held + by <= max`, a set value when `held` and itself do, whatever was used before.
+/// Nothing added asks whether the limit is exceeded already, which leases never do.
+pub fn first_exceeded(increments: &[Increment], used: &[u64], held: &[u64]) -> Option<usize> {
+    let held = held.iter().copied().chain(std::iter::repeat(0));
+    let mut all = ceilings(increments).zip(used).zip(held);
+    all.position(|(((increment, ceiling), used), held)| match increment.value {
+        UsageValue::Add(0) => *used > ceiling.max,
+        UsageValue::Add(by) => used.saturating_add(held).saturating_add(by) > ceiling.max,
+        UsageValue::Set(to) => to.saturating_add(held) > ceiling.max,
     })
 }
 
@@ -121,7 +125,7 @@ mod tests {
         let used_of =
             |metric: &MetricName| counts.iter().find(|(name, _)| name == metric).map_or(0, |(_, n)| *n);
         let used: Vec<u64> = ceilings(&increments).map(|(i, _)| used_of(&i.metric)).collect();
-        let found = match first_exceeded(&increments, &used) {
+        let found = match first_exceeded(&increments, &used, &[]) {
             None => "fits".to_owned(),
             Some(at) => {
                 let (increment, ceiling) = ceilings(&increments).nth(at).unwrap();
@@ -179,8 +183,8 @@ mod tests {
         let all = all_limits(&metrics, &plan("hits/day<=1 hits/minute<=1 mail/day<=0", &metrics));
         let found: Vec<_> = ceilings(&all).map(|(i, c)| format!("{}/{}", i.metric, c.period)).collect();
         assert_eq!(found, ["hits/minute", "hits/day", "mail/day"]);
-        assert_eq!(first_exceeded(&all, &[1, 1, 0]), None);
-        assert_eq!(first_exceeded(&all, &[1, 2, 0]), Some(1));
+        assert_eq!(first_exceeded(&all, &[1, 1, 0], &[]), None);
+        assert_eq!(first_exceeded(&all, &[1, 2, 0], &[]), Some(1));
     }
 
     proptest! {

@@ -18,12 +18,14 @@ pub struct LimitStatus {
     pub max: u64,
     /// What the counter holds: after the call when it was admitted, as it stands otherwise.
     pub used: u64,
+    /// What gateways hold of it on lease.
+    pub held: u64,
 }
 
 impl LimitStatus {
     /// What is left in this window.
     pub fn remaining(&self) -> u64 {
-        self.max.saturating_sub(self.used)
+        self.max.saturating_sub(self.used).saturating_sub(self.held)
     }
 }
 
@@ -36,15 +38,24 @@ pub enum Decision {
     Deny(Denial),
 }
 
-/// Where each limit of some increments stands, given what their counters hold.
-pub fn limit_statuses(increments: &[Increment], used: &[u64], now: Timestamp) -> Vec<LimitStatus> {
+/// Where each limit of some increments stands, given what their counters hold, and what leases hold of them: nothing
+/// where `held` ends.
+pub fn limit_statuses(
+    increments: &[Increment],
+    used: &[u64],
+    held: &[u64],
+    now: Timestamp,
+) -> Vec<LimitStatus> {
+    let held = held.iter().copied().chain(std::iter::repeat(0));
     ceilings(increments)
         .zip(used)
-        .map(|((increment, ceiling), used)| LimitStatus {
+        .zip(held)
+        .map(|(((increment, ceiling), used), held)| LimitStatus {
             metric: increment.metric.clone(),
             window: ceiling.period.window(now),
             max: ceiling.max,
             used: *used,
+            held,
         })
         .collect()
 }

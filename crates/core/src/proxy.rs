@@ -127,6 +127,28 @@ impl Default for UpstreamTimeouts {
     }
 }
 
+/// Who decides whether a call may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Decisions {
+    /// The gateway, within what it holds on lease; the listener where it holds nothing.
+    #[default]
+    Leased,
+    /// The listener, each.
+    Synchronous,
+}
+
+/// What a gateway does with calls while no listener answers and it holds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenAway {
+    /// 503.
+    #[default]
+    Deny,
+    /// Applications that were seen valid in the last minutes go on within an allowance that was granted before.
+    AllowKnown,
+    /// Every call goes on, beyond limits if need be.
+    Allow,
+}
+
 /// The secret token's header as backends behind 3scale's gateway know it.
 pub const SECRET_TOKEN_HEADER: &str = "X-3scale-proxy-secret-token";
 
@@ -157,6 +179,10 @@ pub struct Proxy {
     pub request_body_bytes_max: u64,
     /// Deadlines towards the upstream.
     pub timeouts: UpstreamTimeouts,
+    /// Who decides.
+    pub decisions: Decisions,
+    /// What becomes of calls while no listener answers.
+    pub when_away: WhenAway,
 }
 
 impl Default for Proxy {
@@ -174,6 +200,8 @@ impl Default for Proxy {
             host_rewrite: None,
             request_body_bytes_max: 100 << 20,
             timeouts: UpstreamTimeouts::default(),
+            decisions: Decisions::default(),
+            when_away: WhenAway::default(),
         }
     }
 }

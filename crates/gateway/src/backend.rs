@@ -7,23 +7,24 @@
 //! It fails closed: there is no way out of here with an admission but a decision that says so.
 
 mod cancel;
-mod link;
+pub(crate) mod link;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tracing::error;
-use weir_core::{Credentials, Decision, Denial, Timestamp, Usage};
+use weir_core::{ApplicationRef, Credentials, Decision, Denial, Timestamp, Usage};
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{self, AuthRepRequest, CancelRequest, stream_ask};
 
 use crate::config::Config;
+use crate::leases::{Decided, Leases, Ticket};
 use crate::listener::{Backoff, Listener};
 use crate::meters::{self, Bound, Outcome, OutcomeMeters};
 use crate::request_id::RequestId;
@@ -88,6 +89,7 @@ pub(crate) struct Authoriser {
     waiting: AtomicUsize,
     waiting_max: usize,
     patience: Duration,
+    leases: Arc<Leases>,
     meters: OutcomeMeters,
 }
 
@@ -97,6 +99,7 @@ impl Authoriser {
         config: &Config,
         listeners: &[Listener],
         worker: usize,
+        leases: Arc<Leases>,
         stop: &CancellationToken,
     ) -> Self {
         // Every worker has its part of what may wait.
@@ -107,7 +110,7 @@ impl Authoriser {
         let open = |listener: &Listener| {
             // The streams of one worker stand for those of all.
             let meter = (worker == 0).then(meters::listeners_up);
-            Link::open(listener.clone(), waiting_max, Arc::clone(&changed), meter, stop.clone())
+            Link::open(listener.clone(), waiting_max, Arc::clone(&changed), meter, None, stop.clone())
         };
         let links = Arc::new(Links { links: listeners.iter().map(open).collect(), changes });
         let cancels = Arc::new(Cancels::new(part(config.cancels_waiting_max)));
@@ -126,11 +129,17 @@ impl Authoriser {
             waiting: AtomicUsize::new(0),
             waiting_max,
             patience: Duration::from_millis(config.authorise_timeout_ms),
+            leases,
             meters: OutcomeMeters::new(),
         }
     }
 
-    /// Decides on a call that waits since `begun`; counts it when, and only when, the verdict admits it.
+    /// Decides on a call in memory, where this gateway holds a lease for it.
+    pub(crate) fn decide_here(&self, question: &Question<'_>) -> Option<Decided> {
+        self.leases.decide(question)
+    }
+
+    /// Has a listener decide on a call that waits since `begun`; counts it when, and only when, the verdict admits it.
     pub(crate) async fn authorise(&self, question: Question<'_>, begun: std::time::Instant) -> Verdict {
         let Some(_place) = self.place() else {
             meters::bound_hit(Bound::Authorisations);
@@ -140,7 +149,7 @@ impl Authoriser {
         let deadline = Instant::from_std(begun) + self.patience;
         let mut doubt = Doubt::new(&self.cancels, question);
         let verdict = match self.ask_until(deadline, &mut doubt).await {
-            Some(decision) => doubt.settle(&decision),
+            Some(decision) => doubt.settle(&decision, &self.leases),
             None => Verdict::Unavailable,
         };
         self.meters.count(match &verdict {
@@ -158,8 +167,11 @@ impl Authoriser {
         (self.waiting.fetch_add(1, Ordering::Relaxed) < self.waiting_max).then_some(place)
     }
 
-    /// Takes back a call that was admitted and is refused after all.
-    pub(crate) fn take_back(&self, question: Question<'_>) {
+    /// Takes back a call that was admitted and is refused after all; it may have been taken from a lease.
+    pub(crate) fn take_back(&self, question: Question<'_>, ticket: Option<&Ticket>) {
+        if let Some(ticket) = ticket {
+            return self.leases.take_back(ticket, question.usage);
+        }
         let mut doubt = Doubt::new(&self.cancels, question);
         // Any listener will do: the decision has been heard.
         doubt.asked = Some(self.links.choose(doubt.affinity, None).unwrap_or(0));
@@ -221,7 +233,7 @@ impl Authoriser {
         match answer {
             Ok(Answer::Decision(decision)) => Reply::Decision(decision),
             Ok(Answer::Failure(failure)) => doubt.failed(&failure, before),
-            Ok(Answer::Cancelled(_)) | Err(_) => Reply::Again,
+            Ok(_) | Err(_) => Reply::Again,
         }
     }
 }
@@ -256,6 +268,9 @@ enum Reply {
     Hopeless,
 }
 
+/// Most messages about leases that wait for a stream.
+const LEASE_MESSAGES_MAX: usize = 65_536;
+
 /// All streams.
 pub(crate) struct Links {
     links: Vec<Link>,
@@ -263,6 +278,28 @@ pub(crate) struct Links {
 }
 
 impl Links {
+    /// Streams for what is said of leases; recalls come to `recalls`.
+    pub(crate) fn for_leases(
+        listeners: &[Listener],
+        recalls: &mpsc::Sender<v1::LeaseRecall>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let (changed, changes) = watch::channel(());
+        let changed = Arc::new(changed);
+        let open = |listener: &Listener| {
+            let (listener, changed) = (listener.clone(), Arc::clone(&changed));
+            Link::open(listener, LEASE_MESSAGES_MAX, changed, None, Some(recalls.clone()), stop.clone())
+        };
+        Self { links: listeners.iter().map(open).collect(), changes }
+    }
+
+    /// The stream for an application's leases; `None`: none is open.
+    pub(crate) fn lease_link(&self, application: &ApplicationRef) -> Option<&Link> {
+        let mut hasher = DefaultHasher::new();
+        application.hash(&mut hasher);
+        self.best(hasher.finish(), None)
+    }
+
     /// A link that is up, but for one. Callers spread over all of them by their affinity: the same credentials keep
     /// asking the same listener, whose memory knows them and whose batches they then share.
     pub(crate) fn best(&self, affinity: u64, but: Option<usize>) -> Option<&Link> {
@@ -381,12 +418,15 @@ impl<'a> Doubt<'a> {
     }
 
     /// Somebody decided, which ends all doubt; unless the decision cannot be read.
-    fn settle(mut self, decision: &v1::Decision) -> Verdict {
+    fn settle(mut self, decision: &v1::Decision, leases: &Arc<Leases>) -> Verdict {
         let is_counted = decision.denial.is_none();
         match Decision::try_from(decision) {
             Ok(decision_read) => {
                 self.asked = None;
-                Verdict::Decided(decision_read, Timestamp::from_unix_ms(decision.decided_at_unix_ms))
+                let at = Timestamp::from_unix_ms(decision.decided_at_unix_ms);
+                let verdict = Verdict::Decided(decision_read, at);
+                leases.heard(&self.question, &verdict, decision);
+                verdict
             }
             Err(problem) => {
                 error!(service.id = self.question.service.id.as_str(), %problem, "a decision cannot be read: refused");

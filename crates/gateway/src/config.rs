@@ -109,6 +109,9 @@ pub struct Config {
     pub routing: Routing,
     /// Where the last good configuration is kept, to start from when no listener answers. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// Most leases at a time, each a kilobyte of the journal; calls beyond them are decided by listeners.
+    /// Default 16,384.
+    pub leases_max: u32,
     /// Threads that serve connections. Default: as many as there are cores.
     pub workers: usize,
     /// Most client connections at a time; further ones wait to be accepted. Default 10,000.
@@ -165,6 +168,7 @@ impl Config {
             token,
             routing: Routing::default(),
             state_dir: None,
+            leases_max: 16_384,
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             connections_max: 10_000,
             head_bytes_max: 32 << 10,

@@ -23,6 +23,7 @@ mod grpc_status;
 mod headers;
 mod http1;
 mod http2;
+mod leases;
 mod listener;
 mod meters;
 mod proxy;
@@ -63,6 +64,7 @@ pub use upstream::TlsError;
 
 use crate::access::Calls;
 use crate::backend::Authoriser;
+use crate::leases::Leases;
 use crate::listener::Listener;
 use crate::proxy::Pipeline;
 use crate::request_id::RequestIds;
@@ -106,6 +108,9 @@ pub enum StartError {
     /// The system gives no thread.
     #[error("the system gives no thread")]
     Thread(#[from] std::io::Error),
+    /// What is spent cannot be written down.
+    #[error("the journal cannot be used")]
+    Journal(#[from] weir_journal::OpenError),
     /// The system has no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[from] getrandom::Error),
@@ -179,7 +184,8 @@ impl Gateway {
         let _end_with_this = end.clone().drop_guard();
         let follow_end = end.clone();
         let snapshot = Snapshot::default();
-        let workers = self.start_workers(&snapshot, &end).await?;
+        let leases = Leases::start(&self.config, &self.listeners, &end)?;
+        let workers = self.start_workers(&snapshot, &leases, &end).await?;
         let watch = Watch {
             listeners: self.listeners,
             environment: self.config.environment,
@@ -208,6 +214,7 @@ impl Gateway {
         for pipeline in workers.own() {
             let _ = timeout_at(deadline, pipeline.authoriser.drained()).await;
         }
+        leases.drained(deadline.min(Instant::now() + LEASES_DRAIN)).await;
         workers.stop().await;
         Ok(())
     }
@@ -215,16 +222,24 @@ impl Gateway {
     async fn start_workers(
         &self,
         snapshot: &Snapshot,
+        leases: &Arc<Leases>,
         end: &CancellationToken,
     ) -> Result<Workers<Pipeline>, StartError> {
         let (config, snapshot, end) = (self.config.clone(), Arc::clone(snapshot), end.clone());
+        let leases = Arc::clone(leases);
         let (ids, status, calls) =
             (Arc::clone(&self.ids), self.status.clone(), Arc::new(Calls::new(&self.config)));
         let make = move |index: usize| {
             Ok(Pipeline {
                 snapshot: Arc::clone(&snapshot),
                 // Connections to listeners belong to the worker that opens them.
-                authoriser: Authoriser::start(&config, &listeners(&config)?, index, &end),
+                authoriser: Authoriser::start(
+                    &config,
+                    &listeners(&config)?,
+                    index,
+                    Arc::clone(&leases),
+                    &end,
+                ),
                 ids: Arc::clone(&ids),
                 status: status.clone(),
                 calls: Arc::clone(&calls),
@@ -260,6 +275,9 @@ impl TlsSocket {
         self.door
     }
 }
+
+/// Longest wait for listeners to hear of all leases at the end.
+const LEASES_DRAIN: Duration = Duration::from_secs(2);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;

@@ -45,6 +45,17 @@ pub(crate) fn describe() {
     describe_gauge!("weir_gateway_upstream_waiting", "Requests that wait for a place at their upstream");
     describe_gauge!("weir_gateway_upstream_idle", "Idle connections, by upstream");
     describe_counter!("weir_gateway_upstream_connects_total", "Connections opened, by upstream and outcome");
+    describe_counter!("weir_gateway_lease_decisions_total", "Calls decided within leases, by outcome");
+    describe_counter!("weir_gateway_lease_messages_total", "What was said of leases to listeners");
+    describe_counter!("weir_gateway_lease_recalls_total", "Leases given back since others waited for them");
+    describe_counter!(
+        "weir_gateway_lease_stayed_counted_total",
+        "Calls that did not go on and stay counted: their lease was settled meanwhile"
+    );
+    describe_counter!("weir_gateway_journal_full_total", "Leases not asked for: the journal has no place");
+    describe_gauge!("weir_gateway_leases", "Leases out");
+    describe_gauge!("weir_gateway_leases_left", "Leases of an earlier run that are not settled yet");
+    describe_gauge!("weir_gateway_journal_leases", "Leases in the journal");
     describe_gauge!("weir_gateway_listeners_up", "Listeners with an open stream");
     describe_gauge!("weir_gateway_configuration_revision", "Revision of the configuration in force");
     // What starts at 0 shows its first hit as a rise.
@@ -120,6 +131,36 @@ impl Meters {
     /// The upstream sent the head of its answer.
     pub(crate) fn upstream_answered(&self, took: Duration) {
         self.upstream_seconds.record(took.as_secs_f64());
+    }
+}
+
+/// Handles of what is held on lease.
+pub(crate) struct LeaseMeters {
+    pub(crate) decided: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) messages: Counter,
+    pub(crate) recalled: Counter,
+    pub(crate) stayed_counted: Counter,
+    pub(crate) journal_full: Counter,
+    pub(crate) out: Gauge,
+    pub(crate) left: Gauge,
+    pub(crate) journal_depth: Gauge,
+}
+
+impl LeaseMeters {
+    /// The handles of a gateway.
+    pub(crate) fn new() -> Self {
+        Self {
+            decided: counter!("weir_gateway_lease_decisions_total", "outcome" => "allowed"),
+            refused: counter!("weir_gateway_lease_decisions_total", "outcome" => "limits_exceeded"),
+            messages: counter!("weir_gateway_lease_messages_total"),
+            recalled: counter!("weir_gateway_lease_recalls_total"),
+            stayed_counted: counter!("weir_gateway_lease_stayed_counted_total"),
+            journal_full: counter!("weir_gateway_journal_full_total"),
+            out: gauge!("weir_gateway_leases"),
+            left: gauge!("weir_gateway_leases_left"),
+            journal_depth: gauge!("weir_gateway_journal_leases"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use http::header::{HOST, REFERER, TRAILER};
@@ -20,7 +20,7 @@ use http_body::Body;
 use tracing::error;
 use weir_core::path::RequestPath;
 use weir_core::proxy::CredentialLocation;
-use weir_core::{Credentials, Decision, Denial, LimitStatus, Timestamp, Usage};
+use weir_core::{Credentials, Decision, Denial, Timestamp, Usage};
 use weir_proto::CREDENTIAL_BYTES_MAX;
 
 use crate::access::{Call, Calls};
@@ -31,7 +31,8 @@ use crate::extract;
 use crate::form::{self, Ahead};
 use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
-use crate::ratelimit;
+use crate::leases::{Decided, Ticket};
+use crate::ratelimit::{self, Tightest};
 use crate::reply::{self, Denied, Refusal};
 use crate::request_id::RequestIds;
 use crate::service::Service;
@@ -105,7 +106,7 @@ impl Pipeline {
         let usage = usage(&service, &head, &path, arguments)?;
         let upstream = service.upstream.as_ref().ok_or(Refusal::NoUpstream)?;
         check_length(&service, &head, &ahead)?;
-        let limits = self.authorise(call, &service, &head, &credentials, &usage).await?;
+        let Admitted { limits, ticket } = self.authorise(call, &service, &head, &credentials, &usage).await?;
         let forwarding = Forwarding {
             peer: &client.peer,
             host: target.authority.and_then(|host| HeaderValue::from_str(host).ok()),
@@ -125,7 +126,7 @@ impl Pipeline {
             let (credentials, usage) = (&credentials, &usage);
             let service = &service;
             let question = Question { id: call.id, service, credentials, usage, referrer: None, trace: None };
-            self.authoriser.take_back(question);
+            self.authoriser.take_back(question, ticket.as_ref());
         }
         exchanged
     }
@@ -154,31 +155,53 @@ impl Pipeline {
         head: &Parts,
         credentials: &Credentials,
         usage: &Usage,
-    ) -> Result<Limits, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let referrer = head.headers.get(REFERER).and_then(|value| value.to_str().ok());
         // `*` passes every filter: not for a client to say.
         let referrer = referrer.filter(|text| *text != "*" && text.len() <= REFERRER_BYTES_MAX);
+        let mut question = Question { id: call.id, service, credentials, usage, referrer, trace: None };
+        let denied = |denial, at| Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at }));
+        match self.authoriser.decide_here(&question) {
+            Some(Decided::Allow(ticket, limits)) => {
+                return Ok(Admitted { limits: Limits { limits, at: now() }, ticket: Some(ticket) });
+            }
+            Some(Decided::Deny(denial)) => return denied(denial, now()),
+            None => {}
+        }
         let step = call.trace.authorise();
-        let question = Question { id: call.id, service, credentials, usage, referrer, trace: step.context() };
+        question.trace = step.context();
         let begun = Instant::now();
         let verdict = self.authoriser.authorise(question, begun).await;
         service.meters.authorised(call.waits.since(begun));
         step.decided(&verdict);
         match verdict {
-            Verdict::Decided(Decision::Allow(limits), at) => Ok(Limits { limits, at }),
-            Verdict::Decided(Decision::Deny(denial), at) => {
-                Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at }))
+            Verdict::Decided(Decision::Allow(limits), at) => {
+                Ok(Admitted { limits: Limits { limits: Tightest::of(limits), at }, ticket: None })
             }
+            Verdict::Decided(Decision::Deny(denial), at) => denied(denial, at),
             Verdict::Unclear => Err(Refusal::Undecided(Arc::clone(service))),
             Verdict::Unavailable => Err(Refusal::Unavailable),
         }
     }
 }
 
+/// A call that may go on.
+struct Admitted {
+    limits: Limits,
+    /// Where it was taken from a lease.
+    ticket: Option<Ticket>,
+}
+
 /// Where an admitted call's limits stand, and when.
 struct Limits {
-    limits: Vec<LimitStatus>,
+    limits: Tightest,
     at: Timestamp,
+}
+
+/// This machine's clock, which only says how long windows still last.
+fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_ms(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// What goes upstream.

@@ -15,17 +15,48 @@ const LIMITS_MAX: usize = 4;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
+/// The limits with the least left, the least first.
+#[derive(Debug, Default)]
+pub(crate) struct Tightest([Option<LimitStatus>; LIMITS_MAX]);
+
+impl Tightest {
+    /// Those of some limits.
+    pub(crate) fn of(limits: impl IntoIterator<Item = LimitStatus>) -> Self {
+        let mut tightest = Self::default();
+        for limit in limits {
+            tightest.put(limit);
+        }
+        tightest
+    }
+
+    fn put(&mut self, limit: LimitStatus) {
+        let mut carried = Some(limit);
+        for place in &mut self.0 {
+            let is_tighter = match (&carried, &*place) {
+                (Some(limit), Some(known)) => limit.remaining() < known.remaining(),
+                (Some(_), None) => true,
+                (None, _) => return,
+            };
+            if is_tighter {
+                std::mem::swap(&mut carried, place);
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &LimitStatus> {
+        self.0.iter().flatten()
+    }
+}
+
 /// Writes the limits of a decision made at `decided_at`; without limits nothing is written.
-pub(crate) fn write(headers: &mut HeaderMap, limits: &[LimitStatus], decided_at: Timestamp) {
-    let mut tightest: Vec<&LimitStatus> = limits.iter().collect();
-    tightest.sort_by_key(|limit| limit.remaining());
-    tightest.truncate(LIMITS_MAX);
-    if tightest.is_empty() {
+pub(crate) fn write(headers: &mut HeaderMap, limits: &Tightest, decided_at: Timestamp) {
+    let count = limits.iter().count();
+    if count == 0 {
         return;
     }
-    let mut policy = Vec::with_capacity(ITEM_BYTES * tightest.len());
-    let mut state = Vec::with_capacity(ITEM_BYTES * tightest.len());
-    for limit in tightest {
+    let mut policy = Vec::with_capacity(ITEM_BYTES * count);
+    let mut state = Vec::with_capacity(ITEM_BYTES * count);
+    for limit in limits.iter() {
         let length_s = limit.window.seconds_left(limit.window.start);
         write_item(&mut policy, limit, ("q", limit.max), ("w", length_s));
         let left_s = limit.window.seconds_left(decided_at);
@@ -84,7 +115,7 @@ mod tests {
 
     fn limit(metric: &str, period: Period, max: u64, used: u64) -> LimitStatus {
         let window = period.window(Timestamp::from_unix_ms(NOW));
-        LimitStatus { metric: MetricName::parse(metric).unwrap(), window, max, used }
+        LimitStatus { metric: MetricName::parse(metric).unwrap(), window, max, used, held: 0 }
     }
 
     #[test]
@@ -99,7 +130,7 @@ mod tests {
     #[track_caller]
     fn check(limits: &[LimitStatus], policy: Option<&str>, state: Option<&str>) {
         let mut headers = HeaderMap::new();
-        write(&mut headers, limits, Timestamp::from_unix_ms(NOW));
+        write(&mut headers, &Tightest::of(limits.iter().cloned()), Timestamp::from_unix_ms(NOW));
         let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(text(&POLICY).as_deref(), policy);
         assert_eq!(text(&STATE).as_deref(), state);

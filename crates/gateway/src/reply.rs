@@ -17,7 +17,7 @@ use weir_core::{Denial, LimitStatus, Timestamp};
 
 use crate::body::{BodyError, ReplyBody};
 use crate::framing::Malformed;
-use crate::ratelimit;
+use crate::ratelimit::{self, Tightest};
 use crate::service::Service;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
@@ -182,7 +182,7 @@ fn write_headers(headers: &mut HeaderMap, refusal: &Refusal, answer: &Answer<'_>
         if let Some(seconds) = limit.window.seconds_left(at) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        ratelimit::write(headers, std::slice::from_ref(limit), at);
+        ratelimit::write(headers, &Tightest::of([limit.clone()]), at);
     }
 }
 
@@ -300,6 +300,7 @@ mod tests {
             window,
             max,
             used: max,
+            held: 0,
         })
     }
 

@@ -6,6 +6,7 @@
 //! Where the store is in this process and memory knows who asks, nothing has to be waited for: such questions are
 //! decided at once, all of a message together.
 
+mod leases;
 mod report;
 mod usage;
 
@@ -17,16 +18,20 @@ use weir_core::authenticate::{authenticate, unknown};
 use weir_core::counter::{all_limits, increments};
 use weir_core::decide::limit_statuses;
 use weir_core::{Credentials, Decision, Denial, Increment, KeyHasher, Service, ServiceId, Timestamp, Usage};
+use weir_proto::Acceptance;
 use weir_store::{Ask, Mode, Outcome, RequestId, Store, Write};
 
 use crate::config::Config;
 use crate::meters::Meters;
+use crate::recalls::Recalls;
 use crate::records::{Found, Known, Records, Versioned};
 use crate::status::Failure;
 use crate::trace::Parent;
 use crate::watch::Seen;
 
+use leases::is_held_back;
 pub(crate) use report::Transaction;
+pub(crate) use usage::Standing;
 
 /// How often records may turn out old within one question.
 const ATTEMPTS_MAX: usize = 8;
@@ -50,17 +55,41 @@ pub(crate) struct Verdict {
     pub(crate) decision: Decision,
     /// As far as the credentials led to one.
     application: Option<Arc<Known>>,
+    /// Of the records that it was decided by.
+    records_version: u64,
+    /// The application is held to its referrer filters.
+    is_filtered: bool,
+    /// It is refused only for what is out on lease.
+    is_held_back: bool,
     pub(crate) at: Timestamp,
 }
 
 impl Verdict {
     fn deny(denial: Denial) -> Self {
-        Self { decision: Decision::Deny(denial), application: None, at: now() }
+        let decision = Decision::Deny(denial);
+        Self {
+            decision,
+            application: None,
+            records_version: 0,
+            is_filtered: false,
+            is_held_back: false,
+            at: now(),
+        }
     }
 
-    /// The application that the credentials led to.
-    pub(crate) fn application_id(&self) -> Option<&str> {
-        self.application.as_ref().map(|known| known.value.reference.application.as_str())
+    /// Whose the credentials are, and how far gateways may accept them by themselves.
+    pub(crate) fn accepted(&self) -> Acceptance<'_> {
+        let Some(known) = &self.application else { return Acceptance::default() };
+        let is_allowed = matches!(self.decision, Decision::Allow(_));
+        // Whichever key it was: none of them outlives its end.
+        let ends = known.value.app_keys.iter().filter_map(|key| key.until).filter(|until| *until > self.at);
+        let for_ms = ends.min().map(|end| u64::try_from(end.unix_ms() - self.at.unix_ms()).unwrap_or(0));
+        Acceptance {
+            application_id: known.value.reference.application.as_str(),
+            records_version: if is_allowed { self.records_version } else { 0 },
+            for_ms,
+            for_any_referrer: !self.is_filtered,
+        }
     }
 }
 
@@ -81,6 +110,7 @@ pub(crate) struct Engine {
     timeout: Duration,
     seen: Arc<watch::Sender<Seen>>,
     meters: Meters,
+    pub(crate) recalls: Recalls,
 }
 
 impl Engine {
@@ -93,6 +123,7 @@ impl Engine {
             timeout: Duration::from_millis(config.decision_timeout_ms),
             seen,
             meters: Meters::new(),
+            recalls: Recalls::default(),
         }
     }
 
@@ -104,7 +135,13 @@ impl Engine {
             return verdict;
         }
         let asked = Instant::now();
-        let verdict = self.within_deadline(self.decide_settled(question)).await;
+        let mut verdict = self.within_deadline(self.decide_settled(question)).await;
+        while let Ok(Verdict { is_held_back: true, application: Some(known), .. }) = &verdict {
+            if !self.recall(&known.subject, asked).await {
+                break;
+            }
+            verdict = self.within_deadline(self.decide_settled(question)).await;
+        }
         let took = asked.elapsed();
         question.trace.record(question, took, &verdict);
         self.meters.decided(verdict.iter().map(|verdict| &verdict.decision), took);
@@ -133,6 +170,8 @@ impl Engine {
         for (question, judged) in questions.iter().zip(judged) {
             let outcome = judged.and_then(|judged| Some((judged, outcomes.next()?)));
             let verdict = outcome.and_then(|(judged, outcome)| match outcome {
+                // Waits until some of it has come back.
+                Ok(outcome) if is_held_back(&outcome, &judged.ask.increments) => None,
                 Ok(outcome) => self.conclude(question, judged, outcome).transpose(),
                 Err(error) => Some(Err(error.into())),
             });
@@ -257,6 +296,7 @@ impl Engine {
         outcome: Outcome,
     ) -> Result<Option<Verdict>, Failure> {
         let Judged { service, application, denial, ask } = judged;
+        let is_held_back = is_held_back(&outcome, &ask.increments);
         let (decision, at) = match outcome {
             Outcome::Stale { application: record, service: version } => {
                 if version != Some(service.version) {
@@ -267,20 +307,24 @@ impl Engine {
                 }
                 return Ok(None);
             }
-            Outcome::Admitted { used, at } => match denial {
+            Outcome::Admitted { used, held, at } => match denial {
                 // Led here by an index that is ahead of the record, or behind it.
                 Some(Denial::UserKeyInvalid) if matches!(question.credentials, Credentials::UserKey(_)) => {
                     return Ok(None);
                 }
                 Some(denial) => (Decision::Deny(denial), at),
-                None => (Decision::Allow(limit_statuses(&ask.increments, &used, at)), at),
+                None => (Decision::Allow(limit_statuses(&ask.increments, &used, &held, at)), at),
             },
-            Outcome::Refused { exceeded, used, at } => {
-                let refused = limit_statuses(&ask.increments, &used, at).swap_remove(exceeded);
+            Outcome::Refused { exceeded, used, held, at } => {
+                let refused = limit_statuses(&ask.increments, &used, &held, at).swap_remove(exceeded);
                 (Decision::Deny(Denial::LimitsExceeded(refused)), at)
             }
         };
-        Ok(Some(Verdict { decision, application: Some(application), at }))
+        let records_version = leases::records_version(application.version, service.version);
+        let is_filtered =
+            service.value.referrer_filters_required && !application.value.referrer_filters.is_empty();
+        let application = Some(application);
+        Ok(Some(Verdict { decision, application, records_version, is_filtered, is_held_back, at }))
     }
 
     /// Takes a request back.

@@ -13,6 +13,7 @@ mod engine;
 mod grpc;
 mod http;
 mod meters;
+mod recalls;
 mod records;
 mod server;
 mod status;

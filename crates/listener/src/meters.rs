@@ -12,6 +12,8 @@ pub(crate) fn describe() {
         "Decisions, by outcome: allowed or the refusal's code"
     );
     describe_histogram!("weir_listener_decision_seconds", "From a question to its decision");
+    describe_counter!("weir_listener_recalls_total", "Leases asked back for calls that waited for them");
+    describe_counter!("weir_leases_presumed_total", "Leases that nobody settled in time, counted as used");
     describe_counter!("weir_listener_failures_total", "Questions without a decision, by gRPC status");
 }
 

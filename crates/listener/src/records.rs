@@ -189,7 +189,10 @@ impl Records {
     }
 
     /// An application, from memory where it is there.
-    async fn application(&self, reference: &ApplicationRef) -> Result<Option<Arc<Known>>, Failure> {
+    pub(crate) async fn application(
+        &self,
+        reference: &ApplicationRef,
+    ) -> Result<Option<Arc<Known>>, Failure> {
         let known = self.applications.read().named(reference).map(hit);
         if known.is_some() {
             return Ok(known);

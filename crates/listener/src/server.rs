@@ -19,6 +19,9 @@ use crate::{grpc, http};
 /// How long what is in flight may take to end once the listener is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How often leases are looked for that were not settled in time.
+const PRESUME_PAUSE: Duration = Duration::from_millis(250);
+
 /// The listener could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -140,6 +143,7 @@ impl Listener {
         let CatalogHandle { store, seen } = self.shared.catalog.clone();
         tokio::spawn(follow(store, seen, poll, ended.clone()));
         tokio::spawn(http::serve(self.http, ended.clone()));
+        tokio::spawn(presume(self.shared.catalog.store.clone(), ended.clone()));
 
         let incoming = TcpListenerStream::new(self.grpc);
         let serving = router.serve_with_incoming_shutdown(incoming, ended.cancelled());
@@ -153,6 +157,15 @@ impl Listener {
                 tracing::warn!("connections were still open after the drain time");
                 Ok(())
             }
+        }
+    }
+}
+
+/// Counts leases that were not settled in time, until stopped.
+async fn presume(store: Store, stop: CancellationToken) {
+    while tokio::time::timeout(PRESUME_PAUSE, stop.cancelled()).await.is_err() {
+        if let Err(error) = store.presume_due().await {
+            tracing::debug!(error = %error, "leases that are over cannot be counted now");
         }
     }
 }

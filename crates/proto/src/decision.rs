@@ -1,6 +1,6 @@
 //! Decisions and where limits stand.
 
-use weir_core::{Decision, Denial, LimitStatus, MetricName, Period, Timestamp};
+use weir_core::{COUNT_MAX, Decision, Denial, LimitStatus, MetricName, Period, Timestamp};
 
 use crate::{FieldError, v1};
 
@@ -11,6 +11,7 @@ impl From<&LimitStatus> for v1::LimitStatus {
             period: v1::Period::from(limit.window.period).into(),
             max: limit.max,
             used: limit.used,
+            held: limit.held,
             window_start_unix_ms: limit.window.start.unix_ms(),
             window_end_unix_ms: limit.window.end.map(Timestamp::unix_ms),
         }
@@ -20,6 +21,8 @@ impl From<&LimitStatus> for v1::LimitStatus {
 impl From<&LimitStatus> for v1::Counter {
     fn from(limit: &LimitStatus) -> Self {
         Self {
+            held: limit.held,
+            max: (limit.max < COUNT_MAX).then_some(limit.max),
             metric: limit.metric.to_string(),
             period: v1::Period::from(limit.window.period).into(),
             used: limit.used,
@@ -39,18 +42,40 @@ impl TryFrom<&v1::LimitStatus> for LimitStatus {
             window: period.window(start),
             max: limit.max,
             used: limit.used,
+            held: limit.held,
         })
     }
 }
 
+/// Whose credentials were accepted, and how far that goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Acceptance<'a> {
+    /// The application that the credentials led to; empty where they led to none.
+    pub application_id: &'a str,
+    /// Of the records that they were accepted by; 0: they were not.
+    pub records_version: u64,
+    /// How long they are good, where a key ends.
+    pub for_ms: Option<u64>,
+    /// The referrer made no difference.
+    pub for_any_referrer: bool,
+}
+
 impl v1::Decision {
-    /// The message for a decision made at `now` for an application, as far as one was found.
-    pub fn new(decision: &Decision, application_id: &str, now: Timestamp) -> Self {
+    /// The message for a decision made at `now`.
+    pub fn new(decision: &Decision, accepted: Acceptance<'_>, now: Timestamp) -> Self {
         let (denial, limits) = match decision {
             Decision::Allow(limits) => (None, limits.iter().map(Into::into).collect()),
             Decision::Deny(denial) => (Some(v1::Denial::from(denial)), vec![]),
         };
-        Self { denial, limits, application_id: application_id.to_owned(), decided_at_unix_ms: now.unix_ms() }
+        Self {
+            denial,
+            limits,
+            application_id: accepted.application_id.to_owned(),
+            decided_at_unix_ms: now.unix_ms(),
+            records_version: accepted.records_version,
+            accepted_for_ms: accepted.for_ms,
+            accepted_for_any_referrer: accepted.for_any_referrer,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod catalog;
 mod codec;
 mod decision;
+mod lease;
 mod proxy;
 mod usage;
 
@@ -24,6 +25,8 @@ pub mod v1 {
 }
 
 pub use codec::{StrictCodec, StrictDecoder, StrictEncoder};
+pub use decision::Acceptance;
+pub use lease::LeaseAnswer;
 pub use usage::{CREDENTIAL_BYTES_MAX, USAGE_ENTRIES_MAX};
 
 /// The compiled descriptors, for gRPC reflection.

@@ -2,7 +2,8 @@
 
 use weir_core::mapping_rule::MappingRule;
 use weir_core::proxy::{
-    CredentialLocation, CredentialNames, Environment, Proxy, RefusalReply, Refusals, UpstreamTimeouts,
+    CredentialLocation, CredentialNames, Decisions, Environment, Proxy, RefusalReply, Refusals,
+    UpstreamTimeouts, WhenAway,
 };
 use weir_core::{Secret, Service};
 
@@ -75,6 +76,8 @@ impl From<&Proxy> for v1::Proxy {
             connect_timeout_ms: proxy.timeouts.connect_ms,
             response_timeout_ms: proxy.timeouts.response_ms,
             idle_timeout_ms: proxy.timeouts.idle_ms,
+            decisions: v1::Decisions::from(proxy.decisions).into(),
+            when_away: v1::WhenAway::from(proxy.when_away).into(),
         }
     }
 }
@@ -129,7 +132,35 @@ impl TryFrom<&v1::Proxy> for Proxy {
                 response_ms: message.response_timeout_ms,
                 idle_ms: message.idle_timeout_ms,
             },
+            decisions: match message.decisions() {
+                v1::Decisions::Unspecified | v1::Decisions::Leased => Decisions::Leased,
+                v1::Decisions::Synchronous => Decisions::Synchronous,
+            },
+            when_away: match message.when_away() {
+                v1::WhenAway::Unspecified | v1::WhenAway::Deny => WhenAway::Deny,
+                v1::WhenAway::AllowKnown => WhenAway::AllowKnown,
+                v1::WhenAway::Allow => WhenAway::Allow,
+            },
         })
+    }
+}
+
+impl From<Decisions> for v1::Decisions {
+    fn from(decisions: Decisions) -> Self {
+        match decisions {
+            Decisions::Leased => Self::Leased,
+            Decisions::Synchronous => Self::Synchronous,
+        }
+    }
+}
+
+impl From<WhenAway> for v1::WhenAway {
+    fn from(when: WhenAway) -> Self {
+        match when {
+            WhenAway::Deny => Self::Deny,
+            WhenAway::AllowKnown => Self::AllowKnown,
+            WhenAway::Allow => Self::Allow,
+        }
     }
 }
 

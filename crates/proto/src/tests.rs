@@ -8,11 +8,11 @@ use weir_core::{
     Service, ServiceState, Timestamp, Usage, UsageLimit, UsageValue,
 };
 
-use crate::v1;
+use crate::{Acceptance, v1};
 
 fn limit_status() -> LimitStatus {
     let window = Period::Minute.window(Timestamp::from_unix_s(1_800_000_000));
-    LimitStatus { metric: "hits".parse().unwrap(), window, max: 60, used: 61 }
+    LimitStatus { metric: "hits".parse().unwrap(), window, max: 60, used: 61, held: 3 }
 }
 
 fn service() -> Service {
@@ -71,8 +71,9 @@ fn decisions_travel_unchanged() {
         Denial::LimitsExceeded(limit_status()),
     ];
     let decisions = denials.into_iter().map(Decision::Deny).chain([Decision::Allow(vec![limit_status()])]);
+    let accepted = Acceptance { application_id: "acme", ..Acceptance::default() };
     for decision in decisions {
-        let message = v1::Decision::new(&decision, "acme", Timestamp::from_unix_s(5));
+        let message = v1::Decision::new(&decision, accepted, Timestamp::from_unix_s(5));
         let read = v1::Decision::decode(message.encode_to_vec().as_slice()).unwrap();
         assert_eq!(Decision::try_from(&read).unwrap(), decision);
     }

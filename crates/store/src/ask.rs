@@ -118,6 +118,8 @@ pub enum Outcome {
     Admitted {
         /// One value per ceiling.
         used: Vec<u64>,
+        /// What is out on lease, likewise; empty: nothing.
+        held: Vec<u64>,
         /// The moment whose windows were counted in.
         at: Timestamp,
     },
@@ -127,10 +129,44 @@ pub enum Outcome {
         exceeded: usize,
         /// One value per ceiling, as they stand.
         used: Vec<u64>,
+        /// What is out on lease, likewise; empty: nothing.
+        held: Vec<u64>,
         /// The moment whose windows were looked at.
         at: Timestamp,
     },
     /// The caller judged by old records; nothing was decided.
+    Stale {
+        /// The application's record now; `None` when it is gone.
+        application: Option<Record>,
+        /// The service's version now; `None` when it is gone.
+        service: Option<Version>,
+    },
+}
+
+/// What a gateway says of one of its leases.
+#[derive(Debug, Clone)]
+pub struct LeaseAsk {
+    /// Whose counters.
+    pub application: Arc<Subject>,
+    /// The application's record that the caller judged by.
+    pub application_version: Version,
+    /// The service's record that the caller judged by.
+    pub service_version: Version,
+    /// What is said, and what a unit of each line adds. A last word is taken whatever the versions.
+    pub message: weir_core::lease::ledger::Ask,
+}
+
+/// The answer to a [`LeaseAsk`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseOutcome {
+    /// The ledger's.
+    Answered {
+        /// For the holder.
+        reply: weir_core::lease::Reply,
+        /// One life of the store.
+        incarnation: u64,
+    },
+    /// The caller judged by old records; nothing was done.
     Stale {
         /// The application's record now; `None` when it is gone.
         application: Option<Record>,

@@ -11,6 +11,7 @@ mod account;
 mod bytes;
 mod checkpoint;
 mod entry;
+mod leases;
 mod ledger;
 mod log;
 mod recent;
@@ -25,12 +26,14 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use weir_core::lease::ledger::Lease;
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 use crate::config::EmbeddedConfig;
 use crate::key::now;
 use crate::{
-    Ask, Mode, OpenError, Outcome, Publication, PublishError, Record, Report, RequestId, StoreError, ask,
+    Ask, LeaseAsk, LeaseOutcome, Mode, OpenError, Outcome, Publication, PublishError, Record, Report,
+    RequestId, StoreError, ask,
 };
 use entry::Entry;
 use ledger::Ledger;
@@ -170,6 +173,33 @@ impl Embedded {
         let Book { ledger, tail } = &mut *book;
         ledger.fetch(asks);
         asks.iter().map(|ask| ledger.decide(ask, tail, at)).collect()
+    }
+
+    pub(crate) async fn lease(&self, ask: &LeaseAsk) -> Result<LeaseOutcome, StoreError> {
+        if self.shared.failing.load(Ordering::Acquire) {
+            self.shared.write().map_err(StoreError::Log)?;
+        }
+        let outcome = {
+            let mut book = self.shared.book.lock();
+            let Book { ledger, tail } = &mut *book;
+            ledger.lease(ask, tail, now())
+        };
+        self.persist().await.map_err(StoreError::Log)?;
+        Ok(outcome)
+    }
+
+    pub(crate) fn leases(&self, application: &ApplicationRef) -> Vec<Lease> {
+        let book = self.shared.book.lock();
+        book.ledger.find(application).map_or_else(Vec::new, |at| book.ledger.accounts[at].leases().to_vec())
+    }
+
+    pub(crate) async fn presume_due(&self) -> Result<(), StoreError> {
+        {
+            let mut book = self.shared.book.lock();
+            let Book { ledger, tail } = &mut *book;
+            ledger.presume_due(tail, now());
+        }
+        self.persist().await.map_err(StoreError::Log)
     }
 
     pub(crate) async fn cancel(&self, request: RequestId, attempt: Option<u32>) -> Result<bool, StoreError> {

@@ -13,10 +13,12 @@ mod error;
 mod key;
 mod redis;
 
+use weir_core::lease::ledger::Lease;
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 pub use ask::{
-    Ask, Entry, Mode, Outcome, Publication, PublishedApplication, Record, Report, RequestId, Subject, Version,
+    Ask, Entry, LeaseAsk, LeaseOutcome, Mode, Outcome, Publication, PublishedApplication, Record, Report,
+    RequestId, Subject, Version,
 };
 pub use config::{Config, EmbeddedConfig, RedisConfig};
 pub use embedded::{Embedded, Write};
@@ -82,6 +84,39 @@ impl Store {
         match self {
             Self::Embedded(store) => store.cancel(request, attempt).await,
             Self::Redis(store) => store.cancel(application, request, attempt).await,
+        }
+    }
+
+    /// Does what a gateway's message about a lease asks for.
+    ///
+    /// # Errors
+    /// When the store is away: the message may have been heard or not. The next one makes it good.
+    pub async fn lease(&self, ask: LeaseAsk) -> Result<LeaseOutcome, StoreError> {
+        match self {
+            Self::Embedded(store) => store.lease(&ask).await,
+            Self::Redis(store) => store.lease(ask).await,
+        }
+    }
+
+    /// What is out on lease of an application, or was and may be corrected.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn leases(&self, application: &ApplicationRef) -> Result<Vec<Lease>, StoreError> {
+        match self {
+            Self::Embedded(store) => Ok(store.leases(application)),
+            Self::Redis(store) => store.leases(application).await,
+        }
+    }
+
+    /// Counts whole the leases that nobody settled in time. To be called a few times a second.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn presume_due(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.presume_due().await,
+            Self::Redis(store) => store.presume_due().await,
         }
     }
 

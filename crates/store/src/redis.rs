@@ -14,10 +14,14 @@ mod queue;
 use std::sync::Arc;
 
 use weir_core::ApplicationRef;
+use weir_core::lease::ledger::Lease;
 
 use crate::config::RedisConfig;
 use crate::key;
-use crate::{Ask, Entry, IDEMPOTENCY_ID_BYTES_MAX, OpenError, Outcome, Report, RequestId, StoreError};
+use crate::{
+    Ask, Entry, IDEMPOTENCY_ID_BYTES_MAX, LeaseAsk, LeaseOutcome, OpenError, Outcome, Report, RequestId,
+    StoreError,
+};
 use batch::{Answer, Operation};
 use queue::ShardQueue;
 
@@ -76,12 +80,26 @@ impl Redis {
     pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
         let queue = &self.shared.queues[shard_of(&ask.application)];
         match queue.ask(Operation::ask(ask)).await? {
-            (Answer::Admitted { used }, at) => Ok(Outcome::Admitted { used, at }),
-            (Answer::Refused { exceeded, used }, at) => Ok(Outcome::Refused { exceeded, used, at }),
+            (Answer::Admitted { used }, at) => Ok(Outcome::Admitted { used, held: vec![], at }),
+            (Answer::Refused { exceeded, used }, at) => {
+                Ok(Outcome::Refused { exceeded, used, held: vec![], at })
+            }
             (Answer::Stale { application, service }, _) => Ok(Outcome::Stale { application, service }),
             (Answer::Buried, _) => Err(StoreError::TakenBack),
             (other, _) => Err(StoreError::Answer(format!("{other:?} to an ask"))),
         }
+    }
+
+    pub(crate) async fn lease(&self, _ask: LeaseAsk) -> Result<LeaseOutcome, StoreError> {
+        Err(StoreError::Answer("leases".into()))
+    }
+
+    pub(crate) async fn leases(&self, _application: &ApplicationRef) -> Result<Vec<Lease>, StoreError> {
+        Ok(vec![])
+    }
+
+    pub(crate) async fn presume_due(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     pub(crate) async fn cancel(

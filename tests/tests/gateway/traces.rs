@@ -18,7 +18,18 @@ async fn traced(endpoint: &str, sample_ratio: &str) -> World {
     let plan = Plan {
         gateway_lines: format!("{table}sample_ratio = {sample_ratio}"),
         listener_tables: table,
-        ..Plan::small(&catalog(1, &[PLAIN, Api { id: "closed", backend: "http://127.0.0.1:1", ..PLAIN }]))
+        ..Plan::small(&catalog(
+            1,
+            &[
+                Api { proxy: "decisions = \"synchronous\"", ..PLAIN },
+                Api {
+                    id: "closed",
+                    backend: "http://127.0.0.1:1",
+                    proxy: "decisions = \"synchronous\"",
+                    ..PLAIN
+                },
+            ],
+        ))
     };
     World { stack: Stack::start(&plan).await }
 }

@@ -26,10 +26,12 @@ impl Source {
         while let Some(folder) = folders.pop() {
             for found in std::fs::read_dir(&folder).expect("a folder of the repository").flatten() {
                 let (path, name) = (found.path(), found.file_name());
+                // In a second working tree of git, .git is a file.
+                if SKIPPED.iter().any(|skipped| name == *skipped) {
+                    continue;
+                }
                 if path.is_dir() {
-                    if !SKIPPED.iter().any(|skipped| name == *skipped) {
-                        folders.push(path);
-                    }
+                    folders.push(path);
                 } else if let Ok(text) = std::fs::read_to_string(&path) {
                     let relative = path.strip_prefix(root).expect("it is below the root");
                     sources.push(Self::new(&relative.to_string_lossy(), &text));

@@ -133,6 +133,11 @@ impl Taken {
 }
 
 impl<T> Spent<'_, T> {
+    /// The lease it was taken from.
+    pub fn lease(&self) -> LeaseId {
+        self.lease.id
+    }
+
     /// Where the limits that the request touched stand, and what is taken of each.
     pub fn standings(&self) -> impl Iterator<Item = (&Standing, u64)> {
         let is_touched = |at: usize| {
@@ -167,7 +172,7 @@ impl<T> Held<T> {
     fn taken(&self, standing: usize) -> u64 {
         let since = |line: &HeldLine| -> u64 {
             let adds = line.weights.iter().filter(|(at, _)| *at == standing).map(|(_, by)| by);
-            adds.map(|by| by.saturating_mul(line.spent - line.told)).sum()
+            adds.map(|by| by.saturating_mul(line.spent.saturating_sub(line.told))).sum()
         };
         self.standings[standing].taken.saturating_add(self.lines.iter().map(since).sum())
     }
@@ -203,7 +208,7 @@ impl<T> Held<T> {
         let elapsed = now.saturating_sub(self.answered_at).max(50);
         let mut lines = Vec::with_capacity(self.lines.len());
         for (line, demand) in self.lines.iter_mut().zip(demands) {
-            let lately = (line.spent - line.told).saturating_mul(1_000) / elapsed;
+            let lately = line.spent.saturating_sub(line.told).saturating_mul(1_000) / elapsed;
             let want = if closes { 0 } else { demand.want(lately) };
             line.granted = line.granted.min(line.spent.saturating_add(want));
             line.told = line.spent;
@@ -299,6 +304,20 @@ impl<T> Holding<T> {
         let is_news = is_low && !self.is_low;
         self.is_low |= is_low;
         Some(Spent { lease, taken, is_low: is_news })
+    }
+
+    /// Takes a request back that was taken from a lease and did not go on; `record` is told of each line. `false`: the
+    /// lease's last word is said, so the request stays counted.
+    pub fn take_back(&mut self, id: LeaseId, usage: &Usage, mut record: impl FnMut(&T, usize, u64)) -> bool {
+        let Some(taken) = self.lines_of(usage) else { return false };
+        let mut leases = self.current.iter_mut().chain(&mut self.next).chain(&mut self.closing);
+        let Some(held) = leases.find(|held| held.id == id && !held.closes) else { return false };
+        for (line, by) in taken.iter() {
+            record(&held.tag, line, by);
+            let line = &mut held.lines[line];
+            line.spent = line.spent.saturating_sub(by);
+        }
+        true
     }
 
     /// `None`: a lease cannot express it.

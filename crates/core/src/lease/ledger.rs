@@ -182,9 +182,9 @@ impl Lease {
         Some((presumed, changes))
     }
 
-    /// Whether its holder may no longer correct it.
-    pub fn is_forgotten(&self, now: Timestamp) -> bool {
-        self.is_presumed && now >= self.deadline.plus_ms(CORRECTABLE_MS.cast_signed())
+    /// When it is to be presumed used; or, where it is already, to be forgotten.
+    pub fn due(&self) -> Timestamp {
+        if self.is_presumed { self.deadline.plus_ms(CORRECTABLE_MS.cast_signed()) } else { self.deadline }
     }
 }
 
@@ -309,7 +309,8 @@ fn settle(lease: &Lease, ask: &Ask) -> (Lease, Vec<Change>) {
     let mut changes = vec![];
     next.round = ask.round;
     for (line, wish) in next.lines.iter_mut().zip(&ask.lines) {
-        let spent = wish.spent.max(line.settled);
+        // Less than before where its holder took a request back.
+        let spent = wish.spent;
         changes.extend(change(line, lease.moment, spent, line.settled));
         line.settled = spent;
         line.granted = wish.granted.min(line.granted).max(spent);

@@ -121,7 +121,7 @@ async fn acknowledge(links: &Links, cancel: &Cancel) -> bool {
     match timeout(ACKNOWLEDGE_TIMEOUT, answered).await {
         Ok(Ok(Answer::Cancelled(_))) => true,
         Ok(Ok(Answer::Failure(failure))) => is_final(&failure, cancel),
-        Ok(Ok(Answer::Decision(_)) | Err(_)) | Err(_) => false,
+        Ok(_) | Err(_) => false,
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tracing::{error, info, warn};
 use weir_proto::v1::stream_answer::Answer;
-use weir_proto::v1::{AuthRepStreamRequest, AuthRepStreamResponse, StreamAsk, stream_ask};
+use weir_proto::v1::{self, AuthRepStreamRequest, AuthRepStreamResponse, StreamAsk, stream_ask};
 
 use crate::listener::{Backoff, CONNECT_TIMEOUT, Listener};
 
@@ -59,6 +59,7 @@ impl Link {
         waiting_max: usize,
         changed: Arc<watch::Sender<()>>,
         meter: Option<Gauge>,
+        recalls: Option<mpsc::Sender<v1::LeaseRecall>>,
         stop: CancellationToken,
     ) -> Self {
         let (asks, waiting) = mpsc::channel(waiting_max.max(1));
@@ -71,6 +72,7 @@ impl Link {
             is_up: Arc::clone(&is_up),
             changed,
             meter,
+            recalls,
             pending_max: waiting_max,
         };
         tokio::spawn(async move {
@@ -119,6 +121,8 @@ struct Keeper {
     /// Told whenever any link goes up or down.
     changed: Arc<watch::Sender<()>>,
     meter: Option<Gauge>,
+    /// Where recalls go.
+    recalls: Option<mpsc::Sender<v1::LeaseRecall>>,
     pending_max: usize,
 }
 
@@ -135,7 +139,7 @@ impl Keeper {
                         info!(listener = self.listener.address, "connected to a listener");
                         meter.increment(1);
                     }
-                    let mut session = Session::new(outbound, self.pending_max);
+                    let mut session = Session::new(outbound, self.recalls.clone(), self.pending_max);
                     let ended = session.run(&mut self.waiting, inbound).await;
                     if let Some(meter) = &self.meter {
                         meter.decrement(1);
@@ -191,6 +195,7 @@ async fn open(listener: &Listener) -> Result<(Outbound, Streaming<AuthRepStreamR
 /// One stream's life.
 struct Session {
     outbound: Outbound,
+    recalls: Option<mpsc::Sender<v1::LeaseRecall>>,
     pending: HashMap<u64, oneshot::Sender<Answer>>,
     pending_max: usize,
     next_id: u64,
@@ -198,8 +203,8 @@ struct Session {
 }
 
 impl Session {
-    fn new(outbound: Outbound, pending_max: usize) -> Self {
-        Self { outbound, pending: HashMap::new(), pending_max, next_id: 1, was_answered: false }
+    fn new(outbound: Outbound, recalls: Option<mpsc::Sender<v1::LeaseRecall>>, pending_max: usize) -> Self {
+        Self { outbound, recalls, pending: HashMap::new(), pending_max, next_id: 1, was_answered: false }
     }
 
     /// Asks and answers until the stream ends; says why it did.
@@ -254,6 +259,11 @@ impl Session {
     fn deliver(&mut self, message: AuthRepStreamResponse) {
         self.was_answered = true;
         for answer in message.answers {
+            if let (Some(Answer::Recall(recall)), Some(recalls)) = (&answer.answer, &self.recalls) {
+                // One that does not fit is made good by the end of the lease.
+                let _ = recalls.try_send(recall.clone());
+                continue;
+            }
             let waiting = self.pending.remove(&answer.correlation_id);
             if let (Some(waiting), Some(answer)) = (waiting, answer.answer) {
                 // It may have given up meanwhile.

@@ -99,7 +99,7 @@ mod tests {
     fn exceeded(max: u64) -> Denial {
         let window = Period::Minute.window(Timestamp::from_unix_ms(NOW));
         let metric = MetricName::parse("hits").unwrap();
-        Denial::LimitsExceeded(LimitStatus { metric, window, max, used: max })
+        Denial::LimitsExceeded(LimitStatus { metric, window, max, used: max, held: 0 })
     }
 
     #[track_caller]

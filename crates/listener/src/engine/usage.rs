@@ -6,12 +6,22 @@ use std::sync::Arc;
 
 use weir_core::counter::{Ceiling, Increment};
 use weir_core::decide::limit_statuses;
-use weir_core::{COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Service, ServiceId, UsageValue};
+use weir_core::lease::ledger::Lease;
+use weir_core::{
+    COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Plan, Service, ServiceId, UsageValue,
+};
 use weir_proto::FieldError;
 use weir_store::{Ask, Mode, Outcome, RequestId};
 
 use super::{ATTEMPTS_MAX, Engine};
 use crate::status::Failure;
+
+/// What an application has used, and what is out on lease.
+pub(crate) struct Standing {
+    /// [`COUNT_MAX`]: no limit.
+    pub(crate) counters: Vec<LimitStatus>,
+    pub(crate) leases: Vec<Lease>,
+}
 
 impl Engine {
     /// Reads the counters of an application; no metrics named: all of the service.
@@ -20,12 +30,12 @@ impl Engine {
         service: &ServiceId,
         app_id: &str,
         metrics: &[MetricName],
-    ) -> Result<Vec<LimitStatus>, Failure> {
+    ) -> Result<Standing, Failure> {
         self.within_deadline(async {
             let credentials = Credentials::ClientId(app_id.to_owned());
             for _ in 0..ATTEMPTS_MAX {
-                if let Some(counters) = self.read_usage(service, &credentials, metrics).await? {
-                    return Ok(counters);
+                if let Some(standing) = self.read_usage(service, &credentials, metrics).await? {
+                    return Ok(standing);
                 }
             }
             Err(Failure::Unsettled)
@@ -39,7 +49,7 @@ impl Engine {
         id: &ServiceId,
         credentials: &Credentials,
         metrics: &[MetricName],
-    ) -> Result<Option<Vec<LimitStatus>>, Failure> {
+    ) -> Result<Option<Standing>, Failure> {
         let service = self.records.service(id).await?;
         let service = service.ok_or_else(|| FieldError::new("service_id", "there is no such service"))?;
         let found = self.records.find(&service.value, credentials).await?;
@@ -56,8 +66,15 @@ impl Engine {
             mode: Mode::Check,
         };
         match self.store.apply(ask).await? {
-            Outcome::Admitted { used, at } | Outcome::Refused { used, at, .. } => {
-                Ok(Some(limit_statuses(&increments, &used, at)))
+            Outcome::Admitted { used, held, at } | Outcome::Refused { used, held, at, .. } => {
+                let mut counters = limit_statuses(&increments, &used, &held, at);
+                let plan = service.value.plan(&application.value.plan);
+                for counter in &mut counters {
+                    counter.max = max_of(&service.value, plan, counter).unwrap_or(COUNT_MAX);
+                }
+                // Read after the counters: what is settled in between is shown in both, never in neither.
+                let leases = self.store.leases(&application.subject).await?;
+                Ok(Some(Standing { counters, leases }))
             }
             Outcome::Stale { application: record, .. } => {
                 self.records.forget_service(id);
@@ -66,6 +83,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// The plan's limit of a counter.
+fn max_of(service: &Service, plan: Option<&Plan>, counter: &LimitStatus) -> Option<u64> {
+    let metric = service.metrics.find(counter.metric.as_str())?;
+    let limits = plan?.limits_of(metric);
+    limits.iter().find(|limit| limit.period == counter.window.period).map(|limit| limit.max)
 }
 
 fn every_counter(service: &Service, metrics: &[MetricName]) -> Result<Vec<Increment>, FieldError> {

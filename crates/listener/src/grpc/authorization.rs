@@ -11,7 +11,7 @@ use weir_store::{Mode, RequestId};
 use super::stream;
 use crate::caller;
 use crate::config::GatewayToken;
-use crate::engine::{Question, Transaction, Verdict};
+use crate::engine::{Question, Standing, Transaction, Verdict};
 use crate::server::Shared;
 use crate::status::Failure;
 use crate::trace::Parent;
@@ -56,8 +56,11 @@ impl Authorization for Service {
         let message = request.into_inner();
         let service = read_service(gateway, &message.service_id)?;
         let metrics = read_metrics(&message.metrics)?;
-        let counters = self.0.engine.usage(&service, &message.app_id, &metrics).await?;
-        Ok(Response::new(v1::UsageResponse { counters: counters.iter().map(Into::into).collect() }))
+        let Standing { counters, leases } = self.0.engine.usage(&service, &message.app_id, &metrics).await?;
+        Ok(Response::new(v1::UsageResponse {
+            counters: counters.iter().map(Into::into).collect(),
+            leases: leases.iter().map(Into::into).collect(),
+        }))
     }
 
     async fn auth_rep(&self, request: Request<v1::AuthRepRequest>) -> Result<Response<v1::Decision>, Status> {
@@ -74,6 +77,7 @@ impl Authorization for Service {
         request: Request<Streaming<v1::AuthRepStreamRequest>>,
     ) -> Result<Response<Self::AuthRepStreamStream>, Status> {
         let gateway = caller::gateway(&self.0.config.gateways, request.metadata())?.clone();
+        let gateway = Arc::new(gateway);
         Ok(Response::new(stream::answer(Arc::clone(&self.0), gateway, request.into_inner())))
     }
 
@@ -101,7 +105,7 @@ pub(super) async fn cancel(
 
 /// The message for a verdict.
 pub(super) fn decision(verdict: &Verdict) -> v1::Decision {
-    v1::Decision::new(&verdict.decision, verdict.application_id().unwrap_or_default(), verdict.at)
+    v1::Decision::new(&verdict.decision, verdict.accepted(), verdict.at)
 }
 
 /// The question that an AuthRep asks.

@@ -57,27 +57,38 @@ struct Work {
 enum Kind {
     AuthRep(Question),
     Cancel(v1::CancelRequest),
+    Lease(v1::LeaseRequest),
 }
 
 /// Starts answering a stream.
 pub(super) fn answer(
     shared: Arc<Shared>,
-    gateway: GatewayToken,
+    gateway: Arc<GatewayToken>,
     asks: Streaming<v1::AuthRepStreamRequest>,
 ) -> Answers {
     let (sender, receiver) = mpsc::channel(ANSWERS_WAITING_MAX);
-    tokio::spawn(work(shared, gateway, asks, sender));
+    let near = Arc::new(Near { shared, holder: gateway.id.as_str().into(), gateway });
+    tokio::spawn(work(near, asks, sender));
     Answers(receiver)
 }
 
-async fn work(
+/// What answering needs to know.
+struct Near {
     shared: Arc<Shared>,
-    gateway: GatewayToken,
+    gateway: Arc<GatewayToken>,
+    /// The gateway's name, as leases have it.
+    holder: Arc<str>,
+}
+
+async fn work(
+    near: Arc<Near>,
     mut asks: Streaming<v1::AuthRepStreamRequest>,
     sender: mpsc::Sender<Result<v1::AuthRepStreamResponse, Status>>,
 ) {
+    let Near { shared, gateway, .. } = &*near;
     let mut in_work = FuturesUnordered::new();
     let mut open = true;
+    let mut holds_leases = false;
     while open || !in_work.is_empty() {
         tokio::select! {
             message = asks.message(), if open && in_work.len() < shared.config.stream_requests_max => {
@@ -94,9 +105,14 @@ async fn work(
                         return;
                     }
                 };
-                let (ready, waiting) = begin(&shared, &gateway, message).await;
-                in_work.extend(waiting.into_iter().map(|work| one(&shared, &gateway, work)));
-                if !ready.is_empty() && !hand_over(&shared, &sender, ready).await {
+                let (ready, waiting) = begin(shared, gateway, message).await;
+                let is_lease = |work: &Work| matches!(work.kind, Kind::Lease(_));
+                if !holds_leases && waiting.iter().any(is_lease) {
+                    holds_leases = true;
+                    shared.engine.recalls.join(gateway, &sender);
+                }
+                in_work.extend(waiting.into_iter().map(|work| one(&near, work)));
+                if !ready.is_empty() && !hand_over(shared, &sender, ready).await {
                     return;
                 }
             }
@@ -105,7 +121,7 @@ async fn work(
                 while let (true, Some(Some(next))) = (ready.len() < ANSWERS_MAX, in_work.next().now_or_never()) {
                     ready.push(next);
                 }
-                if !hand_over(&shared, &sender, ready).await {
+                if !hand_over(shared, &sender, ready).await {
                     return;
                 }
             }
@@ -136,6 +152,7 @@ async fn begin(shared: &Shared, gateway: &GatewayToken, asks: Vec<v1::StreamAsk>
                 Err(failure) => ready.push(Done::failed(correlation_id, failure)),
             },
             Some(Ask::Cancel(message)) => waiting.push(Work { correlation_id, kind: Kind::Cancel(message) }),
+            Some(Ask::Lease(message)) => waiting.push(Work { correlation_id, kind: Kind::Lease(message) }),
             None => ready.push(Done::failed(correlation_id, Failure::Unknown("what the stream asks"))),
         }
     }
@@ -170,7 +187,8 @@ async fn hand_over(
     false
 }
 
-async fn one(shared: &Shared, gateway: &GatewayToken, Work { correlation_id, kind }: Work) -> Done {
+async fn one(near: &Near, Work { correlation_id, kind }: Work) -> Done {
+    let Near { shared, gateway, .. } = near;
     match kind {
         Kind::AuthRep(question) => {
             let verdict = shared.engine.decide(&question).await;
@@ -180,7 +198,18 @@ async fn one(shared: &Shared, gateway: &GatewayToken, Work { correlation_id, kin
             Ok(done) => Done::answered(correlation_id, Answer::Cancelled(done), None),
             Err(failure) => Done::failed(correlation_id, failure),
         },
+        Kind::Lease(message) => match lease(near, &message).await {
+            Ok(reply) => Done::answered(correlation_id, Answer::Lease(reply), None),
+            Err(failure) => Done::failed(correlation_id, failure),
+        },
     }
+}
+
+async fn lease(near: &Near, request: &v1::LeaseRequest) -> Result<v1::LeaseReply, Failure> {
+    let (application, message) = request.read()?;
+    near.gateway.check(&application.service)?;
+    let (answer, incarnation) = near.shared.engine.lease(&near.holder, &application, &message).await?;
+    Ok(v1::LeaseReply::new(&answer, incarnation))
 }
 
 impl Done {

@@ -49,7 +49,8 @@ fn tell_verdict(span: &mut BoxedSpan, verdict: &Verdict) {
         Decision::Deny(denial) => denial.code(),
     };
     span.set_attribute(KeyValue::new("weir.outcome", outcome));
-    if let Some(application) = verdict.application_id() {
+    let application = verdict.accepted().application_id;
+    if !application.is_empty() {
         span.set_attribute(KeyValue::new("weir.application.id", application.to_owned()));
     }
 }

@@ -201,7 +201,7 @@ impl Session<'_> {
                     decision.denial.map_or(Verdict::ALLOWED, |denial| Verdict::denied(&denial.code))
                 }
                 Some(StreamAnswer::Failure(failure)) => Verdict::failed(failure.code),
-                Some(StreamAnswer::Cancelled(_)) | None => Verdict::failed(0),
+                Some(_) | None => Verdict::failed(0),
             };
             self.line.meter.record(&arrival, choice, Ok(Answer::Decision(verdict)));
         }

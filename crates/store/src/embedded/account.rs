@@ -4,6 +4,8 @@
 //! in a list until they may be forgotten.
 
 use weir_core::counter::changed;
+use weir_core::lease::LeaseId;
+use weir_core::lease::ledger::Lease;
 use weir_core::{COUNT_MAX, KeyHash, Period, Timestamp, UsageValue};
 
 use super::entry::Row;
@@ -24,6 +26,8 @@ pub(super) struct Account {
     /// `service/application`.
     pub(super) name: Box<str>,
     pub(super) user_key: Option<KeyHash>,
+    /// Most have none.
+    leases: Option<Box<Vec<Lease>>>,
 }
 
 /// What a metric's counters hold in the newest windows.
@@ -76,7 +80,25 @@ impl Account {
             past: vec![],
             name: name.into(),
             user_key: None,
+            leases: None,
         }
+    }
+
+    /// What is out on lease, or was and may be corrected.
+    pub(super) fn leases(&self) -> &[Lease] {
+        self.leases.as_ref().map_or(&[], |leases| leases)
+    }
+
+    pub(super) fn set_leases(&mut self, leases: Vec<Lease>) {
+        self.leases = (!leases.is_empty()).then(|| Box::new(leases));
+    }
+
+    /// Puts a lease in the place of the one of that name; `None`: there is none any more.
+    pub(super) fn put_lease(&mut self, id: LeaseId, lease: Option<Lease>) {
+        let mut leases = self.leases.take().map_or_else(Vec::new, |leases| *leases);
+        leases.retain(|held| held.id != id);
+        leases.extend(lease);
+        self.set_leases(leases);
     }
 
     /// Something of every line of the cache that counting needs.

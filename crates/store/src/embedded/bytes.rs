@@ -63,6 +63,20 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
+    /// As many as a number in front says.
+    pub(super) fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let length: usize = self.small()?;
+        // Each takes a byte at least: a length that cannot be is refused before memory is asked for.
+        if length > self.0.len() {
+            return None;
+        }
+        let mut list = Vec::with_capacity(length);
+        for _ in 0..length {
+            list.push(read(self)?);
+        }
+        Some(list)
+    }
+
     pub(super) fn optional(&mut self) -> Option<Option<&'a [u8]>> {
         let present = self.number()?;
         let bytes = self.bytes()?;

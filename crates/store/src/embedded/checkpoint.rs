@@ -17,6 +17,7 @@ use weir_core::{KeyHash, Period, Timestamp};
 use super::Book;
 use super::account::{Account, Past, Tally, Windows};
 use super::bytes::{Reader, put_bytes, put_number, put_optional};
+use super::leases::{put_lease, read_lease};
 use super::ledger::Ledger;
 use super::log::{Log, fill_head, read_frame};
 use super::tail::FRAME_HEAD_BYTES;
@@ -27,7 +28,7 @@ const FILE: &str = "checkpoint";
 const NEW_FILE: &str = "checkpoint.new";
 /// What the file of an earlier version is called.
 const EARLIER_FILE: &str = "checkpoint.redb";
-const MAGIC: &[u8; 8] = b"WEIRCKP1";
+const MAGIC: &[u8; 8] = b"WEIRCKP2";
 
 /// How many accounts are copied at a time, while nobody else is served.
 const ACCOUNTS_AT_A_TIME: usize = 128;
@@ -154,6 +155,8 @@ fn write_account(out: &mut Vec<u8>, account: &Account) {
         put_number(out, past.metric.into());
         put_number(out, past.count);
     }
+    put_number(out, account.leases().len() as u64);
+    account.leases().iter().for_each(|lease| put_lease(out, lease));
 }
 
 fn read_account(from: &mut Reader<'_>, secret_ids: &mut Vec<Arc<str>>) -> Option<Account> {
@@ -171,14 +174,14 @@ fn read_account(from: &mut Reader<'_>, secret_ids: &mut Vec<Arc<str>>) -> Option
         *start = from.small()?;
     }
     account.windows = Windows(windows);
-    account.tallies = read_list(from, |from| {
+    account.tallies = from.list(|from| {
         let mut tally = Tally { metric: from.small()?, counts: [0; 7] };
         for count in &mut tally.counts {
             *count = from.number()?;
         }
         Some(tally)
     })?;
-    account.past = read_list(from, |from| {
+    account.past = from.list(|from| {
         Some(Past {
             period: *Period::ALL.get(from.small::<usize>()?)?,
             start: from.small()?,
@@ -186,6 +189,7 @@ fn read_account(from: &mut Reader<'_>, secret_ids: &mut Vec<Arc<str>>) -> Option
             count: from.number()?,
         })
     })?;
+    account.set_leases(from.list(read_lease)?);
     Some(account)
 }
 
@@ -223,15 +227,14 @@ fn write_rest(out: &mut Vec<u8>, ledger: &Ledger) {
 fn read_rest(from: &mut Reader<'_>, ledger: &mut Ledger) -> Option<()> {
     let held = (from.number()?, from.number()?);
     ledger.held = (held.0 > 0).then_some(held);
-    for name in read_list(from, |from| from.text()?.parse().ok())? {
+    for name in from.list(|from| from.text()?.parse().ok())? {
         ledger.begin_metric(name)?;
     }
-    ledger.services = read_list(from, |from| Some((from.text()?.parse().ok()?, read_record(from)??)))?
-        .into_iter()
-        .collect();
+    ledger.services =
+        from.list(|from| Some((from.text()?.parse().ok()?, read_record(from)??)))?.into_iter().collect();
     let reported =
         |from: &mut Reader<'_>| Some((from.bytes()?.to_vec(), Timestamp::from_unix_ms(from.small()?)));
-    ledger.reported = read_list(from, reported)?.into_iter().collect();
+    ledger.reported = from.list(reported)?.into_iter().collect();
     Some(())
 }
 
@@ -245,17 +248,4 @@ fn read_record(from: &mut Reader<'_>) -> Option<Option<Record>> {
     let bytes = from.optional()?;
     let version = Version(from.number()?);
     Some(bytes.map(|bytes| Record { version, bytes: bytes.into() }))
-}
-
-fn read_list<T>(from: &mut Reader<'_>, mut read: impl FnMut(&mut Reader<'_>) -> Option<T>) -> Option<Vec<T>> {
-    let length: usize = from.small()?;
-    // Each takes a byte at least: a length that cannot be is refused before memory is asked for.
-    if length > from.0.len() {
-        return None;
-    }
-    let mut list = Vec::with_capacity(length);
-    for _ in 0..length {
-        list.push(read(from)?);
-    }
-    Some(list)
 }

@@ -4,6 +4,7 @@
 //! say what changed, not the result, so replay skips those that an account of the checkpoint already holds (by their
 //! number).
 
+use weir_core::lease::LeaseId;
 use weir_core::{Increment, Period, Timestamp, UsageValue};
 
 use super::bytes::{Reader, put_bytes, put_number, put_optional};
@@ -24,6 +25,8 @@ pub(super) enum Entry<'a> {
     Application { account: usize, record: Option<&'a [u8]>, user_key: Option<&'a str> },
     /// A service is put in place, or gone when it has no record.
     Service { id: &'a str, record: Option<&'a [u8]> },
+    /// What became of a lease.
+    Leased(Leased<'a>),
     /// A publication is complete.
     Revision { revision: u64, digest: u64 },
 }
@@ -39,6 +42,20 @@ pub(super) struct Counted<'a> {
     pub(super) idempotency_id: &'a [u8],
     /// One or more [`Usage`]s.
     pub(super) usages: &'a [u8],
+}
+
+/// What became of a lease, and what that counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Leased<'a> {
+    pub(super) account: usize,
+    pub(super) id: LeaseId,
+    pub(super) at: Timestamp,
+    /// Empty: it is no more.
+    pub(super) lease: &'a [u8],
+    /// A [`Usage`] or nothing.
+    pub(super) raised: &'a [u8],
+    /// A [`Usage`] or nothing.
+    pub(super) lowered: &'a [u8],
 }
 
 /// Usage of one account at one moment: how many rows follow.
@@ -66,6 +83,7 @@ const TAKEN_BACK: u64 = 4;
 const APPLICATION: u64 = 5;
 const SERVICE: u64 = 6;
 const REVISION: u64 = 7;
+const LEASED: u64 = 8;
 
 impl<'a> Entry<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -91,6 +109,7 @@ impl<'a> Entry<'a> {
                 put_kind_and_text(out, SERVICE, id);
                 put_optional(out, *record);
             }
+            Self::Leased(leased) => leased.write(out),
             Self::Revision { revision, digest } => {
                 put_number(out, REVISION);
                 put_number(out, *revision);
@@ -122,6 +141,7 @@ impl<'a> Entry<'a> {
                 },
             },
             SERVICE => Self::Service { id: from.text()?, record: from.optional()? },
+            LEASED => Self::Leased(Leased::read(from)?),
             REVISION => Self::Revision { revision: from.number()?, digest: from.number()? },
             _ => return None,
         })
@@ -131,6 +151,30 @@ impl<'a> Entry<'a> {
 fn put_kind_and_text(out: &mut Vec<u8>, kind: u64, text: &str) {
     put_number(out, kind);
     put_bytes(out, text.as_bytes());
+}
+
+impl<'a> Leased<'a> {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_number(out, LEASED);
+        put_number(out, self.account as u64);
+        out.extend_from_slice(&self.id.boot);
+        put_number(out, self.id.sequence);
+        put_timestamp(out, self.at);
+        for part in [self.lease, self.raised, self.lowered] {
+            put_bytes(out, part);
+        }
+    }
+
+    fn read(from: &mut Reader<'a>) -> Option<Self> {
+        Some(Self {
+            account: from.small()?,
+            id: LeaseId { boot: from.array()?, sequence: from.number()? },
+            at: read_timestamp(from)?,
+            lease: from.bytes()?,
+            raised: from.bytes()?,
+            lowered: from.bytes()?,
+        })
+    }
 }
 
 impl Counted<'_> {

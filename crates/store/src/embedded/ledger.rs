@@ -13,6 +13,7 @@ use weir_core::{ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, S
 use super::account::{Account, Windows};
 use super::bytes::Reader;
 use super::entry::{Counted, Entry, Usage};
+use super::leases::Leases;
 use super::recent::{Known, Recent};
 use super::tail::Tail;
 use crate::key::{IDEMPOTENCY_KEPT_MS, shard_of};
@@ -27,13 +28,14 @@ pub(super) struct Ledger {
     hashing: DefaultHashBuilder,
     /// Numbered by their place.
     pub(super) metrics: Vec<MetricName>,
-    metric_numbers: HashMap<MetricName, u32>,
+    pub(super) metric_numbers: HashMap<MetricName, u32>,
     pub(super) services: HashMap<ServiceId, Record>,
     /// Revision and digest of the catalog.
     pub(super) held: Option<(u64, u64)>,
     /// A minute, and its windows.
     latest: (i64, Windows),
     recent: Recent,
+    pub(super) leases: Leases,
     /// Shard and idempotency id → until when it is kept.
     pub(super) reported: HashMap<Vec<u8>, Timestamp>,
 }
@@ -107,20 +109,23 @@ impl Ledger {
                 Known::Buried => return Err(StoreError::TakenBack),
                 Known::Counted => {
                     let used = self.used(account, &ask.increments, &windows);
-                    return Ok(Outcome::Admitted { used, at });
+                    let held = self.held(account, &ask.increments, at);
+                    return Ok(Outcome::Admitted { used, held, at });
                 }
                 Known::Nothing => {}
             }
         }
+        self.presume(account, tail, at);
         let used = self.used(account, &ask.increments, &windows);
-        if let Some(exceeded) = first_exceeded(&ask.increments, &used) {
-            return Ok(Outcome::Refused { exceeded, used, at });
+        let held = self.held(account, &ask.increments, at);
+        if let Some(exceeded) = first_exceeded(&ask.increments, &used, &held) {
+            return Ok(Outcome::Refused { exceeded, used, held, at });
         }
         if !counts {
-            return Ok(Outcome::Admitted { used, at });
+            return Ok(Outcome::Admitted { used, held, at });
         }
         self.count(account, ask, tail, at);
-        Ok(Outcome::Admitted { used: self.used(account, &ask.increments, &windows), at })
+        Ok(Outcome::Admitted { used: self.used(account, &ask.increments, &windows), held, at })
     }
 
     /// The windows of an instant, which are those of its minute.
@@ -167,7 +172,7 @@ impl Ledger {
         Usage::write(out, account, at, increments, metrics, held);
     }
 
-    fn number_metrics(&mut self, increments: &[Increment], tail: &mut Tail) -> Vec<u32> {
+    pub(super) fn number_metrics(&mut self, increments: &[Increment], tail: &mut Tail) -> Vec<u32> {
         let number = |increment: &Increment| match self.metric_numbers.get(&increment.metric) {
             Some(number) => *number,
             None => {
@@ -286,6 +291,7 @@ impl Ledger {
                 };
                 Some(())
             }
+            Entry::Leased(leased) => self.apply_leased(number, &leased),
             Entry::Revision { revision, digest } => {
                 self.held = Some((revision, digest));
                 Some(())
@@ -303,7 +309,8 @@ impl Ledger {
     /// Adds an account under the next number.
     pub(super) fn put_account(&mut self, account: Account) -> Option<()> {
         let number = u32::try_from(self.accounts.len()).ok()?;
-        let Self { accounts, by_name, hashing, .. } = self;
+        let Self { accounts, by_name, hashing, leases, .. } = self;
+        leases.watch(accounts.len(), account.leases());
         accounts.push(account);
         let hash = |at: &u32| hashing.hash_one(&*self::account(accounts, *at).name);
         by_name.insert_unique(hash(&number), number, hash);

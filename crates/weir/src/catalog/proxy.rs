@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use http::{HeaderName, HeaderValue, Uri};
 use weir_core::proxy::{
-    CredentialLocation, CredentialNames, RefusalReply, Refusals, SECRET_TOKEN_HEADER, UpstreamTimeouts,
+    CredentialLocation, CredentialNames, Decisions, RefusalReply, Refusals, SECRET_TOKEN_HEADER,
+    UpstreamTimeouts, WhenAway,
 };
 use weir_core::{CredentialKind, Environment, Proxy, Secret};
 
@@ -60,8 +61,16 @@ pub(super) fn read(
             .whole("request_body_bytes_max", 0..=i64::MAX.unsigned_abs())
             .unwrap_or(defaults.request_body_bytes_max),
         timeouts: section.inside("timeouts", timeouts),
+        decisions: section.choice("decisions", DECISIONS).unwrap_or_default(),
+        when_away: section.choice("when_away", WHEN_AWAY).unwrap_or_default(),
     }
 }
+
+const DECISIONS: &[(&str, Decisions)] =
+    &[("leased", Decisions::Leased), ("synchronous", Decisions::Synchronous)];
+
+const WHEN_AWAY: &[(&str, WhenAway)] =
+    &[("deny", WhenAway::Deny), ("allow_known", WhenAway::AllowKnown), ("allow", WhenAway::Allow)];
 
 const LOCATIONS: &[(&str, CredentialLocation)] = &[
     ("query", CredentialLocation::Query),

@@ -223,6 +223,10 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
     let duration_ms = |key, default| duration_ms(section, key, default);
     Config {
         workers: config.workers,
+        leases_max: section
+            .whole("leases_max", 1..=1 << 20)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(config.leases_max),
         connections_max: count("connections_max", config.connections_max),
         head_bytes_max: head_bytes_max(section, config.head_bytes_max),
         head_timeout_ms: duration_ms("head_timeout_ms", config.head_timeout_ms),

@@ -1,0 +1,304 @@
+//! Decides in memory, within what this gateway holds on lease.
+//!
+//! The pipeline calls [`Leases::decide`]; what it cannot say anything about is asked of a listener, whose admissions are
+//! told to [`Leases::admitted`]. From these it is known which credentials are good, whose they are and how much is used;
+//! where that is worth a lease, the keeper ([`keeper`]) asks for one. Every application is behind a lock of its own.
+//!
+//! Credentials are held in memory only, and count only while a lease lives that was granted by the same records they
+//! were accepted by. What is spent is written to the journal before the request goes on.
+
+mod clock;
+mod keeper;
+mod known;
+mod slots;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use weir_core::lease::holding::Holding;
+use weir_core::lease::{LeaseId, Standing};
+use weir_core::proxy::Decisions;
+use weir_core::{ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, ServiceId, Timestamp, Usage};
+use weir_journal::{Corrupt, Journal, Opened};
+use weir_proto::v1;
+
+use crate::StartError;
+use crate::backend::{Links, Question, Verdict};
+use crate::config::Config;
+use crate::listener::Listener;
+use crate::meters::LeaseMeters;
+use crate::ratelimit::Tightest;
+use keeper::{Keeper, Left};
+use known::{Accepted, Known};
+use slots::{Record, Slots, Tag};
+
+/// How long a refusal is remembered: until then nothing may have been freed.
+const REFUSAL_KEPT_MS: u64 = 100;
+/// Where in the state folder what is spent is written down.
+const JOURNAL_FILE: &str = "journal";
+/// Most recalls that wait to be seen to; further ones are made good by the ends of leases.
+const RECALLS_MAX: usize = 4_096;
+/// Most applications that wait to be seen to.
+const WANTED_MAX: usize = 65_536;
+/// Most applications that are known; the calls of further ones are decided by listeners.
+const APPLICATIONS_MAX: usize = 262_144;
+
+/// All that a gateway holds.
+pub(crate) struct Leases {
+    slots: Slots,
+    boot: [u8; 16],
+    sequence: AtomicU64,
+    known: Known,
+    applications: Mutex<HashMap<ApplicationRef, Arc<Application>>>,
+    wanted: mpsc::Sender<Arc<Application>>,
+    /// No new leases: the gateway stops.
+    stopping: AtomicBool,
+    emptied: Notify,
+    meters: LeaseMeters,
+}
+
+/// An application and what is held of it.
+pub(crate) struct Application {
+    pub(crate) reference: ApplicationRef,
+    state: Mutex<State>,
+    /// The keeper has been told to see to it.
+    is_wanted: AtomicBool,
+}
+
+struct State {
+    holding: Holding<Tag>,
+    /// Of the records that the latest lease was granted by.
+    records_version: u64,
+    refused: Option<Refused>,
+}
+
+/// A refusal that will be the same for a moment.
+struct Refused {
+    usage: Usage,
+    limit: LimitStatus,
+    until_ms: u64,
+}
+
+/// What was decided here.
+pub(crate) enum Decided {
+    /// It may go on, and is counted.
+    Allow(Ticket, Tightest),
+    /// It may not.
+    Deny(Denial),
+}
+
+/// A request that was taken from a lease.
+pub(crate) struct Ticket {
+    application: Arc<Application>,
+    lease: LeaseId,
+}
+
+impl Leases {
+    /// Opens the journal, and begins to keep leases on streams of their own, until `end`.
+    ///
+    /// # Errors
+    /// When the journal cannot be used, or the system has no random numbers.
+    pub(crate) fn start(
+        config: &Config,
+        listeners: &[Listener],
+        end: &CancellationToken,
+    ) -> Result<Arc<Self>, StartError> {
+        let (journal, left) = match &config.state_dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir)?;
+                let Opened { journal, left, corrupt, .. } =
+                    Journal::open(dir.join(JOURNAL_FILE), config.leases_max)?;
+                for Corrupt { offset } in corrupt {
+                    error!(offset, "a record of the journal is damaged: what it held counts as used");
+                }
+                (Some(journal), left)
+            }
+            None => (None, vec![]),
+        };
+        let left = left.into_iter().filter_map(|left| {
+            let record = Record::read(&left.record)?;
+            Some(Left::new(record, &left.counts, Tag::of(left.slot)))
+        });
+        let mut boot = [0; 16];
+        getrandom::fill(&mut boot)?;
+        let (wanted, waiting) = mpsc::channel(WANTED_MAX);
+        let (recalls_in, recalls) = mpsc::channel(RECALLS_MAX);
+        let leases = Arc::new(Self {
+            slots: Slots(journal),
+            boot,
+            sequence: AtomicU64::new(0),
+            known: Known::new(),
+            applications: Mutex::default(),
+            wanted,
+            stopping: AtomicBool::new(false),
+            emptied: Notify::new(),
+            meters: LeaseMeters::new(),
+        });
+        let keeper = Keeper {
+            leases: Arc::clone(&leases),
+            links: Links::for_leases(listeners, &recalls_in, end),
+            wanted: waiting,
+            recalls,
+            left: left.collect(),
+        };
+        let end = end.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = keeper.keep() => {}
+                () = end.cancelled() => {}
+            }
+        });
+        Ok(leases)
+    }
+
+    /// Decides on a call; `None`: a listener has to.
+    pub(crate) fn decide(self: &Arc<Self>, question: &Question<'_>) -> Option<Decided> {
+        if question.service.proxy.decisions != Decisions::Leased {
+            return None;
+        }
+        let now = clock::now_ms();
+        let Accepted { application, records_version, until_ms } = self.known.find(question)?;
+        if now >= until_ms {
+            return None;
+        }
+        let mut state = application.state.lock();
+        if state.records_version != records_version {
+            return None;
+        }
+        if let Some(denial) = state.remembered_refusal(question.usage, now) {
+            self.meters.refused.increment(1);
+            return Some(Decided::Deny(denial));
+        }
+        let spent = state.holding.spend(question.usage, now, |slot, line, by| slot.add(line, by))?;
+        let limits = Tightest::of(spent.standings().map(status));
+        let (lease, is_low) = (spent.lease(), spent.is_low);
+        drop(state);
+        if is_low {
+            self.want(&application);
+        }
+        self.meters.decided.increment(1);
+        Some(Decided::Allow(Ticket { application, lease }, limits))
+    }
+
+    /// Takes back a call that was taken from a lease and did not go on.
+    pub(crate) fn take_back(&self, ticket: &Ticket, usage: &Usage) {
+        let mut state = ticket.application.state.lock();
+        let taken_back =
+            state.holding.take_back(ticket.lease, usage, |slot, line, by| slot.take_back(line, by));
+        if !taken_back {
+            self.meters.stayed_counted.increment(1);
+        }
+    }
+
+    /// A listener has decided on a call.
+    pub(crate) fn heard(
+        self: &Arc<Self>,
+        question: &Question<'_>,
+        verdict: &Verdict,
+        message: &v1::Decision,
+    ) {
+        if question.service.proxy.decisions != Decisions::Leased || self.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = clock::now_ms();
+        match verdict {
+            Verdict::Decided(Decision::Allow(_), _) if message.records_version != 0 => {
+                self.admitted(question, message, now);
+            }
+            Verdict::Decided(Decision::Deny(Denial::LimitsExceeded(limit)), at) => {
+                if let Some(Accepted { application, .. }) = self.known.find(question) {
+                    application.state.lock().remember_refusal(question.usage, limit, *at, now);
+                }
+            }
+            Verdict::Decided(Decision::Deny(_), _) => self.known.forget(question),
+            _ => {}
+        }
+    }
+
+    fn admitted(self: &Arc<Self>, question: &Question<'_>, message: &v1::Decision, now: u64) {
+        let Some(application) = self.application(&question.service.id, &message.application_id, now) else {
+            return;
+        };
+        let until_ms = message.accepted_for_ms.map_or(u64::MAX, |for_ms| now.saturating_add(for_ms));
+        let records_version = message.records_version;
+        let accepted = Accepted { application: Arc::clone(&application), records_version, until_ms };
+        self.known.put(question, accepted, message.accepted_for_any_referrer, now);
+        let mut state = application.state.lock();
+        state.refused = None;
+        state.holding.note(question.usage, now);
+        if state.holding.is_empty() {
+            state.records_version = records_version;
+        }
+        drop(state);
+        self.want(&application);
+    }
+
+    /// The application of that name; `None`: there are too many, or it is no name.
+    fn application(&self, service: &ServiceId, id: &str, now: u64) -> Option<Arc<Application>> {
+        let application = ApplicationId::parse(id).ok()?;
+        let reference = ApplicationRef { service: service.clone(), application };
+        let mut applications = self.applications.lock();
+        if let Some(application) = applications.get(&reference) {
+            return Some(Arc::clone(application));
+        }
+        if applications.len() >= APPLICATIONS_MAX {
+            return None;
+        }
+        let application = Arc::new(Application::new(reference.clone(), now));
+        applications.insert(reference, Arc::clone(&application));
+        Some(application)
+    }
+
+    /// Has the keeper see to an application.
+    fn want(&self, application: &Arc<Application>) {
+        if !application.is_wanted.swap(true, Ordering::AcqRel)
+            && self.wanted.try_send(Arc::clone(application)).is_err()
+        {
+            // Its next request tries again.
+            application.is_wanted.store(false, Ordering::Release);
+        }
+    }
+
+    fn next_id(&self) -> LeaseId {
+        LeaseId { boot: self.boot, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl Application {
+    fn new(reference: ApplicationRef, now: u64) -> Self {
+        let mut hasher = DefaultHasher::new();
+        reference.hash(&mut hasher);
+        let holding = Holding::new(hasher.finish(), now);
+        let state = State { holding, records_version: 0, refused: None };
+        Self { reference, state: Mutex::new(state), is_wanted: AtomicBool::new(false) }
+    }
+}
+
+impl State {
+    fn remembered_refusal(&mut self, usage: &Usage, now: u64) -> Option<Denial> {
+        let refused = self.refused.as_ref()?;
+        if now >= refused.until_ms {
+            self.refused = None;
+            return None;
+        }
+        (refused.usage == *usage).then(|| Denial::LimitsExceeded(refused.limit.clone()))
+    }
+
+    fn remember_refusal(&mut self, usage: &Usage, limit: &LimitStatus, at: Timestamp, now: u64) {
+        let window_left_ms = limit.window.end.map_or(i64::MAX, |end| end.unix_ms() - at.unix_ms());
+        let kept_ms = REFUSAL_KEPT_MS.min(u64::try_from(window_left_ms).unwrap_or(0));
+        self.refused = Some(Refused { usage: usage.clone(), limit: limit.clone(), until_ms: now + kept_ms });
+    }
+}
+
+/// A limit as the client is told.
+fn status((standing, taken): (&Standing, u64)) -> LimitStatus {
+    let Standing { metric, window, max, .. } = standing;
+    LimitStatus { metric: metric.clone(), window: *window, max: *max, used: taken, held: 0 }
+}

@@ -1,0 +1,279 @@
+//! Says to listeners what there is to say of leases, and hands in the answers: one task, on streams of its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use hashbrown::HashMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tracing::{error, info, warn};
+use weir_core::ApplicationRef;
+use weir_core::lease::{LeaseId, Line, Message, Reply};
+use weir_proto::LeaseAnswer;
+use weir_proto::v1::stream_answer::Answer;
+use weir_proto::v1::{self, stream_ask};
+
+use super::slots::{Record, Tag};
+use super::{Application, Leases, clock, known};
+use crate::backend::Links;
+use crate::backend::link::Ask;
+
+/// How often applications with leases are looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// How often what was left by an earlier run is said again, until it is heard.
+const LEFT_PAUSE_MS: u64 = 500;
+/// How often what nobody needs any more is looked for.
+const FORGET_PAUSE_MS: u64 = 10_000;
+/// Most last words of an earlier run that are said at a time.
+const LEFT_AT_A_TIME: usize = 512;
+
+/// Keeps leases.
+pub(super) struct Keeper {
+    pub(super) leases: Arc<Leases>,
+    pub(super) links: Links,
+    pub(super) wanted: mpsc::Receiver<Arc<Application>>,
+    pub(super) recalls: mpsc::Receiver<v1::LeaseRecall>,
+    /// Leases of an earlier run, and how their last words are said.
+    pub(super) left: VecDeque<Left>,
+}
+
+/// A lease that an earlier run of this gateway did not settle.
+pub(super) struct Left {
+    application: ApplicationRef,
+    message: Message,
+    tag: Tag,
+}
+
+impl Left {
+    /// From the journal.
+    pub(super) fn new(record: Record, counts: &[u64], tag: Tag) -> Self {
+        let line =
+            |(metric, spent): (_, &u64)| Line { metric, spent: *spent, granted: *spent, want: 0, least: 1 };
+        let message = Message {
+            id: record.id,
+            round: u32::MAX,
+            opens: None,
+            closes: true,
+            declared: None,
+            lines: record.metrics.into_iter().zip(counts).map(line).collect(),
+        };
+        Self { application: record.application, message, tag }
+    }
+}
+
+/// What came of a message.
+enum Heard {
+    Lease { application: Arc<Application>, id: LeaseId, round: u32, answer: Option<Answer> },
+    Left { left: Left, answer: Option<Answer> },
+}
+
+type Answers = FuturesUnordered<BoxFuture<'static, Heard>>;
+
+impl Keeper {
+    /// Until the end of the gateway.
+    pub(super) async fn keep(mut self) {
+        let mut active: HashMap<ApplicationRef, Arc<Application>> = HashMap::new();
+        let mut answers = Answers::new();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut left_at, mut forgot_at) = (0, clock::now_ms());
+        loop {
+            tokio::select! {
+                wanted = self.wanted.recv() => {
+                    let Some(application) = wanted else { return };
+                    application.is_wanted.store(false, Ordering::Release);
+                    self.tend(&application, &answers);
+                    active.insert(application.reference.clone(), application);
+                }
+                Some(heard) = answers.next(), if !answers.is_empty() => self.hear(heard, &answers),
+                Some(recall) = self.recalls.recv() => self.recalled(&recall, &active, &answers),
+                _ = tick.tick() => {
+                    active.retain(|_, application| {
+                        self.tend(application, &answers);
+                        !application.state.lock().holding.is_empty()
+                    });
+                    let now = clock::now_ms();
+                    if now >= left_at + LEFT_PAUSE_MS && !self.left.is_empty() {
+                        left_at = now;
+                        self.say_what_is_left(&answers);
+                    }
+                    if now >= forgot_at + FORGET_PAUSE_MS {
+                        forgot_at = now;
+                        self.forget(now);
+                    }
+                    self.measure(&active);
+                }
+            }
+        }
+    }
+
+    /// Says what is due of an application.
+    fn tend(&self, application: &Arc<Application>, answers: &Answers) {
+        let now = clock::now_ms();
+        let leases = &self.leases;
+        let mut state = application.state.lock();
+        if leases.stopping.load(Ordering::Relaxed) {
+            state.holding.give_back();
+        }
+        while let Some(tag) = state.holding.retire(now) {
+            tag.release();
+        }
+        let Some(link) = self.links.lease_link(&application.reference) else { return };
+        let messages = state.holding.due(now, |metrics| {
+            let id = leases.next_id();
+            let tag = leases.slots.claim(id, &application.reference, metrics);
+            if tag.is_none() {
+                leases.meters.journal_full.increment(1);
+            }
+            Some((id, tag?))
+        });
+        drop(state);
+        for message in messages {
+            let (answer, answered) = oneshot::channel();
+            let request = v1::LeaseRequest::new(&application.reference, &message);
+            // What is not taken is said again a little later, as what is lost.
+            let is_taken = link.ask(Ask { ask: stream_ask::Ask::Lease(request), answer });
+            leases.meters.messages.increment(is_taken.into());
+            let (application, Message { id, round, .. }) = (Arc::clone(application), message);
+            answers.push(Box::pin(async move {
+                Heard::Lease { application, id, round, answer: answered.await.ok() }
+            }));
+        }
+    }
+
+    fn hear(&mut self, heard: Heard, answers: &Answers) {
+        match heard {
+            Heard::Lease { application, id, round, answer } => {
+                self.answered(&application, id, round, answer);
+                self.tend(&application, answers);
+            }
+            Heard::Left { left, answer } => match read(answer.as_ref()) {
+                Some((LeaseAnswer::Reply(Reply::Closed, _) | LeaseAnswer::Denied(_), _)) => {
+                    left.tag.release()
+                }
+                _ => self.left.push_back(left),
+            },
+        }
+    }
+
+    fn answered(&self, application: &Arc<Application>, id: LeaseId, round: u32, answer: Option<Answer>) {
+        let now = clock::now_ms();
+        let mut state = application.state.lock();
+        match read(answer.as_ref()) {
+            Some((LeaseAnswer::Reply(reply, version), incarnation)) => {
+                if matches!(reply, Reply::Granted(_)) {
+                    state.records_version = version;
+                }
+                if let Some(tag) = state.holding.answered(id, round, reply, incarnation, now) {
+                    tag.release();
+                }
+            }
+            Some((LeaseAnswer::Denied(_), _)) => {
+                // Nobody may use it any more: the next call hears why from a listener.
+                state.records_version = 0;
+                state.holding.recalled(now);
+            }
+            None if answer.is_none() => state.holding.unheard(),
+            None => {}
+        }
+    }
+
+    fn recalled(
+        &self,
+        recall: &v1::LeaseRecall,
+        active: &HashMap<ApplicationRef, Arc<Application>>,
+        answers: &Answers,
+    ) {
+        let (Ok(service), Ok(id)) = (recall.service_id.parse(), recall.app_id.parse()) else { return };
+        let reference = ApplicationRef { service, application: id };
+        if let Some(application) = active.get(&reference) {
+            self.leases.meters.recalled.increment(1);
+            application.state.lock().holding.recalled(clock::now_ms());
+            self.tend(application, answers);
+        }
+    }
+
+    fn say_what_is_left(&mut self, answers: &Answers) {
+        let count = self.left.len().min(LEFT_AT_A_TIME);
+        for left in self.left.drain(..count) {
+            let link = self.links.lease_link(&left.application);
+            let (answer, answered) = oneshot::channel();
+            let request = v1::LeaseRequest::new(&left.application, &left.message);
+            if let Some(link) = link {
+                link.ask(Ask { ask: stream_ask::Ask::Lease(request), answer });
+            }
+            answers.push(Box::pin(async move { Heard::Left { left, answer: answered.await.ok() } }));
+        }
+    }
+
+    fn forget(&self, now: u64) {
+        self.leases.known.forget_old(now);
+        self.leases.applications.lock().retain(|_, application| {
+            let holding = &application.state.lock().holding;
+            !holding.is_empty() || now < holding.used_at() + 2 * known::FORGOTTEN_MS
+        });
+    }
+
+    fn measure(&self, active: &HashMap<ApplicationRef, Arc<Application>>) {
+        let out = active.values().map(|application| application.state.lock().holding.leases().count()).sum();
+        self.leases.tell(out, self.left.len());
+    }
+}
+
+/// `None`: nothing that helps.
+fn read(answer: Option<&Answer>) -> Option<(LeaseAnswer, u64)> {
+    match answer? {
+        Answer::Lease(reply) => match reply.read() {
+            Ok(answer) => Some((answer, reply.incarnation)),
+            Err(problem) => {
+                error!(%problem, "an answer about a lease cannot be read");
+                None
+            }
+        },
+        Answer::Failure(failure) => {
+            warn!(
+                code = failure.code,
+                message = failure.message,
+                "a listener did not take what was said of a lease"
+            );
+            None
+        }
+        _ => None,
+    }
+}
+
+impl Leases {
+    /// Gives everything back, and waits until it is heard.
+    pub(crate) async fn drained(&self, deadline: Instant) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let all: Vec<_> = self.applications.lock().values().cloned().collect();
+        for application in all {
+            self.want(&application);
+        }
+        let drained = async {
+            loop {
+                let emptied = self.emptied.notified();
+                if self.applications.lock().values().all(|a| a.state.lock().holding.leases().next().is_none())
+                {
+                    return;
+                }
+                emptied.await;
+            }
+        };
+        if timeout_at(deadline, drained).await.is_err() {
+            info!("leases were still out; they are settled at the next start, or presumed used");
+        }
+    }
+
+    fn tell(&self, out: usize, left: usize) {
+        self.meters.out.set(out as f64);
+        self.meters.journal_depth.set(self.slots.depth() as f64);
+        self.meters.left.set(left as f64);
+        self.emptied.notify_waiters();
+    }
+}

@@ -1,0 +1,86 @@
+//! Asking gateways for what they hold on lease and do not spend.
+//!
+//! Every stream that has said something of a lease is told of every recall of a service it may ask about; a gateway that
+//! holds nothing of the application does nothing. A recall is not repeated for the same application for a moment, and one
+//! that is lost is made good by the end of the lease.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tonic::Status;
+use weir_core::ApplicationRef;
+use weir_proto::v1;
+
+use crate::config::GatewayToken;
+
+/// Pause before the same application is asked back again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Most applications whose last recall is remembered; beyond them, all are forgotten.
+const REMEMBERED_MAX: usize = 4_096;
+
+type Outbound = mpsc::Sender<Result<v1::AuthRepStreamResponse, Status>>;
+
+/// The streams of gateways that hold leases.
+#[derive(Default)]
+pub(crate) struct Recalls {
+    streams: Mutex<Vec<(Arc<GatewayToken>, Outbound)>>,
+    asked: Mutex<HashMap<ApplicationRef, Instant>>,
+    came_back: Notify,
+}
+
+impl Recalls {
+    /// A stream has begun to say something of leases.
+    pub(crate) fn join(&self, gateway: &Arc<GatewayToken>, stream: &Outbound) {
+        let mut streams = self.streams.lock();
+        streams.retain(|(_, stream)| !stream.is_closed());
+        streams.push((Arc::clone(gateway), stream.clone()));
+    }
+
+    /// Asks for what gateways hold of an application.
+    pub(crate) fn recall(&self, application: &ApplicationRef) {
+        if !self.is_time(application) {
+            return;
+        }
+        metrics::counter!("weir_listener_recalls_total").increment(1);
+        let message = v1::AuthRepStreamResponse { answers: vec![answer(application)] };
+        for (gateway, stream) in self.streams.lock().iter() {
+            if gateway.serves(&application.service) {
+                // A stream that is full hears of it when its leases end.
+                let _ = stream.try_send(Ok(message.clone()));
+            }
+        }
+    }
+
+    fn is_time(&self, application: &ApplicationRef) -> bool {
+        let mut asked = self.asked.lock();
+        if asked.get(application).is_some_and(|at| at.elapsed() < PAUSE) {
+            return false;
+        }
+        if asked.len() >= REMEMBERED_MAX {
+            asked.clear();
+        }
+        asked.insert(application.clone(), Instant::now());
+        true
+    }
+
+    /// A lease was given back.
+    pub(crate) fn came_back(&self) {
+        self.came_back.notify_waiters();
+    }
+
+    /// Ends when the next lease is given back.
+    pub(crate) async fn until_some_came_back(&self) {
+        self.came_back.notified().await;
+    }
+}
+
+fn answer(application: &ApplicationRef) -> v1::StreamAnswer {
+    let recall = v1::LeaseRecall {
+        service_id: application.service.to_string(),
+        app_id: application.application.to_string(),
+    };
+    v1::StreamAnswer { correlation_id: 0, answer: Some(v1::stream_answer::Answer::Recall(recall)) }
+}
