@@ -43,7 +43,7 @@
 //! | 48 | up to 16 counters, sealed |
 //! | 176 | the record, up to 848 bytes, zeros up to a whole word |
 //!
-//! A *sealed* word has its number in the upper 48 bits. The lower 16 are a check over the number, and in a counter over
+//! A *sealed* word has its number in the lower 48 bits. The upper 16 are a check over the number, and in a counter over
 //! the slot's CRC and the counter's index as well: a counter of an earlier claim does not pass.
 //!
 //! A slot is claimed by one store of its state, after everything else is in place, and released by another. Where

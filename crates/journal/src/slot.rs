@@ -11,7 +11,7 @@ use crate::boot::{BootId, crc};
 use crate::journal::Shared;
 use crate::map::WORD_BYTES;
 use crate::open::HEAD_WORDS;
-use crate::sealed::{COUNT_MAX, number, seal, unseal};
+use crate::sealed::{add, number, seal, unseal};
 
 /// How many counters a slot has room for.
 pub const COUNTERS_MAX: usize = 16;
@@ -121,13 +121,13 @@ impl Slot {
         words_of(shared, number)[STATE].store(FREE, Ordering::Release);
     }
 
-    /// Adds to a counter; it stays at [`COUNT_MAX`] once it is there.
+    /// Adds to a counter; it stays at [`COUNT_MAX`](crate::COUNT_MAX) once it is there.
     ///
     /// # Panics
     ///
     /// When the slot was claimed with fewer counters.
     pub fn add(&self, counter: usize, by: u64) {
-        self.change(counter, |count| count.saturating_add(by).min(COUNT_MAX));
+        self.change(counter, |word, key| add(word, by, key));
     }
 
     /// Takes back what was added for a call that did not go on after all; the counter stops at 0.
@@ -136,7 +136,7 @@ impl Slot {
     ///
     /// When the slot was claimed with fewer counters.
     pub fn take_back(&self, counter: usize, by: u64) {
-        self.change(counter, |count| count.saturating_sub(by));
+        self.change(counter, |word, key| seal(number(word).saturating_sub(by), key));
     }
 
     /// What was added to a counter.
@@ -167,11 +167,10 @@ impl Slot {
         BootId::of_words([BOOT, BOOT + 1].map(|at| words[at].load(Ordering::Relaxed)))
     }
 
-    fn change(&self, counter: usize, next: impl Fn(u64) -> u64) {
+    fn change(&self, counter: usize, next: impl Fn(u64, u64) -> u64) {
         let key = self.counter_key(counter);
         // Relaxed is enough: all that reads it again is a count, or a process that begins after this one ended.
-        self.counter(counter)
-            .update(Ordering::Relaxed, Ordering::Relaxed, |word| seal(next(number(word)), key));
+        self.counter(counter).update(Ordering::Relaxed, Ordering::Relaxed, |word| next(word, key));
     }
 
     fn counter(&self, index: usize) -> &AtomicU64 {

@@ -13,7 +13,7 @@ const THREADS: usize = 4;
 /// The counter that all threads add to, beside one of their own.
 const SHARED: usize = THREADS;
 
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 8;
 
 /// Each round kills a process that has told of so many additions and goes on; the rounds' records pile up in one file.
 #[test]
