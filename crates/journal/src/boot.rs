@@ -1,8 +1,8 @@
 //! Who opened the journal: each process that does is a boot, listed in the file's head until it is closed.
 //!
-//! A gateway's leases are known by its boot. At start it closes the earlier ones, and what it may say of leases that left
-//! no record depends on whether all records were kept. Where that is in doubt it stays so, however often the process is
-//! killed before it has closed them.
+//! A gateway's leases are known by its boot. At start it closes the earlier ones, and what it may say of leases that
+//! left no record depends on whether all records were kept. Where that is in doubt it stays so, however often the
+//! process is killed before it has closed them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,8 +50,8 @@ impl BootId {
 pub struct EarlierBoot {
     /// What its leases are known by.
     pub id: BootId,
-    /// All that it spent and did not settle is left: the machine did not restart since it began, and no slot was corrupt.
-    /// Otherwise a lease of which nothing is left may have been spent all the same.
+    /// All that it spent and did not settle is left: the machine did not restart since it began, and no slot was
+    /// corrupt. Otherwise a lease of which nothing is left may have been spent all the same.
     pub all_kept: bool,
 }
 

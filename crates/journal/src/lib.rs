@@ -1,8 +1,8 @@
 //! What a gateway spent of its leases, in a memory-mapped file that survives `kill -9`.
 //!
-//! The gateway claims a [`Slot`] for each lease in use and adds to its counters before a call goes on. After the lease
-//! is settled it releases the slot. What an earlier run left is handed out by [`Journal::open`] to be settled, and stays
-//! in the file until that is done. Adding is one compare-and-swap: no system call, no lock, no allocation.
+//! The gateway claims a [`Slot`] for each lease in use and adds to its counters before a call goes on. After the
+//! lease is settled it releases the slot. What an earlier run left is handed out by [`Journal::open`] to be settled,
+//! and stays in the file until that is done. Adding is one compare-and-swap: no system call, no lock, no allocation.
 //!
 //! It knows nothing of leases: a record is bytes that its owner writes and reads.
 //!
@@ -11,14 +11,14 @@
 //! A killed process loses nothing, since the pages belong to the kernel: each call of [`Slot::add`] that returned is
 //! found again. A kill amid the counters of one call finds some of them added. A power cut loses what came since the
 //! last [`Journal::sync`], and parts of it may be there: each part carries a check, so that what does not belong
-//! together is reported as [`Corrupt`] and never counted. All blocks of the file are allocated when it is opened: a full
-//! disk is an error then, and no signal later. (A file system that copies what is overwritten, such as btrfs after
-//! a snapshot, cannot promise that.)
+//! together is reported as [`Corrupt`] and never counted. All blocks of the file are allocated when it is opened: a
+//! full disk is an error then, and no signal later. (A file system that copies what is overwritten, such as btrfs
+//! after a snapshot, cannot promise that.)
 //!
 //! # Layout
 //!
-//! The file is a head of 4 KiB and then slots of 1 KiB. Everything is made of words of 64 bits in the machine's order of
-//! bytes, and is read and written by whole words.
+//! The file is a head of 4 KiB and then slots of 1 KiB. Everything is made of words of 64 bits in the machine's order
+//! of bytes, and is read and written by whole words.
 //!
 //! | byte of the head | what |
 //! |---|---|

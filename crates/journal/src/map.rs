@@ -1,7 +1,7 @@
 //! The file as memory: the one place with `unsafe` code.
 //!
-//! The rest of the crate sees words that are read and written atomically, so threads may do so at any time, and the kernel
-//! may write pages to disk meanwhile.
+//! The rest of the crate sees words that are read and written atomically, so threads may do so at any time, and the
+//! kernel may write pages to disk meanwhile.
 
 use std::fs::File;
 use std::io;
@@ -31,8 +31,8 @@ impl Map {
         let first = self.raw.as_mut_ptr().cast_const().cast::<AtomicU64>();
         // SAFETY: The map begins on a page, may be read and written, has `len` bytes and lives as long as `self`. Any
         // bytes are a valid `AtomicU64`. This process makes no other reference into the map. Other processes are kept
-        // away by the lock; one that ignores it can change words, which an atomic allows for, or cut the file short, which
-        // ends this process with a signal.
+        // away by the lock; one that ignores it can change words, which an atomic allows for, or cut the file short,
+        // which ends this process with a signal.
         unsafe { std::slice::from_raw_parts(first, self.raw.len() / WORD_BYTES) }
     }
 

@@ -34,7 +34,8 @@ const RECORD: usize = COUNTERS + COUNTERS_MAX;
 const FREE: u64 = 0;
 const CLAIMED: u64 = u64::from_ne_bytes(*b"CLAIMED!");
 
-/// A claimed slot. Dropped without [`Slot::release`] it stays claimed, and is handed out when the journal is opened next.
+/// A claimed slot. Dropped without [`Slot::release`] it stays claimed, and is handed out when the journal is opened
+/// next.
 pub struct Slot {
     shared: Arc<Shared>,
     number: u32,
