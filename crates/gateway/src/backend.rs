@@ -36,6 +36,7 @@ use link::{Ask, Link, State};
 const LATE_ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// A call to be decided on.
+#[derive(Clone)]
 pub(crate) struct Question<'a> {
     pub(crate) id: RequestId,
     pub(crate) service: &'a Service,
@@ -139,15 +140,20 @@ impl Authoriser {
         self.leases.decide(question)
     }
 
+    /// Lets a call pass that nobody decided on, of a service that chose so.
+    pub(crate) fn pass_undecided(&self, question: &Question<'_>) -> Option<Ticket> {
+        self.leases.pass_undecided(question)
+    }
+
     /// Has a listener decide on a call that waits since `begun`; counts it when, and only when, the verdict admits it.
-    pub(crate) async fn authorise(&self, question: Question<'_>, begun: std::time::Instant) -> Verdict {
+    pub(crate) async fn authorise(&self, question: &Question<'_>, begun: std::time::Instant) -> Verdict {
         let Some(_place) = self.place() else {
             meters::bound_hit(Bound::Authorisations);
             self.meters.count(Outcome::Unavailable);
             return Verdict::Unavailable;
         };
         let deadline = Instant::from_std(begun) + self.patience;
-        let mut doubt = Doubt::new(&self.cancels, question);
+        let mut doubt = Doubt::new(&self.cancels, question.clone());
         let verdict = match self.ask_until(deadline, &mut doubt).await {
             Some(decision) => doubt.settle(&decision, &self.leases),
             None => Verdict::Unavailable,
@@ -291,6 +297,11 @@ impl Links {
             Link::open(listener, LEASE_MESSAGES_MAX, changed, None, Some(recalls.clone()), stop.clone())
         };
         Self { links: listeners.iter().map(open).collect(), changes }
+    }
+
+    /// Whether any stream is open.
+    pub(crate) fn is_any_up(&self) -> bool {
+        (0..self.links.len()).any(|at| self.is_up(at))
     }
 
     /// The stream for an application's leases; `None`: none is open.

@@ -10,8 +10,10 @@
 mod clock;
 mod keeper;
 mod known;
+mod outage;
 mod slots;
 
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 use weir_core::lease::holding::Holding;
 use weir_core::lease::{LeaseId, Standing};
-use weir_core::proxy::Decisions;
+use weir_core::proxy::{Decisions, WhenAway};
 use weir_core::{ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, ServiceId, Timestamp, Usage};
 use weir_journal::{Corrupt, Journal, Opened};
 use weir_proto::v1;
@@ -35,6 +37,7 @@ use crate::listener::Listener;
 use crate::meters::LeaseMeters;
 use crate::ratelimit::Tightest;
 use keeper::{Keeper, Left};
+use outage::Outage;
 use known::{Accepted, Known};
 use slots::{Record, Slots, Tag};
 
@@ -60,6 +63,7 @@ pub(crate) struct Leases {
     /// No new leases: the gateway stops.
     stopping: AtomicBool,
     emptied: Notify,
+    outage: Outage,
     meters: LeaseMeters,
 }
 
@@ -93,10 +97,12 @@ pub(crate) enum Decided {
     Deny(Denial),
 }
 
-/// A request that was taken from a lease.
-pub(crate) struct Ticket {
-    application: Arc<Application>,
-    lease: LeaseId,
+/// Where a request was counted that was decided here.
+pub(crate) enum Ticket {
+    /// Taken from a lease.
+    Lease(Arc<Application>, LeaseId),
+    /// It passed without a listener.
+    Outage(outage::Key),
 }
 
 impl Leases {
@@ -121,10 +127,6 @@ impl Leases {
             }
             None => (None, vec![]),
         };
-        let left = left.into_iter().filter_map(|left| {
-            let record = Record::read(&left.record)?;
-            Some(Left::new(record, &left.counts, Tag::of(left.slot)))
-        });
         let mut boot = [0; 16];
         getrandom::fill(&mut boot)?;
         let (wanted, waiting) = mpsc::channel(WANTED_MAX);
@@ -138,14 +140,26 @@ impl Leases {
             wanted,
             stopping: AtomicBool::new(false),
             emptied: Notify::new(),
+            outage: Outage::new(),
             meters: LeaseMeters::new(),
         });
+        let mut leases_left = VecDeque::new();
+        for weir_journal::Left { record, counts, slot, .. } in left {
+            match Record::read(&record) {
+                Some(Record::Lease(record)) => {
+                    leases_left.push_back(Left::new(record, &counts, Tag::of(slot)));
+                }
+                Some(Record::Tally(record)) => leases.outage.put_left(record, counts, Tag::of(slot)),
+                None => error!("a record of the journal cannot be read: what it held counts as used"),
+            }
+        }
         let keeper = Keeper {
+            listeners: listeners.to_vec(),
             leases: Arc::clone(&leases),
             links: Links::for_leases(listeners, &recalls_in, end),
             wanted: waiting,
             recalls,
-            left: left.collect(),
+            left: leases_left,
         };
         let end = end.clone();
         tokio::spawn(async move {
@@ -183,14 +197,27 @@ impl Leases {
             self.want(&application);
         }
         self.meters.decided.increment(1);
-        Some(Decided::Allow(Ticket { application, lease }, limits))
+        Some(Decided::Allow(Ticket::Lease(application, lease), limits))
     }
 
-    /// Takes back a call that was taken from a lease and did not go on.
+    /// Lets a call pass that nobody decided on, of a service that chose so; `None`: it may not.
+    pub(crate) fn pass_undecided(&self, question: &Question<'_>) -> Option<Ticket> {
+        if question.service.proxy.when_away != WhenAway::Allow {
+            return None;
+        }
+        let known = self.known.find(question);
+        let application = known.map(|known| known.application.reference.application.clone());
+        self.outage.count(&self.slots, question, application).map(Ticket::Outage)
+    }
+
+    /// Takes back a call that was decided here and did not go on.
     pub(crate) fn take_back(&self, ticket: &Ticket, usage: &Usage) {
-        let mut state = ticket.application.state.lock();
-        let taken_back =
-            state.holding.take_back(ticket.lease, usage, |slot, line, by| slot.take_back(line, by));
+        let (application, lease) = match ticket {
+            Ticket::Lease(application, lease) => (application, *lease),
+            Ticket::Outage(key) => return self.outage.take_back(key, usage),
+        };
+        let mut state = application.state.lock();
+        let taken_back = state.holding.take_back(lease, usage, |slot, line, by| slot.take_back(line, by));
         if !taken_back {
             self.meters.stayed_counted.increment(1);
         }

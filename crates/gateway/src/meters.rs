@@ -45,6 +45,12 @@ pub(crate) fn describe() {
     describe_gauge!("weir_gateway_upstream_waiting", "Requests that wait for a place at their upstream");
     describe_gauge!("weir_gateway_upstream_idle", "Idle connections, by upstream");
     describe_counter!("weir_gateway_upstream_connects_total", "Connections opened, by upstream and outcome");
+    describe_counter!(
+        "weir_gateway_outage_calls_total",
+        "Calls that passed without a decision while no listener answered: what they used may be beyond limits"
+    );
+    describe_counter!("weir_gateway_outage_reports_total", "What they used, reported later, by outcome");
+    describe_gauge!("weir_gateway_outage_reports_waiting", "What they used and no listener knows yet");
     describe_counter!("weir_gateway_lease_decisions_total", "Calls decided within leases, by outcome");
     describe_counter!("weir_gateway_lease_messages_total", "What was said of leases to listeners");
     describe_counter!("weir_gateway_lease_recalls_total", "Leases given back since others waited for them");
@@ -160,6 +166,26 @@ impl LeaseMeters {
             out: gauge!("weir_gateway_leases"),
             left: gauge!("weir_gateway_leases_left"),
             journal_depth: gauge!("weir_gateway_journal_leases"),
+        }
+    }
+}
+
+/// Handles of what passes in an outage.
+pub(crate) struct OutageMeters {
+    pub(crate) passed: Counter,
+    pub(crate) reported: Counter,
+    pub(crate) unclaimed: Counter,
+    pub(crate) waiting: Gauge,
+}
+
+impl OutageMeters {
+    /// The handles of a gateway.
+    pub(crate) fn new() -> Self {
+        Self {
+            passed: counter!("weir_gateway_outage_calls_total"),
+            reported: counter!("weir_gateway_outage_reports_total", "outcome" => "counted"),
+            unclaimed: counter!("weir_gateway_outage_reports_total", "outcome" => "nobodys"),
+            waiting: gauge!("weir_gateway_outage_reports_waiting"),
         }
     }
 }

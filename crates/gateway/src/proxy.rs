@@ -171,7 +171,7 @@ impl Pipeline {
         let step = call.trace.authorise();
         question.trace = step.context();
         let begun = Instant::now();
-        let verdict = self.authoriser.authorise(question, begun).await;
+        let verdict = self.authoriser.authorise(&question, begun).await;
         service.meters.authorised(call.waits.since(begun));
         step.decided(&verdict);
         match verdict {
@@ -180,7 +180,13 @@ impl Pipeline {
             }
             Verdict::Decided(Decision::Deny(denial), at) => denied(denial, at),
             Verdict::Unclear => Err(Refusal::Undecided(Arc::clone(service))),
-            Verdict::Unavailable => Err(Refusal::Unavailable),
+            Verdict::Unavailable => match self.authoriser.pass_undecided(&question) {
+                Some(ticket) => {
+                    let limits = Limits { limits: Tightest::default(), at: now() };
+                    Ok(Admitted { limits, ticket: Some(ticket) })
+                }
+                None => Err(Refusal::Unavailable),
+            },
         }
     }
 }

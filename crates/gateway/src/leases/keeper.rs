@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tracing::{error, info, warn};
 use weir_core::ApplicationRef;
@@ -18,10 +19,11 @@ use weir_proto::LeaseAnswer;
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{self, stream_ask};
 
-use super::slots::{Record, Tag};
+use super::slots::{LeaseRecord, Record, Tag};
 use super::{Application, Leases, clock, known};
 use crate::backend::Links;
 use crate::backend::link::Ask;
+use crate::listener::Listener;
 
 /// How often applications with leases are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -35,6 +37,7 @@ const LEFT_AT_A_TIME: usize = 512;
 /// Keeps leases.
 pub(super) struct Keeper {
     pub(super) leases: Arc<Leases>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) links: Links,
     pub(super) wanted: mpsc::Receiver<Arc<Application>>,
     pub(super) recalls: mpsc::Receiver<v1::LeaseRecall>,
@@ -51,7 +54,7 @@ pub(super) struct Left {
 
 impl Left {
     /// From the journal.
-    pub(super) fn new(record: Record, counts: &[u64], tag: Tag) -> Self {
+    pub(super) fn new(record: LeaseRecord, counts: &[u64], tag: Tag) -> Self {
         let line =
             |(metric, spent): (_, &u64)| Line { metric, spent: *spent, granted: *spent, want: 0, least: 1 };
         let message = Message {
@@ -81,6 +84,7 @@ impl Keeper {
         let mut answers = Answers::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reporting = self.report();
         let (mut left_at, mut forgot_at) = (0, clock::now_ms());
         loop {
             tokio::select! {
@@ -101,6 +105,9 @@ impl Keeper {
                     if now >= left_at + LEFT_PAUSE_MS && !self.left.is_empty() {
                         left_at = now;
                         self.say_what_is_left(&answers);
+                    }
+                    if reporting.is_finished() && !self.leases.outage.is_empty() && self.links.is_any_up() {
+                        reporting = self.report();
                     }
                     if now >= forgot_at + FORGET_PAUSE_MS {
                         forgot_at = now;
@@ -126,7 +133,12 @@ impl Keeper {
         let Some(link) = self.links.lease_link(&application.reference) else { return };
         let messages = state.holding.due(now, |metrics| {
             let id = leases.next_id();
-            let tag = leases.slots.claim(id, &application.reference, metrics);
+            let record = Record::Lease(LeaseRecord {
+                id,
+                application: application.reference.clone(),
+                metrics: metrics.cloned().collect(),
+            });
+            let tag = leases.slots.claim(&record);
             if tag.is_none() {
                 leases.meters.journal_full.increment(1);
             }
@@ -196,6 +208,12 @@ impl Keeper {
             application.state.lock().holding.recalled(clock::now_ms());
             self.tend(application, answers);
         }
+    }
+
+    /// Reports what passed in an outage, beside all else.
+    fn report(&self) -> JoinHandle<()> {
+        let (leases, listeners) = (Arc::clone(&self.leases), self.listeners.clone());
+        tokio::spawn(async move { leases.outage.report(&listeners).await })
     }
 
     fn say_what_is_left(&mut self, answers: &Answers) {

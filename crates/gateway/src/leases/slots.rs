@@ -1,4 +1,4 @@
-//! Where a lease's spending is written down: a slot of the journal, or nowhere where there is none.
+//! Where spending is written down: a slot of the journal, or nowhere where there is none.
 //!
 //! Without a journal nothing is lost either: what a killed gateway held counts as used.
 
@@ -6,39 +6,36 @@ use weir_core::lease::LeaseId;
 use weir_core::{ApplicationRef, MetricName};
 use weir_journal::{Journal, Slot};
 
-/// Places for leases.
+/// Places for what is spent.
 pub(super) struct Slots(pub(super) Option<Journal>);
 
-/// A lease's place.
+/// The place of a lease or a tally.
 #[derive(Debug)]
 pub(super) struct Tag(Option<Slot>);
 
 impl Slots {
-    /// A place for a lease that is about to be asked for; `None`: the journal is full.
-    pub(super) fn claim(
-        &self,
-        id: LeaseId,
-        application: &ApplicationRef,
-        metrics: &mut dyn Iterator<Item = &MetricName>,
-    ) -> Option<Tag> {
+    /// A place; `None`: the journal is full.
+    pub(super) fn claim(&self, record: &Record) -> Option<Tag> {
         let Some(journal) = &self.0 else { return Some(Tag(None)) };
-        let record = Record::new(id, application, metrics);
-        let slot = journal.claim(&record.bytes(), record.metrics.len()).ok()?;
+        let slot = journal.claim(&record.bytes(), record.metrics().len()).ok()?;
         Some(Tag(Some(slot)))
     }
-}
 
-impl Slots {
-    /// How many leases are written down.
+    /// How many places are taken.
     pub(super) fn depth(&self) -> usize {
         self.0.as_ref().map_or(0, Journal::depth)
     }
 }
 
 impl Tag {
-    /// The place of a lease of an earlier run.
+    /// The place of what an earlier run left.
     pub(super) fn of(slot: Slot) -> Self {
         Self(Some(slot))
+    }
+
+    /// For what must not be written down.
+    pub(super) fn nowhere() -> Self {
+        Self(None)
     }
 
     /// So much is spent of a line.
@@ -55,7 +52,7 @@ impl Tag {
         }
     }
 
-    /// The lease is over.
+    /// It is settled.
     pub(super) fn release(self) {
         if let Some(slot) = self.0 {
             slot.release();
@@ -63,29 +60,52 @@ impl Tag {
     }
 }
 
-/// What the journal keeps of a lease, beside what is spent.
+/// What the journal keeps beside what is spent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) enum Record {
+    Lease(LeaseRecord),
+    Tally(TallyRecord),
+}
+
+/// A lease.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeaseRecord {
     pub(super) id: LeaseId,
     pub(super) application: ApplicationRef,
     pub(super) metrics: Vec<MetricName>,
 }
 
+/// What passed in an outage.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TallyRecord {
+    pub(super) id: [u8; 16],
+    pub(super) application: ApplicationRef,
+    /// Since 1970.
+    pub(super) minute: i64,
+    pub(super) metrics: Vec<MetricName>,
+}
+
+const LEASE: u8 = 1;
+const TALLY: u8 = 2;
+
 impl Record {
-    fn new(
-        id: LeaseId,
-        application: &ApplicationRef,
-        metrics: &mut dyn Iterator<Item = &MetricName>,
-    ) -> Self {
-        Self { id, application: application.clone(), metrics: metrics.cloned().collect() }
+    fn metrics(&self) -> &[MetricName] {
+        match self {
+            Self::Lease(LeaseRecord { metrics, .. }) | Self::Tally(TallyRecord { metrics, .. }) => metrics,
+        }
     }
 
-    /// Its name, then texts in lines.
+    /// Its kind, its name, then texts in lines.
     fn bytes(&self) -> Vec<u8> {
-        let mut bytes = self.id.boot.to_vec();
-        bytes.extend_from_slice(&self.id.sequence.to_le_bytes());
-        bytes.extend_from_slice(self.application.to_string().as_bytes());
-        for metric in &self.metrics {
+        let (kind, id, number, application) = match self {
+            Self::Lease(lease) => (LEASE, lease.id.boot, lease.id.sequence, &lease.application),
+            Self::Tally(tally) => (TALLY, tally.id, tally.minute.unsigned_abs(), &tally.application),
+        };
+        let mut bytes = vec![kind];
+        bytes.extend_from_slice(&id);
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(application.to_string().as_bytes());
+        for metric in self.metrics() {
             bytes.push(b'\n');
             bytes.extend_from_slice(metric.as_str().as_bytes());
         }
@@ -94,13 +114,24 @@ impl Record {
 
     /// Reads one; `None`: it is none.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let (boot, rest) = bytes.split_first_chunk::<16>()?;
-        let (sequence, rest) = rest.split_first_chunk::<8>()?;
+        let (kind, rest) = bytes.split_first()?;
+        let (id, rest) = rest.split_first_chunk::<16>()?;
+        let (number, rest) = rest.split_first_chunk::<8>()?;
+        let number = u64::from_le_bytes(*number);
         let mut texts = std::str::from_utf8(rest).ok()?.split('\n');
         let application = texts.next()?.parse().ok()?;
-        let metrics: Result<_, _> = texts.map(MetricName::parse).collect();
-        let id = LeaseId { boot: *boot, sequence: u64::from_le_bytes(*sequence) };
-        Some(Self { id, application, metrics: metrics.ok()? })
+        let metrics = texts.map(MetricName::parse).collect::<Result<_, _>>().ok()?;
+        match *kind {
+            LEASE => {
+                let id = LeaseId { boot: *id, sequence: number };
+                Some(Self::Lease(LeaseRecord { id, application, metrics }))
+            }
+            TALLY => {
+                let minute = i64::try_from(number).ok()?;
+                Some(Self::Tally(TallyRecord { id: *id, application, minute, metrics }))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -110,12 +141,13 @@ mod tests {
 
     #[test]
     fn records_are_read_as_written() {
-        let record = Record {
-            id: LeaseId { boot: [9; 16], sequence: 1 << 40 },
-            application: "mail_api/globex".parse().unwrap(),
-            metrics: vec!["hits".parse().unwrap(), "mail/sent".parse().unwrap()],
-        };
-        assert_eq!(Record::read(&record.bytes()), Some(record));
+        let application: ApplicationRef = "mail_api/globex".parse().unwrap();
+        let metrics: Vec<MetricName> = vec!["hits".parse().unwrap(), "mail/sent".parse().unwrap()];
+        let id = LeaseId { boot: [9; 16], sequence: 1 << 40 };
+        let lease = Record::Lease(LeaseRecord { id, application: application.clone(), metrics: metrics.clone() });
+        assert_eq!(Record::read(&lease.bytes()), Some(lease));
+        let tally = Record::Tally(TallyRecord { id: [7; 16], application, minute: 29_923_412, metrics });
+        assert_eq!(Record::read(&tally.bytes()), Some(tally));
         assert_eq!(Record::read(b"short"), None);
     }
 }

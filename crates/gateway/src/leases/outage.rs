@@ -1,0 +1,233 @@
+//! Calls that pass while no listener answers, of services that chose so: counted here, reported once one is back.
+//!
+//! A tally is what one caller used of some metrics in one minute, so that it is counted where it belongs. It has an id
+//! of its own, under which a listener counts it once, however often it is reported. Tallies of applications that are
+//! known are in the journal; of callers that nobody knows, only memory has the credentials, so a killed gateway forgets
+//! those.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tonic::Code;
+use tracing::{error, warn};
+use weir_core::{ApplicationId, Credentials, MetricName, ServiceId, Usage, UsageValue};
+use weir_proto::v1;
+
+use super::slots::{Record, Slots, Tag, TallyRecord};
+use crate::backend::Question;
+use crate::listener::Listener;
+use crate::meters::OutageMeters;
+
+/// Most tallies at a time; what does not fit is refused.
+const TALLIES_MAX: usize = 65_536;
+/// Most tallies that are reported one after the other before others have their turn.
+const REPORTED_AT_A_TIME: usize = 1_024;
+
+/// What passed without a listener.
+pub(super) struct Outage {
+    tallies: Mutex<HashMap<Key, Tally>>,
+    meters: OutageMeters,
+}
+
+/// Whose usage, of what, and when.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    service: ServiceId,
+    caller: Caller,
+    /// Since 1970.
+    minute: i64,
+    metrics: Vec<MetricName>,
+}
+
+/// Who called.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Caller {
+    Application(ApplicationId),
+    /// Nobody knows whose it is, if anybody's. Never leaves memory but to a listener.
+    UserKey(String),
+}
+
+struct Tally {
+    id: [u8; 16],
+    counts: Vec<u64>,
+    tag: Tag,
+}
+
+impl Outage {
+    pub(super) fn new() -> Self {
+        Self { tallies: Mutex::default(), meters: OutageMeters::new() }
+    }
+
+    /// Counts a call that passes; `None`: it cannot be counted, so it must not pass. `application` is the caller's,
+    /// where that is known.
+    pub(super) fn count(
+        &self,
+        slots: &Slots,
+        question: &Question<'_>,
+        application: Option<ApplicationId>,
+    ) -> Option<Key> {
+        let caller = match (application, question.credentials) {
+            (Some(application), _) => Caller::Application(application),
+            (None, Credentials::UserKey(key)) => Caller::UserKey(key.expose().to_owned()),
+            (None, Credentials::AppIdAndKey { app_id: id, .. } | Credentials::ClientId(id)) => {
+                Caller::Application(ApplicationId::parse(id).ok()?)
+            }
+        };
+        let key = Key {
+            service: question.service.id.clone(),
+            caller,
+            minute: minute_now(),
+            metrics: question.usage.iter().map(|(metric, _)| metric.clone()).collect(),
+        };
+        let mut tallies = self.tallies.lock();
+        if tallies.len() >= TALLIES_MAX && !tallies.contains_key(&key) {
+            return None;
+        }
+        if !tallies.contains_key(&key) {
+            tallies.insert(key.clone(), Tally::begin(&key, slots)?);
+        }
+        tallies.get_mut(&key)?.change(question.usage, true);
+        self.meters.passed.increment(1);
+        self.meters.waiting.set(tallies.len() as f64);
+        Some(key)
+    }
+
+    /// A call did not go on after all.
+    pub(super) fn take_back(&self, key: &Key, usage: &Usage) {
+        if let Some(tally) = self.tallies.lock().get_mut(key) {
+            tally.change(usage, false);
+        }
+    }
+
+    /// What an earlier run did not report.
+    pub(super) fn put_left(&self, record: TallyRecord, counts: Vec<u64>, tag: Tag) {
+        let TallyRecord { id, application, minute, metrics } = record;
+        let caller = Caller::Application(application.application);
+        let mut key = Key { service: application.service, caller, minute, metrics };
+        let mut tallies = self.tallies.lock();
+        while tallies.contains_key(&key) {
+            // Two runs in the same minute: the second is told as of the one before.
+            key.minute -= 1;
+        }
+        tallies.insert(key, Tally { id, counts, tag });
+    }
+
+    /// Whether there is anything to report.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tallies.lock().is_empty()
+    }
+
+    /// Reports what there is to the first listener that takes it.
+    pub(super) async fn report(&self, listeners: &[Listener]) {
+        let due: Vec<(Key, Tally)> = {
+            let mut tallies = self.tallies.lock();
+            let keys: Vec<Key> = tallies.keys().take(REPORTED_AT_A_TIME).cloned().collect();
+            keys.into_iter().filter_map(|key| tallies.remove_entry(&key)).collect()
+        };
+        let mut waiting = due.into_iter();
+        for (key, tally) in waiting.by_ref() {
+            if self.report_one(listeners, &key, &tally).await {
+                tally.tag.release();
+            } else {
+                self.put_back(key, tally);
+                break;
+            }
+        }
+        waiting.for_each(|(key, tally)| self.put_back(key, tally));
+        self.meters.waiting.set(self.tallies.lock().len() as f64);
+    }
+
+    /// Whether it is done with.
+    async fn report_one(&self, listeners: &[Listener], key: &Key, tally: &Tally) -> bool {
+        for listener in listeners {
+            let request = listener.signed(tally.request(key));
+            match listener.authorization().report(request).await {
+                Ok(_) => {
+                    self.meters.reported.increment(1);
+                    return true;
+                }
+                Err(status) if matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied) => {
+                    // Of credentials that are nobody's, as a rule.
+                    self.meters.unclaimed.increment(1);
+                    let service = key.service.as_str();
+                    warn!(service.id = service, code = ?status.code(), "usage during an outage is nobody's");
+                    return true;
+                }
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
+    /// A tally of the same key may have begun meanwhile: it stays apart, under its own id.
+    fn put_back(&self, mut key: Key, tally: Tally) {
+        let mut tallies = self.tallies.lock();
+        while tallies.contains_key(&key) {
+            key.minute -= 1;
+        }
+        tallies.insert(key, tally);
+    }
+}
+
+impl Tally {
+    /// `None`: there is no room in the journal, or no random number.
+    fn begin(key: &Key, slots: &Slots) -> Option<Self> {
+        let mut id = [0; 16];
+        if let Err(error) = getrandom::fill(&mut id) {
+            error!(%error, "a call cannot be counted");
+            return None;
+        }
+        let tag = match &key.caller {
+            Caller::Application(application) => slots.claim(&Record::Tally(TallyRecord {
+                id,
+                application: weir_core::ApplicationRef {
+                    service: key.service.clone(),
+                    application: application.clone(),
+                },
+                minute: key.minute,
+                metrics: key.metrics.clone(),
+            }))?,
+            Caller::UserKey(_) => Tag::nowhere(),
+        };
+        Some(Self { id, counts: vec![0; key.metrics.len()], tag })
+    }
+
+    fn change(&mut self, usage: &Usage, counts: bool) {
+        for (place, (count, (_, value))) in self.counts.iter_mut().zip(usage.iter()).enumerate() {
+            let (UsageValue::Add(by) | UsageValue::Set(by)) = value;
+            if counts {
+                self.tag.add(place, by);
+                *count = count.saturating_add(by);
+            } else {
+                self.tag.take_back(place, by);
+                *count = count.saturating_sub(by);
+            }
+        }
+    }
+
+    fn request(&self, key: &Key) -> v1::ReportRequest {
+        use v1::transaction::Application;
+        let usage = Usage::new(
+            key.metrics.iter().zip(&self.counts).map(|(metric, by)| (metric.clone(), UsageValue::Add(*by))),
+        );
+        let application = match &key.caller {
+            Caller::Application(id) => Application::AppId(id.to_string()),
+            Caller::UserKey(user_key) => Application::UserKey(user_key.clone()),
+        };
+        v1::ReportRequest {
+            service_id: key.service.to_string(),
+            idempotency_id: self.id.to_vec(),
+            transactions: vec![v1::Transaction {
+                application: Some(application),
+                usage: v1::UsageEntry::list(&usage),
+                at_unix_s: Some(key.minute * 60),
+            }],
+        }
+    }
+}
+
+fn minute_now() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_secs() / 60).unwrap_or(i64::MAX)
+}
