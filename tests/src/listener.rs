@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
-use weir_proto::v1;
 use weir_proto::v1::authorization_client::AuthorizationClient;
+use weir_proto::{Unsettled, v1};
 
 /// How often it is looked whether leases have come back: a dead gateway's take two seconds.
 const SETTLE_LOOKS_MAX: u32 = 250;
@@ -60,18 +60,21 @@ impl ListenerClient {
         Ok(found.map_or(0, |counter| counter.used))
     }
 
-    /// Counters once nothing is out on lease, as it is soon after the last call.
+    /// Counters that hold all that was spent from leases before.
     async fn settled(&self, message: v1::UsageRequest) -> Result<Vec<v1::Counter>, Status> {
-        let mut answer = self.client.clone().usage(self.signed(message.clone())).await?.into_inner();
+        let ask = async || {
+            let answer = self.client.clone().usage(self.signed(message.clone())).await?;
+            Ok::<_, Status>(answer.into_inner())
+        };
+        let unsettled = Unsettled::of(ask().await?);
         for _ in 0..SETTLE_LOOKS_MAX {
-            if answer.leases.iter().all(|lease| lease.is_presumed) {
-                // What was settled between counters and leases is in neither.
-                return Ok(self.client.clone().usage(self.signed(message)).await?.into_inner().counters);
+            if unsettled.is_settled_in(&ask().await?) {
+                // What was settled between counters and leases of that answer is in neither.
+                return Ok(ask().await?.counters);
             }
             tokio::time::sleep(SETTLE_PAUSE).await;
-            answer = self.client.clone().usage(self.signed(message.clone())).await?.into_inner();
         }
-        Err(Status::deadline_exceeded(format!("still out on lease: {:?}", answer.leases)))
+        Err(Status::deadline_exceeded(format!("not settled: {unsettled:?}")))
     }
 
     /// What all metrics of an application have counted so far; metrics that counted nothing are left out.

@@ -266,6 +266,7 @@ fn affinity(credentials: &Credentials) -> u64 {
 }
 
 /// What became of one attempt.
+#[allow(clippy::large_enum_variant, reason = "made once a question, and taken apart at once")]
 enum Reply {
     Decision(v1::Decision),
     /// Another attempt may help.

@@ -37,8 +37,8 @@ use crate::listener::Listener;
 use crate::meters::LeaseMeters;
 use crate::ratelimit::Tightest;
 use keeper::{Keeper, Left};
-use outage::Outage;
 use known::{Accepted, Known};
+use outage::Outage;
 use slots::{Record, Slots, Tag};
 
 /// How long a refusal is remembered: until then nothing may have been freed.
@@ -89,13 +89,8 @@ struct Refused {
     until_ms: u64,
 }
 
-/// What was decided here.
-pub(crate) enum Decided {
-    /// It may go on, and is counted.
-    Allow(Ticket, Tightest),
-    /// It may not.
-    Deny(Denial),
-}
+/// What was decided here: it may go on and is counted, or it may not.
+pub(crate) type Decided = Result<(Ticket, Tightest), Denial>;
 
 /// Where a request was counted that was decided here.
 pub(crate) enum Ticket {
@@ -187,7 +182,7 @@ impl Leases {
         }
         if let Some(denial) = state.remembered_refusal(question.usage, now) {
             self.meters.refused.increment(1);
-            return Some(Decided::Deny(denial));
+            return Some(Err(denial));
         }
         let spent = state.holding.spend(question.usage, now, |slot, line, by| slot.add(line, by))?;
         let limits = Tightest::of(spent.standings().map(status));
@@ -197,7 +192,7 @@ impl Leases {
             self.want(&application);
         }
         self.meters.decided.increment(1);
-        Some(Decided::Allow(Ticket::Lease(application, lease), limits))
+        Some(Ok((Ticket::Lease(application, lease), limits)))
     }
 
     /// Lets a call pass that nobody decided on, of a service that chose so; `None`: it may not.

@@ -31,7 +31,7 @@ use crate::extract;
 use crate::form::{self, Ahead};
 use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
-use crate::leases::{Decided, Ticket};
+use crate::leases::Ticket;
 use crate::ratelimit::{self, Tightest};
 use crate::reply::{self, Denied, Refusal};
 use crate::request_id::RequestIds;
@@ -162,10 +162,10 @@ impl Pipeline {
         let mut question = Question { id: call.id, service, credentials, usage, referrer, trace: None };
         let denied = |denial, at| Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at }));
         match self.authoriser.decide_here(&question) {
-            Some(Decided::Allow(ticket, limits)) => {
+            Some(Ok((ticket, limits))) => {
                 return Ok(Admitted { limits: Limits { limits, at: now() }, ticket: Some(ticket) });
             }
-            Some(Decided::Deny(denial)) => return denied(denial, now()),
+            Some(Err(denial)) => return denied(denial, now()),
             None => {}
         }
         let step = call.trace.authorise();

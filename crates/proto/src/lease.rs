@@ -124,7 +124,28 @@ impl From<&ledger::Lease> for v1::LeaseOut {
             deadline_unix_ms: lease.deadline.unix_ms(),
             is_presumed: lease.is_presumed,
             lines: lease.lines.iter().map(line).collect(),
+            round: lease.round,
         }
+    }
+}
+
+/// The leases of an application at one moment, to find out when all that was spent by then is counted.
+#[derive(Debug)]
+pub struct Unsettled(Vec<v1::LeaseOut>);
+
+impl Unsettled {
+    /// Those of an answer.
+    pub fn of(answer: v1::UsageResponse) -> Self {
+        Self(answer.leases)
+    }
+
+    /// Whether a later answer's counters hold all that was spent before the first one. Of a lease that is still out, a
+    /// message may have been under way then, so only the one after it surely tells.
+    pub fn is_settled_in(&self, later: &v1::UsageResponse) -> bool {
+        self.0.iter().filter(|lease| !lease.is_presumed).all(|lease| {
+            let same = |other: &&v1::LeaseOut| other.boot == lease.boot && other.sequence == lease.sequence;
+            later.leases.iter().find(same).is_none_or(|now| now.is_presumed || now.round >= lease.round + 2)
+        })
     }
 }
 

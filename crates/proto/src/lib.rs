@@ -26,7 +26,7 @@ pub mod v1 {
 
 pub use codec::{StrictCodec, StrictDecoder, StrictEncoder};
 pub use decision::Acceptance;
-pub use lease::LeaseAnswer;
+pub use lease::{LeaseAnswer, Unsettled};
 pub use usage::{CREDENTIAL_BYTES_MAX, USAGE_ENTRIES_MAX};
 
 /// The compiled descriptors, for gRPC reflection.

@@ -20,6 +20,7 @@ mod demo;
 mod documented;
 mod failure;
 mod gateway;
+mod ledger;
 mod listener;
 mod load;
 mod logging;
@@ -58,6 +59,8 @@ enum Command {
     Check(check::Arguments),
     /// Send load at a rate of your choice to a deployment of your own, and say what came of it.
     Load(Box<load::Arguments>),
+    /// Look into the ledger: what is used, what gateways hold on lease, what remains.
+    Ledger(ledger::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
+        Command::Ledger(arguments) => ledger::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)

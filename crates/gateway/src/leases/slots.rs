@@ -144,7 +144,8 @@ mod tests {
         let application: ApplicationRef = "mail_api/globex".parse().unwrap();
         let metrics: Vec<MetricName> = vec!["hits".parse().unwrap(), "mail/sent".parse().unwrap()];
         let id = LeaseId { boot: [9; 16], sequence: 1 << 40 };
-        let lease = Record::Lease(LeaseRecord { id, application: application.clone(), metrics: metrics.clone() });
+        let lease =
+            Record::Lease(LeaseRecord { id, application: application.clone(), metrics: metrics.clone() });
         assert_eq!(Record::read(&lease.bytes()), Some(lease));
         let tally = Record::Tally(TallyRecord { id: [7; 16], application, minute: 29_923_412, metrics });
         assert_eq!(Record::read(&tally.bytes()), Some(tally));

@@ -27,7 +27,7 @@ pub(super) struct Account {
     pub(super) name: Box<str>,
     pub(super) user_key: Option<KeyHash>,
     /// Most have none.
-    leases: Option<Box<Vec<Lease>>>,
+    leases: Box<[Lease]>,
 }
 
 /// What a metric's counters hold in the newest windows.
@@ -80,22 +80,22 @@ impl Account {
             past: vec![],
             name: name.into(),
             user_key: None,
-            leases: None,
+            leases: Box::default(),
         }
     }
 
     /// What is out on lease, or was and may be corrected.
     pub(super) fn leases(&self) -> &[Lease] {
-        self.leases.as_ref().map_or(&[], |leases| leases)
+        &self.leases
     }
 
     pub(super) fn set_leases(&mut self, leases: Vec<Lease>) {
-        self.leases = (!leases.is_empty()).then(|| Box::new(leases));
+        self.leases = leases.into();
     }
 
     /// Puts a lease in the place of the one of that name; `None`: there is none any more.
     pub(super) fn put_lease(&mut self, id: LeaseId, lease: Option<Lease>) {
-        let mut leases = self.leases.take().map_or_else(Vec::new, |leases| *leases);
+        let mut leases = std::mem::take(&mut self.leases).into_vec();
         leases.retain(|held| held.id != id);
         leases.extend(lease);
         self.set_leases(leases);

@@ -10,14 +10,17 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tonic::metadata::MetadataValue;
-use weir_proto::v1;
 use weir_proto::v1::authorization_client::AuthorizationClient;
+use weir_proto::{Unsettled, v1};
 
 use super::setup::{SERVICE, Setup};
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether leases are settled, which they are within two seconds.
+const SETTLE_LOOKS_MAX: u32 = 250;
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// An answer.
 pub(super) struct Answer {
@@ -117,8 +120,8 @@ impl ListenerClient {
         period: v1::Period,
     ) -> anyhow::Result<(HashMap<String, u64>, i64)> {
         let (service_id, app_id) = (SERVICE.to_owned(), app_id.to_owned());
-        let request = self.request(v1::UsageRequest { service_id, app_id, metrics: vec![] });
-        let counters = self.client.usage(request).await?.into_inner().counters;
+        let question = v1::UsageRequest { service_id, app_id, metrics: vec![] };
+        let counters = self.settled(question).await?;
         let of_period = counters.into_iter().filter(|counter| counter.period() == period);
         let mut window_start = 0;
         let used = of_period
@@ -128,6 +131,21 @@ impl ListenerClient {
             })
             .collect();
         Ok((used, window_start))
+    }
+
+    /// Counters that hold all that gateways have spent from leases by now.
+    async fn settled(&mut self, question: v1::UsageRequest) -> anyhow::Result<Vec<v1::Counter>> {
+        let request = self.request(question.clone());
+        let unsettled = Unsettled::of(self.client.usage(request).await?.into_inner());
+        for _ in 0..SETTLE_LOOKS_MAX {
+            let request = self.request(question.clone());
+            if unsettled.is_settled_in(&self.client.usage(request).await?.into_inner()) {
+                break;
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+        let request = self.request(question);
+        Ok(self.client.usage(request).await?.into_inner().counters)
     }
 
     /// Sets a counter, as usage reported by the provider's own systems would.
