@@ -4,6 +4,7 @@
 mod cases;
 mod differential;
 mod embedded;
+mod leases;
 mod redis;
 mod words;
 
@@ -36,6 +37,7 @@ impl Home {
 async fn the_embedded_store_keeps_the_contract() {
     let home = Home::embedded().await;
     cases::all(&home.store).await;
+    leases::all(&home.store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,199 @@
+//! The contract of leases, case by case: what is held is nobody else's, what is said twice or late counts once.
+
+use std::sync::Arc;
+
+use weir_core::lease::ledger::{Ask as Said, Wish};
+use weir_core::lease::{LeaseId, Reply, When};
+use weir_store::{LeaseAsk, LeaseOutcome, Store, Subject};
+use weir_tests::wait::until_async;
+
+use crate::words::{app, apply, increments, publication, read, record};
+
+const APPLICATIONS: [&str; 7] = ["lent", "shared", "twice", "dead", "renamed", "methods", "free"];
+
+/// Revisions rise from case to case: these come after all others.
+pub(crate) async fn all(store: &Store) {
+    store.publish(publication(100, &APPLICATIONS)).await.unwrap();
+    what_is_lent_is_nobody_elses(store).await;
+    gateways_get_fair_shares(store).await;
+    what_is_said_twice_or_late_counts_once(store).await;
+    lines_share_their_parents_limit(store).await;
+    what_has_no_limit_is_only_settled(store).await;
+    dead_holders_are_presumed_and_corrected(store).await;
+    old_records_grant_nothing_but_settle(store).await;
+}
+
+/// What a gateway says: a line is a unit, what is spent, what is granted and what is wanted.
+fn said(
+    application: &str,
+    (gateway, sequence, round): (u8, u64, u32),
+    lines: &[(&str, [u64; 3])],
+) -> LeaseAsk {
+    let wish = |(unit, [spent, granted, want]): &(&str, [u64; 3])| Wish {
+        unit: increments(unit),
+        spent: *spent,
+        granted: *granted,
+        want: *want,
+        least: 1,
+    };
+    // Names are the gateways' own, and no two leases share one.
+    let mut boot = [gateway; 16];
+    boot[..4].copy_from_slice(&application.as_bytes()[..4]);
+    LeaseAsk {
+        application: Arc::new(Subject::new(app(application))),
+        application_version: record(application).version,
+        service_version: record("api").version,
+        message: Said {
+            id: LeaseId { boot, sequence },
+            holder: format!("gateway-{gateway}").into(),
+            round,
+            opens: None,
+            closes: false,
+            declared: None,
+            lines: lines.iter().map(wish).collect(),
+        },
+    }
+}
+
+fn opening(mut ask: LeaseAsk) -> LeaseAsk {
+    ask.message.opens = Some(When::Now);
+    ask
+}
+
+fn closing(mut ask: LeaseAsk) -> LeaseAsk {
+    ask.message.closes = true;
+    ask
+}
+
+/// `"granted 5 10"`, `"closed"`, `"short"`, `"stale"`.
+async fn hear(store: &Store, ask: LeaseAsk) -> String {
+    match store.lease(ask).await.unwrap() {
+        LeaseOutcome::Answered { reply: Reply::Granted(grant), .. } => {
+            assert!(grant.ends_in_ms <= 1_000 && grant.begins_in_ms == 0, "{grant:?}");
+            let granted: Vec<String> = grant.granted.iter().map(u64::to_string).collect();
+            format!("granted {}", granted.join(" "))
+        }
+        LeaseOutcome::Answered { reply: Reply::Closed, .. } => "closed".into(),
+        LeaseOutcome::Answered { reply: Reply::Short, .. } => "short".into(),
+        LeaseOutcome::Stale { .. } => "stale".into(),
+    }
+}
+
+async fn what_is_lent_is_nobody_elses(store: &Store) {
+    const UNIT: &str = "hits=1<=10/year all=1";
+    assert_eq!(apply(store, "lent", "hits=2<=10/year all=2").await, "ok 2");
+    let opened = opening(said("lent", (1, 1, 1), &[(UNIT, [0, 0, 3])]));
+    assert_eq!(hear(store, opened).await, "granted 3");
+    assert_eq!(apply(store, "lent", "hits=6<=10/year").await, "over 0: 2", "3 are held");
+    assert_eq!(apply(store, "lent", "hits=5<=10/year all=5").await, "ok 7");
+    assert_eq!(read(store, "lent", "hits=0<=10/year").await, "ok 7", "what is held is not used");
+    let renewed = said("lent", (1, 1, 2), &[(UNIT, [2, 3, 3])]);
+    assert_eq!(hear(store, renewed).await, "granted 3", "1 is left to it, and nothing to grant");
+    assert_eq!(read(store, "lent", "hits=0<=10/year all=0<=99/year").await, "ok 9 9");
+    assert_eq!(store.leases(&app("lent")).await.unwrap().len(), 1);
+    assert_eq!(hear(store, closing(said("lent", (1, 1, 3), &[(UNIT, [2, 2, 0])]))).await, "closed");
+    assert_eq!(store.leases(&app("lent")).await.unwrap(), []);
+    assert_eq!(apply(store, "lent", "hits=1<=10/year all=1").await, "ok 10");
+    let refused = opening(said("lent", (1, 2, 1), &[(UNIT, [0, 0, 3])]));
+    assert_eq!(hear(store, refused).await, "short");
+}
+
+async fn gateways_get_fair_shares(store: &Store) {
+    const UNIT: &str = "hits=1<=100/year";
+    let wants_all = |gateway, round, spent, granted| {
+        let said = said("shared", (gateway, 1, round), &[(UNIT, [spent, granted, 1_000])]);
+        if granted == 0 { opening(said) } else { said }
+    };
+    assert_eq!(hear(store, wants_all(1, 1, 0, 0)).await, "granted 50", "half of what is left, alone");
+    assert_eq!(hear(store, wants_all(2, 1, 0, 0)).await, "granted 12", "a quarter of 50");
+    assert_eq!(hear(store, wants_all(1, 2, 20, 40)).await, "granted 40", "it keeps what it kept");
+    assert_eq!(hear(store, wants_all(2, 2, 12, 12)).await, "granted 24", "a quarter of 48");
+    assert_eq!(apply(store, "shared", "hits=37<=100/year").await, "over 0: 32");
+    assert_eq!(apply(store, "shared", "hits=36<=100/year").await, "ok 68");
+}
+
+async fn what_is_said_twice_or_late_counts_once(store: &Store) {
+    const UNIT: &str = "hits=1<=1000/year";
+    let opened = opening(said("twice", (1, 1, 1), &[(UNIT, [0, 0, 10])]));
+    for _ in 0..3 {
+        assert_eq!(hear(store, opened.clone()).await, "granted 10");
+    }
+    let renewed = said("twice", (1, 1, 3), &[(UNIT, [8, 10, 10])]);
+    for _ in 0..2 {
+        assert_eq!(hear(store, renewed.clone()).await, "granted 18");
+    }
+    let late = said("twice", (1, 1, 2), &[(UNIT, [4, 10, 10])]);
+    assert_eq!(hear(store, late.clone()).await, "granted 18");
+    assert_eq!(read(store, "twice", "hits=0<=1000/year").await, "ok 8");
+    let taken_back = said("twice", (1, 1, 4), &[(UNIT, [7, 18, 11])]);
+    assert_eq!(hear(store, taken_back).await, "granted 18");
+    assert_eq!(read(store, "twice", "hits=0<=1000/year").await, "ok 7", "a request did not go on");
+    let closed = closing(said("twice", (1, 1, 5), &[(UNIT, [9, 9, 0])]));
+    for _ in 0..2 {
+        assert_eq!(hear(store, closed.clone()).await, "closed");
+    }
+    for late in [opened, renewed, late] {
+        assert_eq!(hear(store, late).await, "closed");
+    }
+    assert_eq!(read(store, "twice", "hits=0<=1000/year").await, "ok 9");
+    let never_opened = said("twice", (1, 7, 5), &[(UNIT, [3, 3, 0])]);
+    assert_eq!(hear(store, closing(never_opened.clone())).await, "closed");
+    assert_eq!(hear(store, opening(never_opened)).await, "closed", "its last word came first");
+    assert_eq!(read(store, "twice", "hits=0<=1000/year").await, "ok 9");
+}
+
+async fn lines_share_their_parents_limit(store: &Store) {
+    const READ: &str = "hits=1<=10/year read=1";
+    const WRITE: &str = "hits=1<=10/year write=1<=3/day";
+    let opened = opening(said("methods", (1, 1, 1), &[(READ, [0, 0, 4]), (WRITE, [0, 0, 4])]));
+    assert_eq!(hear(store, opened).await, "granted 4 1", "half of 10, half of the 3 that writing may");
+    assert_eq!(apply(store, "methods", "hits=6<=10/year").await, "over 0: 0");
+    assert_eq!(apply(store, "methods", "hits=5<=10/year write=3<=3/day").await, "over 1: 0 0");
+    let closed = closing(said("methods", (1, 1, 2), &[(READ, [3, 3, 0]), (WRITE, [1, 1, 0])]));
+    assert_eq!(hear(store, closed).await, "closed");
+    let all = "hits=0<=99/year read=0<=99/year write=0<=99/day";
+    assert_eq!(read(store, "methods", all).await, "ok 4 3 1");
+}
+
+async fn what_has_no_limit_is_only_settled(store: &Store) {
+    let opened = opening(said("free", (1, 1, 1), &[("mail=2", [0, 0, 1])]));
+    assert_eq!(hear(store, opened).await, format!("granted {}", weir_core::COUNT_MAX));
+    let closed = closing(said("free", (1, 1, 2), &[("mail=2", [21, 21, 0])]));
+    assert_eq!(hear(store, closed).await, "closed");
+    assert_eq!(read(store, "free", "mail=0<=99/hour<=99/eternity").await, "ok 42 42");
+}
+
+async fn dead_holders_are_presumed_and_corrected(store: &Store) {
+    const UNIT: &str = "hits=1<=100/year all=1";
+    let opened = opening(said("dead", (1, 1, 1), &[(UNIT, [0, 0, 20])]));
+    assert_eq!(hear(store, opened).await, "granted 20");
+    let used = "hits=0<=100/year all=0<=100/eternity";
+    assert_eq!(read(store, "dead", used).await, "ok 0 0");
+    until_async("the lease to count as used", || async {
+        store.presume_due().await.unwrap();
+        (read(store, "dead", used).await == "ok 20 20").then_some(())
+    })
+    .await;
+    assert!(store.leases(&app("dead")).await.unwrap()[0].is_presumed);
+    let late = said("dead", (1, 1, 2), &[(UNIT, [3, 20, 20])]);
+    assert_eq!(hear(store, late).await, "closed", "it has to say its last word");
+    assert_eq!(read(store, "dead", used).await, "ok 20 20");
+    for _ in 0..2 {
+        let last = closing(said("dead", (1, 1, 3), &[(UNIT, [7, 7, 0])]));
+        assert_eq!(hear(store, last).await, "closed");
+        assert_eq!(read(store, "dead", used).await, "ok 7 7");
+    }
+}
+
+async fn old_records_grant_nothing_but_settle(store: &Store) {
+    const UNIT: &str = "hits=1<=100/year";
+    let opened = opening(said("renamed", (1, 1, 1), &[(UNIT, [0, 0, 5])]));
+    assert_eq!(hear(store, opened).await, "granted 5");
+    let mut old = said("renamed", (1, 1, 2), &[(UNIT, [2, 5, 5])]);
+    old.application_version = record("before").version;
+    assert_eq!(hear(store, old.clone()).await, "stale");
+    assert_eq!(read(store, "renamed", "hits=0<=100/year").await, "ok 0");
+    old.message.round = 3;
+    assert_eq!(hear(store, closing(old)).await, "closed", "a last word is heard whatever the versions");
+    assert_eq!(read(store, "renamed", "hits=0<=100/year").await, "ok 2");
+}
