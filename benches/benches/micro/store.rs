@@ -19,15 +19,14 @@ use weir_store::{
 #[divan::bench(args = [10, 10_000])]
 fn embedded_store_applies(bencher: Bencher<'_, '_>, applications: usize) {
     let world = World::new(applications);
-    let store = world.store.in_memory().expect("an embedded store");
     let next = Cell::new(0);
     bencher
         .with_inputs(|| {
             next.set(next.get() + 1);
-            world.ask(next.get())
+            Arc::new(vec![world.ask(next.get())])
         })
-        .bench_local_values(|ask| {
-            let outcomes = store.apply_all(&[black_box(&ask)], Write::Now).now_or_never();
+        .bench_local_values(|asks| {
+            let outcomes = world.store.apply_all(black_box(&asks), Write::Now).now_or_never();
             // Anything else would measure something else.
             assert!(matches!(outcomes.as_deref(), Some([Ok(Outcome::Admitted { .. })])), "{outcomes:?}");
         });

@@ -3,8 +3,8 @@
 //! Every protocol of the listener ends here, so all of them give the same verdicts. What memory says is only trusted
 //! once the store has compared the versions in the same step that counts; a refusal too is checked before it is given.
 //!
-//! Where the store is in this process and memory knows who asks, nothing has to be waited for: such questions are
-//! decided at once, all of a message together.
+//! Questions about whom memory knows are decided together, all of a message in one step of the store; where the store is
+//! in this process, nothing has to be waited for.
 
 mod leases;
 mod report;
@@ -99,7 +99,6 @@ struct Judged {
     application: Arc<Known>,
     /// Why it is refused, if the records are not old.
     denial: Option<Denial>,
-    ask: Ask,
 }
 
 /// Decides.
@@ -130,12 +129,84 @@ impl Engine {
     /// Decides within the deadline. When it passes, the future inside is dropped, which takes back whatever the store
     /// may still count.
     pub(crate) async fn decide(&self, question: &Question) -> Result<Verdict, Failure> {
-        let alone = std::slice::from_ref(question);
-        if let Some(verdict) = self.decide_at_once(alone, Write::WithOthers).await.pop().flatten() {
-            return verdict;
+        let (alone, deadline) = (std::slice::from_ref(question), self.deadline());
+        match self.decide_together(alone, Write::WithOthers, deadline).await.pop().flatten() {
+            Some(verdict) => verdict,
+            None => self.settle(question, deadline).await,
         }
+    }
+
+    /// When the store has to have answered what is asked now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// Whether [`Self::decide_together`] waits for nothing.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.store.is_in_memory()
+    }
+
+    /// Decides in one step of the store all questions about whom memory knows; `None` for the rest, which
+    /// [`Self::settle`] decides.
+    pub(crate) async fn decide_together(
+        &self,
+        questions: &[Question],
+        write: Write,
+        deadline: Instant,
+    ) -> Vec<Option<Result<Verdict, Failure>>> {
+        let (asked, now) = (Instant::now(), now());
+        let wanted = questions.iter().map(|question| (&question.service, &question.credentials));
+        let found = self.records.find_in_memory(wanted).into_iter().zip(questions);
+        let mut asks = Vec::with_capacity(questions.len());
+        let mut judge = |(found, question): (Option<_>, &Question)| {
+            let (judged, ask) = self.judge_at_once(question, found?, now)?;
+            asks.push(ask);
+            Some(judged)
+        };
+        let judged: Vec<_> = found.map(&mut judge).collect();
+        let asks = Arc::new(asks);
+        let mut outcomes = self.apply_all(&asks, write, deadline).await.into_iter().zip(&*asks);
+        let mut verdicts = Vec::with_capacity(questions.len());
+        let took = asked.elapsed();
+        for (question, judged) in questions.iter().zip(judged) {
+            let outcome = judged.and_then(|judged| Some((judged, outcomes.next()?)));
+            let verdict = outcome.and_then(|(judged, (outcome, ask))| match outcome {
+                // Waits until some of it has come back.
+                Ok(outcome) if is_held_back(&outcome, &ask.increments) => None,
+                Ok(outcome) => self.conclude(question, judged, ask, outcome).transpose(),
+                Err(failure) => Some(Err(failure)),
+            });
+            if let Some(verdict) = &verdict {
+                question.trace.record(question, took, verdict);
+            }
+            verdicts.push(verdict);
+        }
+        let decided = verdicts.iter().flatten().flatten().map(|verdict: &Verdict| &verdict.decision);
+        self.meters.decided(decided, took);
+        verdicts
+    }
+
+    async fn apply_all(
+        &self,
+        asks: &Arc<Vec<Ask>>,
+        write: Write,
+        deadline: Instant,
+    ) -> Vec<Result<Outcome, Failure>> {
+        let applied = self.store.apply_all(asks, write);
+        if self.is_in_memory() {
+            return applied.await.into_iter().map(|outcome| Ok(outcome?)).collect();
+        }
+        match tokio::time::timeout_at(deadline.into(), applied).await {
+            Ok(outcomes) => outcomes.into_iter().map(|outcome| Ok(outcome?)).collect(),
+            Err(_) => asks.iter().map(|_| Err(Failure::Timeout)).collect(),
+        }
+    }
+
+    /// Decides what takes several steps.
+    pub(crate) async fn settle(&self, question: &Question, deadline: Instant) -> Result<Verdict, Failure> {
         let asked = Instant::now();
-        let mut verdict = self.within_deadline(self.decide_settled(question)).await;
+        let verdict = tokio::time::timeout_at(deadline.into(), self.decide_settled(question)).await;
+        let mut verdict = verdict.unwrap_or(Err(Failure::Timeout));
         while let Ok(Verdict { is_held_back: true, application: Some(known), .. }) = &verdict {
             if !self.recall(&known.subject, asked).await {
                 break;
@@ -146,43 +217,6 @@ impl Engine {
         question.trace.record(question, took, &verdict);
         self.meters.decided(verdict.iter().map(|verdict| &verdict.decision), took);
         verdict
-    }
-
-    /// Decides together what nothing has to be waited for; `None` for the rest.
-    pub(crate) async fn decide_at_once(
-        &self,
-        questions: &[Question],
-        write: Write,
-    ) -> Vec<Option<Result<Verdict, Failure>>> {
-        let Some(store) = self.store.in_memory() else {
-            return questions.iter().map(|_| None).collect();
-        };
-        let (asked, now) = (Instant::now(), now());
-        let wanted = questions.iter().map(|question| (&question.service, &question.credentials));
-        let found = self.records.find_in_memory(wanted).into_iter().zip(questions);
-        let judged: Vec<_> =
-            found.map(|(found, question)| self.judge_at_once(question, found?, now)).collect();
-        let asks: Vec<&Ask> = judged.iter().flatten().map(|judged| &judged.ask).collect();
-        let mut outcomes = store.apply_all(&asks, write).await.into_iter();
-        drop(asks);
-        let mut verdicts = Vec::with_capacity(questions.len());
-        let took = asked.elapsed();
-        for (question, judged) in questions.iter().zip(judged) {
-            let outcome = judged.and_then(|judged| Some((judged, outcomes.next()?)));
-            let verdict = outcome.and_then(|(judged, outcome)| match outcome {
-                // Waits until some of it has come back.
-                Ok(outcome) if is_held_back(&outcome, &judged.ask.increments) => None,
-                Ok(outcome) => self.conclude(question, judged, outcome).transpose(),
-                Err(error) => Some(Err(error.into())),
-            });
-            if let Some(verdict) = &verdict {
-                question.trace.record(question, took, verdict);
-            }
-            verdicts.push(verdict);
-        }
-        let decided = verdicts.iter().flatten().flatten().map(|verdict: &Verdict| &verdict.decision);
-        self.meters.decided(decided, took);
-        verdicts
     }
 
     async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -207,13 +241,13 @@ impl Engine {
         let Some(found) = self.records.find(&service.value, &question.credentials).await? else {
             return self.nobody(question, &service).await;
         };
-        let judged = self.judge(question, service, found, now());
-        let outcome = self.store.apply(judged.ask.clone()).await?;
+        let (judged, ask) = self.judge(question, service, found, now());
+        let outcome = self.store.apply(ask.clone()).await?;
         if judged.denial.is_some() && question.attempt > 0 {
             // What an earlier attempt counted must not stay.
-            self.store.cancel(&judged.ask.application, question.request, None).await?;
+            self.store.cancel(&ask.application, question.request, None).await?;
         }
-        self.conclude(question, judged, outcome)
+        self.conclude(question, judged, &ask, outcome)
     }
 
     /// No application: unless what memory says of the service is old, a refusal.
@@ -241,9 +275,9 @@ impl Engine {
         question: &Question,
         (service, found): (Arc<Versioned<Service>>, Found),
         now: Timestamp,
-    ) -> Option<Judged> {
-        let judged = self.judge(question, service, found, now);
-        (judged.denial.is_none() || question.attempt == 0).then_some(judged)
+    ) -> Option<(Judged, Ask)> {
+        let (judged, ask) = self.judge(question, service, found, now);
+        (judged.denial.is_none() || question.attempt == 0).then_some((judged, ask))
     }
 
     fn judge(
@@ -252,7 +286,7 @@ impl Engine {
         service: Arc<Versioned<Service>>,
         found: Found,
         now: Timestamp,
-    ) -> Judged {
+    ) -> (Judged, Ask) {
         let (increments, denial) = match self.wanted(question, &service.value, &found, now) {
             Ok(increments) => (increments, None),
             Err(denial) => (vec![], Some(denial)),
@@ -267,7 +301,7 @@ impl Engine {
             increments,
             mode: if denial.is_some() { Mode::Check } else { question.mode },
         };
-        Judged { service, application, denial, ask }
+        (Judged { service, application, denial }, ask)
     }
 
     fn wanted(
@@ -293,9 +327,10 @@ impl Engine {
         &self,
         question: &Question,
         judged: Judged,
+        ask: &Ask,
         outcome: Outcome,
     ) -> Result<Option<Verdict>, Failure> {
-        let Judged { service, application, denial, ask } = judged;
+        let Judged { service, application, denial } = judged;
         let is_held_back = is_held_back(&outcome, &ask.increments);
         let (decision, at) = match outcome {
             Outcome::Stale { application: record, service: version } => {

@@ -38,8 +38,6 @@ pub struct RedisConfig {
     pub url: Secret,
     /// The certificate authority to trust with `rediss://`, in PEM. `None`: those that browsers trust.
     pub tls_ca_pem: Option<Vec<u8>>,
-    /// Connections that the shards share. Default 2.
-    pub connections: usize,
     /// Longest wait for an answer. Default 200 ms.
     pub response_timeout_ms: u64,
     /// Accept a Redis that may lose or evict counters (no AOF, or another policy than noeviction). Default false.
@@ -49,6 +47,6 @@ pub struct RedisConfig {
 impl RedisConfig {
     /// The defaults around an address.
     pub fn new(url: Secret) -> Self {
-        Self { url, tls_ca_pem: None, connections: 2, response_timeout_ms: 200, allow_volatile: false }
+        Self { url, tls_ca_pem: None, response_timeout_ms: 200, allow_volatile: false }
     }
 }

@@ -134,13 +134,9 @@ impl Embedded {
         });
     }
 
-    pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
-        self.apply_all(&[&ask], Write::WithOthers).await.pop().expect("an outcome for each ask")
-    }
-
     /// Decides requests in their order, as [`crate::Store::apply`] does one; all of them are written down together. Waits
     /// for nothing but its turn to write, and the disk where every answer has to be on it.
-    pub async fn apply_all(&self, asks: &[&Ask], write: Write) -> Vec<Result<Outcome, StoreError>> {
+    pub(crate) async fn apply_all(&self, asks: &[Ask], write: Write) -> Vec<Result<Outcome, StoreError>> {
         if asks.is_empty() {
             return vec![];
         }
@@ -156,17 +152,17 @@ impl Embedded {
                 uncertain.answered();
                 outcomes
             }
-            Err(error) => asks.iter().map(|_| Err(again(&error))).collect(),
+            Err(error) => refuse(asks, error),
         }
     }
 
     /// Decides requests in their order. None of it may be answered before [`Self::persist`] has returned.
-    fn decide(&self, asks: &[&Ask]) -> Vec<Result<Outcome, StoreError>> {
+    fn decide(&self, asks: &[Ask]) -> Vec<Result<Outcome, StoreError>> {
         let shared = &*self.shared;
         if shared.failing.load(Ordering::Acquire)
             && let Err(error) = shared.write()
         {
-            return asks.iter().map(|_| Err(again(&error))).collect();
+            return refuse(asks, error);
         }
         let at = now();
         let mut book = shared.book.lock();
@@ -351,9 +347,9 @@ impl Drop for Uncertain<'_> {
     }
 }
 
-/// The same error for one more.
-fn again(error: &Error) -> StoreError {
-    StoreError::Log(Error::new(error.kind(), error.to_string()))
+fn refuse(asks: &[Ask], error: Error) -> Vec<Result<Outcome, StoreError>> {
+    let error = StoreError::Log(error);
+    asks.iter().map(|_| Err(error.again())).collect()
 }
 
 impl Shared {

@@ -25,6 +25,20 @@ pub enum StoreError {
     Log(#[source] std::io::Error),
 }
 
+impl StoreError {
+    /// The same for one more who asked.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Away(error) => Self::Away(error.clone()),
+            Self::Answer(problem) => Self::Answer(problem.clone()),
+            Self::Clock(skew_ms) => Self::Clock(*skew_ms),
+            Self::TakenBack => Self::TakenBack,
+            Self::Busy => Self::Busy,
+            Self::Log(error) => Self::Log(std::io::Error::new(error.kind(), error.to_string())),
+        }
+    }
+}
+
 impl From<redis::RedisError> for StoreError {
     fn from(error: redis::RedisError) -> Self {
         Self::Away(Some(error))

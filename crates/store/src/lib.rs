@@ -13,6 +13,8 @@ mod error;
 mod key;
 mod redis;
 
+use std::sync::Arc;
+
 use weir_core::lease::ledger::Lease;
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
@@ -48,11 +50,11 @@ impl Store {
         })
     }
 
-    /// The store in this process, unless each answer has to be on disk first: nothing has to be waited for then.
-    pub fn in_memory(&self) -> Option<&Embedded> {
+    /// Whether it decides without waiting: in this process, and no answer has to be on disk first.
+    pub fn is_in_memory(&self) -> bool {
         match self {
-            Self::Embedded(store) => (!store.forces_each()).then_some(store),
-            Self::Redis(_) => None,
+            Self::Embedded(store) => !store.forces_each(),
+            Self::Redis(_) => false,
         }
     }
 
@@ -63,9 +65,16 @@ impl Store {
     /// # Errors
     /// When the store is away; nothing stays counted then.
     pub async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
+        let mut outcomes = self.apply_all(&Arc::new(vec![ask]), Write::WithOthers).await;
+        outcomes.pop().expect("an outcome for each ask")
+    }
+
+    /// Decides requests in their order, each as [`Self::apply`] does. They are one piece of work: less to do than for
+    /// each by itself, and all wait for the last.
+    pub async fn apply_all(&self, asks: &Arc<Vec<Ask>>, write: Write) -> Vec<Result<Outcome, StoreError>> {
         match self {
-            Self::Embedded(store) => store.apply(ask).await,
-            Self::Redis(store) => store.apply(ask).await,
+            Self::Embedded(store) => store.apply_all(asks, write).await,
+            Self::Redis(store) => store.apply_all(asks).await,
         }
     }
 

@@ -1,11 +1,12 @@
 //! The store in Redis 7 or later, shared by all listeners.
 //!
-//! Decisions travel as batches of one shard over a few multiplexed connections (see [`queue`]); the catalog is
-//! read and written over checked-out connections of a pool, where pipelines are long and rare. The rules run
+//! Decisions travel as batches over a connection of their own (see [`queue`]), records are read one by one over another;
+//! the catalog is written over checked-out connections of a pool, where pipelines are long and rare. The rules run
 //! in Redis as a function library, [`FUNCTIONS`].
 //!
 //! A Redis that may lose or evict counters is refused at start.
 
+mod answer;
 mod batch;
 mod catalog;
 mod connect;
@@ -13,8 +14,8 @@ mod queue;
 
 use std::sync::Arc;
 
-use weir_core::ApplicationRef;
 use weir_core::lease::ledger::Lease;
+use weir_core::{ApplicationRef, Timestamp};
 
 use crate::config::RedisConfig;
 use crate::key;
@@ -22,11 +23,11 @@ use crate::{
     Ask, Entry, IDEMPOTENCY_ID_BYTES_MAX, LeaseAsk, LeaseOutcome, OpenError, Outcome, Report, RequestId,
     StoreError,
 };
-use batch::{Answer, Operation};
-use queue::ShardQueue;
+use answer::Answer;
+use batch::Operation;
+use queue::{BATCH_OPERATIONS_MAX, Queue, Reply};
 
-/// Parts of the ledger; part of the layout. So few, since what a call costs is shared by the operations that travel in
-/// it: with many shards nearly every call carries one.
+/// Parts of the ledger; part of the layout. So few, since what a part costs in a call is shared by its operations.
 pub(crate) const SHARDS: usize = 4;
 
 fn shard_of(application: &ApplicationRef) -> usize {
@@ -50,7 +51,7 @@ struct Shared {
     pool: deadpool_redis::Pool,
     reader: redis::aio::ConnectionManager,
     functions: connect::Functions,
-    queues: Vec<ShardQueue>,
+    queue: Queue,
 }
 
 impl std::fmt::Debug for Redis {
@@ -62,32 +63,46 @@ impl std::fmt::Debug for Redis {
 impl Redis {
     /// Connects, checks that this Redis keeps what it is given, and loads the functions.
     pub(crate) async fn open(config: RedisConfig) -> Result<Self, OpenError> {
-        metrics::describe_counter!("weir_store_calls_total", "Calls to Redis, each a batch of one shard");
+        metrics::describe_counter!("weir_store_calls_total", "Calls to Redis, each a batch of decisions");
         metrics::describe_counter!("weir_store_failures_total", "Calls to Redis whose outcome was unknown");
         let opened = connect::open(&config).await?;
-        let waiting = Arc::default();
-        let queues = (0..SHARDS)
-            .map(|shard| {
-                let connection = opened.connections[shard % opened.connections.len()].clone();
-                ShardQueue::new(shard, connection, opened.functions.clone(), &config, Arc::clone(&waiting))
-            })
-            .collect();
-        let reader = opened.connections[0].clone();
-        let shared = Shared { pool: opened.pool, reader, functions: opened.functions, queues };
+        let queue = Queue::new(opened.decider, opened.functions.clone(), &config);
+        let shared = Shared { pool: opened.pool, reader: opened.reader, functions: opened.functions, queue };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    pub(crate) async fn apply(&self, ask: Ask) -> Result<Outcome, StoreError> {
-        let queue = &self.shared.queues[shard_of(&ask.application)];
-        match queue.ask(Operation::ask(ask)).await? {
-            (Answer::Admitted { used }, at) => Ok(Outcome::Admitted { used, held: vec![], at }),
-            (Answer::Refused { exceeded, used }, at) => {
-                Ok(Outcome::Refused { exceeded, used, held: vec![], at })
+    /// Decides requests in their order.
+    pub(crate) async fn apply_all(&self, asks: &Arc<Vec<Ask>>) -> Vec<Result<Outcome, StoreError>> {
+        let operations = (0..asks.len()).map(|place| Operation::ask(asks, place)).collect();
+        let mut outcomes = Vec::with_capacity(asks.len());
+        for reply in self.ask(operations) {
+            match reply.await {
+                Ok((answers, at)) => outcomes.extend(answers.into_iter().map(|answer| outcome(answer, at))),
+                // Those of later entries are taken back, since nobody waits for them then.
+                Err(error) => {
+                    outcomes.resize_with(asks.len(), || Err(error.again()));
+                    break;
+                }
             }
-            (Answer::Stale { application, service }, _) => Ok(Outcome::Stale { application, service }),
-            (Answer::Buried, _) => Err(StoreError::TakenBack),
-            (other, _) => Err(StoreError::Answer(format!("{other:?} to an ask"))),
         }
+        outcomes
+    }
+
+    /// Puts operations in the queue.
+    fn ask(&self, mut operations: Vec<Operation>) -> Vec<impl Future<Output = Reply> + Send + use<>> {
+        let mut replies = Vec::with_capacity(1);
+        while operations.len() > BATCH_OPERATIONS_MAX {
+            let later = operations.split_off(BATCH_OPERATIONS_MAX);
+            replies.push(self.shared.queue.ask(operations));
+            operations = later;
+        }
+        replies.push(self.shared.queue.ask(operations));
+        replies
+    }
+
+    async fn one(&self, operation: Operation) -> Result<Answer, StoreError> {
+        let (mut answers, _) = self.shared.queue.ask(vec![operation]).await?;
+        answers.pop().ok_or_else(|| StoreError::Answer("nothing".into()))
     }
 
     pub(crate) async fn lease(&self, _ask: LeaseAsk) -> Result<LeaseOutcome, StoreError> {
@@ -108,10 +123,9 @@ impl Redis {
         request: RequestId,
         attempt: Option<u32>,
     ) -> Result<bool, StoreError> {
-        let queue = &self.shared.queues[shard_of(application)];
-        match queue.ask(Operation::cancel(request, attempt)).await? {
-            (Answer::TakenBack(taken_back), _) => Ok(taken_back),
-            (other, _) => Err(StoreError::Answer(format!("{other:?} to a cancel"))),
+        match self.one(Operation::cancel(application, request, attempt)).await? {
+            Answer::TakenBack(taken_back) => Ok(taken_back),
+            other => Err(StoreError::Answer(format!("{other:?} to a cancel"))),
         }
     }
 
@@ -123,20 +137,28 @@ impl Redis {
         for entry in report.entries {
             by_part.entry(key::shard_of(&entry.application)).or_default().push(entry);
         }
-        let parts: Vec<_> = by_part
-            .into_iter()
-            .map(|(part, entries)| {
-                let operation = Operation::report(part, &report.idempotency_id, entries);
-                self.shared.queues[part % SHARDS].ask(operation)
-            })
-            .collect();
+        let parts = by_part.into_iter();
+        let operations: Vec<Operation> =
+            parts.map(|(part, entries)| Operation::report(part, &report.idempotency_id, entries)).collect();
         let mut counted = false;
-        for part in parts {
-            match part.await? {
-                (Answer::Reported(part), _) => counted |= part,
-                (other, _) => return Err(StoreError::Answer(format!("{other:?} to a report"))),
+        for reply in self.ask(operations) {
+            for answer in reply.await?.0 {
+                match answer {
+                    Answer::Reported(part) => counted |= part,
+                    other => return Err(StoreError::Answer(format!("{other:?} to a report"))),
+                }
             }
         }
         Ok(counted)
+    }
+}
+
+fn outcome(answer: Answer, at: Timestamp) -> Result<Outcome, StoreError> {
+    match answer {
+        Answer::Admitted { used } => Ok(Outcome::Admitted { used, held: vec![], at }),
+        Answer::Refused { exceeded, used } => Ok(Outcome::Refused { exceeded, used, held: vec![], at }),
+        Answer::Stale { application, service } => Ok(Outcome::Stale { application, service }),
+        Answer::Buried => Err(StoreError::TakenBack),
+        other => Err(StoreError::Answer(format!("{other:?} to an ask"))),
     }
 }

@@ -7,6 +7,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -28,7 +29,7 @@ use crate::status::Failure;
 const ASKS_MAX: usize = 1_024;
 /// Messages that wait for the socket; then the stream's task waits too.
 const ANSWERS_WAITING_MAX: usize = 16;
-/// Most answers in one message.
+/// With so many answers a message takes up no more; it has fewer than twice as many.
 const ANSWERS_MAX: usize = 1_024;
 
 /// The answers of one stream.
@@ -48,16 +49,27 @@ struct Done {
     counted: Option<Question>,
 }
 
-/// What cannot be answered at once.
-struct Work {
-    correlation_id: u64,
-    kind: Kind,
-}
-
-enum Kind {
-    AuthRep(Question),
-    Cancel(v1::CancelRequest),
-    Lease(v1::LeaseRequest),
+/// What has to be answered.
+enum Work {
+    /// Questions that came in one message.
+    Together {
+        correlation_ids: Vec<u64>,
+        questions: Vec<Question>,
+    },
+    /// A question that takes several steps.
+    Alone {
+        correlation_id: u64,
+        question: Question,
+        deadline: Instant,
+    },
+    Cancel {
+        correlation_id: u64,
+        message: v1::CancelRequest,
+    },
+    Lease {
+        correlation_id: u64,
+        message: v1::LeaseRequest,
+    },
 }
 
 /// Starts answering a stream.
@@ -86,12 +98,12 @@ async fn work(
     sender: mpsc::Sender<Result<v1::AuthRepStreamResponse, Status>>,
 ) {
     let Near { shared, gateway, .. } = &*near;
-    let mut in_work = FuturesUnordered::new();
+    let (mut in_work, mut unanswered) = (FuturesUnordered::new(), 0);
     let mut open = true;
     let mut holds_leases = false;
     while open || !in_work.is_empty() {
-        tokio::select! {
-            message = asks.message(), if open && in_work.len() < shared.config.stream_requests_max => {
+        let (ready, waiting) = tokio::select! {
+            message = asks.message(), if open && unanswered < shared.config.stream_requests_max => {
                 let message = match message.map(|message| message.map(read_message)) {
                     Ok(Some(Ok(message))) => message,
                     Ok(None) => {
@@ -105,28 +117,33 @@ async fn work(
                         return;
                     }
                 };
+                unanswered += message.len();
                 let (ready, waiting) = begin(shared, gateway, message).await;
-                let is_lease = |work: &Work| matches!(work.kind, Kind::Lease(_));
-                if !holds_leases && waiting.iter().any(is_lease) {
+                if !holds_leases && waiting.iter().any(|work| matches!(work, Work::Lease { .. })) {
                     holds_leases = true;
                     shared.engine.recalls.join(gateway, &sender);
                 }
-                in_work.extend(waiting.into_iter().map(|work| one(&near, work)));
-                if !ready.is_empty() && !hand_over(shared, &sender, ready).await {
-                    return;
-                }
+                (ready, waiting)
             }
             Some(first) = in_work.next() => {
-                let mut ready = vec![first];
-                while let (true, Some(Some(next))) = (ready.len() < ANSWERS_MAX, in_work.next().now_or_never()) {
-                    ready.push(next);
+                let (mut ready, mut waiting): (Vec<Done>, Vec<Work>) = first;
+                while ready.len() < ANSWERS_MAX {
+                    let Some(Some((done, more))) = in_work.next().now_or_never() else { break };
+                    ready.extend(done);
+                    waiting.extend(more);
                 }
-                if !hand_over(shared, &sender, ready).await {
-                    return;
-                }
+                (ready, waiting)
             }
-            () = shared.stop.cancelled(), if open => open = false,
+            () = shared.stop.cancelled(), if open => {
+                open = false;
+                continue;
+            }
             () = sender.closed() => return,
+        };
+        unanswered -= ready.len();
+        in_work.extend(waiting.into_iter().map(|work| carry_out(&near, work)));
+        if !ready.is_empty() && !hand_over(shared, &sender, ready).await {
+            return;
         }
     }
 }
@@ -141,26 +158,47 @@ fn read_message(message: v1::AuthRepStreamRequest) -> Result<Vec<v1::StreamAsk>,
 
 /// Answers what can be answered at once; the rest has to wait.
 async fn begin(shared: &Shared, gateway: &GatewayToken, asks: Vec<v1::StreamAsk>) -> (Vec<Done>, Vec<Work>) {
-    let (mut ids, mut questions, mut ready, mut waiting) = (vec![], vec![], vec![], vec![]);
+    let (mut correlation_ids, mut questions, mut ready, mut waiting) = (vec![], vec![], vec![], vec![]);
     for v1::StreamAsk { correlation_id, ask } in asks {
         match ask {
             Some(Ask::AuthRep(message)) => match read_auth_rep(gateway, &message) {
                 Ok(question) => {
-                    ids.push(correlation_id);
+                    correlation_ids.push(correlation_id);
                     questions.push(question);
                 }
                 Err(failure) => ready.push(Done::failed(correlation_id, failure)),
             },
-            Some(Ask::Cancel(message)) => waiting.push(Work { correlation_id, kind: Kind::Cancel(message) }),
-            Some(Ask::Lease(message)) => waiting.push(Work { correlation_id, kind: Kind::Lease(message) }),
+            Some(Ask::Cancel(message)) => waiting.push(Work::Cancel { correlation_id, message }),
+            Some(Ask::Lease(message)) => waiting.push(Work::Lease { correlation_id, message }),
             None => ready.push(Done::failed(correlation_id, Failure::Unknown("what the stream asks"))),
         }
     }
-    let verdicts = shared.engine.decide_at_once(&questions, Write::Now).await;
-    for ((correlation_id, question), verdict) in ids.into_iter().zip(questions).zip(verdicts) {
+    if questions.is_empty() {
+        return (ready, waiting);
+    }
+    if shared.engine.is_in_memory() {
+        let (done, more) = decide(shared, correlation_ids, questions).await;
+        ready.extend(done);
+        waiting.extend(more);
+    } else {
+        waiting.push(Work::Together { correlation_ids, questions });
+    }
+    (ready, waiting)
+}
+
+/// Decides the questions of a message together; some may take more than that.
+async fn decide(
+    shared: &Shared,
+    correlation_ids: Vec<u64>,
+    questions: Vec<Question>,
+) -> (Vec<Done>, Vec<Work>) {
+    let (mut ready, mut waiting) = (Vec::with_capacity(questions.len()), vec![]);
+    let deadline = shared.engine.deadline();
+    let verdicts = shared.engine.decide_together(&questions, Write::Now, deadline).await;
+    for ((correlation_id, question), verdict) in correlation_ids.into_iter().zip(questions).zip(verdicts) {
         match verdict {
             Some(verdict) => ready.push(Done::decided(correlation_id, question, verdict)),
-            None => waiting.push(Work { correlation_id, kind: Kind::AuthRep(question) }),
+            None => waiting.push(Work::Alone { correlation_id, question, deadline }),
         }
     }
     (ready, waiting)
@@ -187,22 +225,27 @@ async fn hand_over(
     false
 }
 
-async fn one(near: &Near, Work { correlation_id, kind }: Work) -> Done {
+/// What is answered then, and what still has to be.
+async fn carry_out(near: &Near, work: Work) -> (Vec<Done>, Vec<Work>) {
     let Near { shared, gateway, .. } = near;
-    match kind {
-        Kind::AuthRep(question) => {
-            let verdict = shared.engine.decide(&question).await;
+    let done = match work {
+        Work::Together { correlation_ids, questions } => {
+            return decide(shared, correlation_ids, questions).await;
+        }
+        Work::Alone { correlation_id, question, deadline } => {
+            let verdict = shared.engine.settle(&question, deadline).await;
             Done::decided(correlation_id, question, verdict)
         }
-        Kind::Cancel(message) => match cancel(shared, gateway, &message).await {
+        Work::Cancel { correlation_id, message } => match cancel(shared, gateway, &message).await {
             Ok(done) => Done::answered(correlation_id, Answer::Cancelled(done), None),
             Err(failure) => Done::failed(correlation_id, failure),
         },
-        Kind::Lease(message) => match lease(near, &message).await {
+        Work::Lease { correlation_id, message } => match lease(near, &message).await {
             Ok(reply) => Done::answered(correlation_id, Answer::Lease(reply), None),
             Err(failure) => Done::failed(correlation_id, failure),
         },
-    }
+    };
+    (vec![done], vec![])
 }
 
 async fn lease(near: &Near, request: &v1::LeaseRequest) -> Result<v1::LeaseReply, Failure> {

@@ -73,8 +73,8 @@ impl Ledger {
 
     /// Reads what deciding these will need. Where there are many accounts, reading one means waiting for memory; here
     /// nothing depends on the one before, so it is waited for many of them at once.
-    pub(super) fn fetch(&self, asks: &[&Ask]) {
-        let account = |ask: &&Ask| self.accounts.get(ask.application.account(|_| None)?);
+    pub(super) fn fetch(&self, asks: &[Ask]) {
+        let account = |ask: &Ask| self.accounts.get(ask.application.account(|_| None)?);
         let accounts: Vec<&Account> = asks.iter().filter_map(account).collect();
         black_box(accounts.iter().fold(0, |all, account| all ^ account.number));
         black_box(accounts.iter().fold(0, |all, account| all ^ account.fetch()));

@@ -1,20 +1,23 @@
-//! The wire form of a batch: operations as MessagePack, answers back from Redis' own types.
+//! The wire form of a batch: for each shard its operations as MessagePack, and the answers to them likewise.
 //!
 //! `functions.lua` documents the shapes; this is their only other end.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use redis::Value;
-use rmp::encode::{write_array_len, write_sint, write_str, write_str_len, write_uint};
-use weir_core::{COUNT_MAX, Increment, Period, Timestamp, UsageValue};
+use rmp::encode::{ValueWriteError, write_array_len, write_sint, write_str, write_str_len, write_uint};
+use weir_core::counter::{ceilings, changed};
+use weir_core::{ApplicationRef, COUNT_MAX, Increment, Period, ServiceId, Timestamp, UsageValue};
 
+use super::answer::{Answer, Answers, Fit, Told};
+use super::{SHARDS, shard_of};
 use crate::key::window_expiry;
-use crate::{Ask, Entry, Mode, Record, RequestId, StoreError, Version};
+use crate::{Ask, Entry, Mode, RequestId, StoreError, Version};
 
-/// One operation, encoded.
+/// One operation.
 #[derive(Debug)]
 pub(super) struct Operation {
-    pub(super) id: RequestId,
+    shard: usize,
     body: Body,
     /// Asks whose outcome may be known are looked up; the others are safe to repeat as they are.
     pub(super) looked_up: bool,
@@ -22,14 +25,17 @@ pub(super) struct Operation {
 
 #[derive(Debug)]
 enum Body {
-    Ask(Ask),
+    Ask { asks: Arc<Vec<Ask>>, place: usize },
     Report { idempotency_id: Vec<u8>, entries: Vec<Entry> },
-    Cancel { attempt: Option<u32> },
+    Cancel { id: RequestId, attempt: Option<u32> },
 }
 
 impl Operation {
-    pub(super) fn ask(ask: Ask) -> Self {
-        Self { id: ask.request, looked_up: ask.attempt > 0, body: Body::Ask(ask) }
+    /// One of several asks.
+    pub(super) fn ask(asks: &Arc<Vec<Ask>>, place: usize) -> Self {
+        let ask = &asks[place];
+        let body = Body::Ask { asks: Arc::clone(asks), place };
+        Self { shard: shard_of(&ask.application), looked_up: ask.attempt > 0, body }
     }
 
     /// Without an idempotency id of its own a report gets one that only this process knows, so that sending it
@@ -40,85 +46,46 @@ impl Operation {
         getrandom::fill(&mut id).expect("the system gives random bytes");
         let name = if idempotency_id.is_empty() { &id[..] } else { idempotency_id };
         let idempotency_id = [format!("{part}:").as_bytes(), name].concat();
-        Self { id: RequestId(id), looked_up: false, body: Body::Report { idempotency_id, entries } }
+        Self { shard: part % SHARDS, looked_up: false, body: Body::Report { idempotency_id, entries } }
     }
 
-    pub(super) fn cancel(id: RequestId, attempt: Option<u32>) -> Self {
-        Self { id, looked_up: false, body: Body::Cancel { attempt } }
+    pub(super) fn cancel(application: &ApplicationRef, id: RequestId, attempt: Option<u32>) -> Self {
+        Self { shard: shard_of(application), looked_up: false, body: Body::Cancel { id, attempt } }
     }
 
-    /// What takes this back for a caller that left; `None` when it counts nothing.
-    pub(super) fn undo(&self) -> Option<Self> {
+    fn as_ask(&self) -> Option<&Ask> {
         match &self.body {
-            Body::Ask(ask) if ask.mode == Mode::Count && !ask.increments.is_empty() => {
-                Some(Self::cancel(self.id, Some(ask.attempt)))
-            }
+            Body::Ask { asks, place } => Some(&asks[*place]),
             _ => None,
         }
     }
 
-    /// Whether this asks for the same as another operation, so that they can be decided together: only first attempts
-    /// that add.
+    /// What takes this back for a caller that left; `None` when it counts nothing.
+    pub(super) fn undo(&self) -> Option<Self> {
+        let ask = self.as_ask().filter(|ask| counts(ask))?;
+        let body = Body::Cancel { id: ask.request, attempt: Some(ask.attempt) };
+        Some(Self { shard: self.shard, looked_up: false, body })
+    }
+
+    /// Whether this asks for the same as another operation, so that they can be decided together: only first attempts.
     fn asks_like(&self, other: &Self) -> bool {
-        let (Body::Ask(ask), Body::Ask(other_ask)) = (&self.body, &other.body) else { return false };
-        let is_plain = |operation: &Self, ask: &Ask| {
-            !operation.looked_up && ask.mode == Mode::Count && ask.attempt == 0 && !ask.increments.is_empty()
-        };
-        is_plain(self, ask)
-            && is_plain(other, other_ask)
+        let (Some(ask), Some(other_ask)) = (self.as_ask(), other.as_ask()) else { return false };
+        let is_first = |operation: &Self, ask: &Ask| !operation.looked_up && ask.attempt == 0;
+        is_first(self, ask)
+            && is_first(other, other_ask)
+            && ask.mode == other_ask.mode
             && ask.application == other_ask.application
             && ask.application_version == other_ask.application_version
             && ask.service_version == other_ask.service_version
             && ask.increments == other_ask.increments
-            && ask.increments.iter().all(|increment| matches!(increment.value, UsageValue::Add(_)))
-    }
-
-    /// What the ceilings hold once it was counted so many times.
-    fn used_after(&self, before: &[u64], times: u64) -> Vec<u64> {
-        let Body::Ask(ask) = &self.body else { return vec![] };
-        let values = ask.increments.iter().flat_map(|increment| {
-            let (UsageValue::Add(value) | UsageValue::Set(value)) = increment.value;
-            increment.ceilings.iter().map(move |_| value)
-        });
-        let after =
-            |(before, value): (&u64, u64)| before.saturating_add(value.saturating_mul(times)).min(COUNT_MAX);
-        before.iter().zip(values).map(after).collect()
-    }
-
-    /// The values of an operation, one after the other.
-    fn write(&self, out: &mut Vec<u8>) -> Encoded {
-        match &self.body {
-            Body::Ask(ask) => {
-                write_str(out, "A")?;
-                write_bytes(out, &self.id.0)?;
-                write_uint(out, self.looked_up.into())?;
-                write_str(out, &ask.application.to_string())?;
-                write_str(out, &version_text(ask.application_version))?;
-                write_str(out, ask.application.service.as_str())?;
-                write_str(out, &version_text(ask.service_version))?;
-                write_uint(out, (ask.mode == Mode::Count).into())?;
-                write_uint(out, ask.attempt.into())?;
-                write_increments(out, &ask.increments)?;
-            }
-            Body::Report { idempotency_id, entries } => {
-                write_str(out, "R")?;
-                write_bytes(out, idempotency_id)?;
-                write_array_len(out, length(entries.len()))?;
-                for entry in entries {
-                    write_entry(out, entry)?;
-                }
-            }
-            Body::Cancel { attempt } => {
-                write_str(out, "C")?;
-                write_bytes(out, &self.id.0)?;
-                write_sint(out, attempt.map_or(-1, i64::from))?;
-            }
-        }
-        Ok(())
     }
 }
 
-type Encoded = Result<(), rmp::encode::ValueWriteError>;
+fn counts(ask: &Ask) -> bool {
+    ask.mode == Mode::Count && !ask.increments.is_empty()
+}
+
+type Encoded = Result<(), ValueWriteError>;
 
 /// As a text, since Redis' decoder knows no binary type; its texts take any bytes.
 fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Encoded {
@@ -131,8 +98,17 @@ fn length(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// As a text in MessagePack of its own, by which Redis recognises increments that it has read before.
-fn write_increments(out: &mut Vec<u8>, increments: &[Increment]) -> Encoded {
+fn write_application(out: &mut Vec<u8>, application: &ApplicationRef) -> Encoded {
+    let (service, id) = (application.service.as_str(), application.application.as_str());
+    write_str_len(out, length(service.len() + 1 + id.len()))?;
+    out.extend_from_slice(service.as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(id.as_bytes());
+    Ok(())
+}
+
+/// In MessagePack of its own, by which Redis recognises what it has read before.
+fn write_usage(out: &mut Vec<u8>, increments: &[Increment]) -> Encoded {
     let mut packed = Vec::with_capacity(128);
     write_array_len(&mut packed, length(increments.len()))?;
     for increment in increments {
@@ -153,24 +129,13 @@ fn write_increments(out: &mut Vec<u8>, increments: &[Increment]) -> Encoded {
     write_bytes(out, &packed)
 }
 
-fn write_entry(out: &mut Vec<u8>, entry: &Entry) -> Encoded {
-    write_array_len(out, if entry.at.is_some() { 4 } else { 2 })?;
-    write_str(out, &entry.application.to_string())?;
-    write_increments(out, &entry.increments)?;
-    if let Some(at) = entry.at {
-        write_str(out, &moment(at))?;
-        write_array_len(out, 7)?;
-        for period in Period::ALL {
-            let seconds = window_expiry(period, at).map_or(0, |end| end.unix_s().unsigned_abs());
-            write_uint(out, seconds)?;
-        }
+fn write_expiries(out: &mut Vec<u8>, at: Timestamp) -> Encoded {
+    write_array_len(out, length(Period::ALL.len()))?;
+    for period in Period::ALL {
+        let seconds = window_expiry(period, at).map_or(0, |end| end.unix_s().unsigned_abs());
+        write_uint(out, seconds)?;
     }
     Ok(())
-}
-
-/// The name of a minute and of its week, which name all windows around it.
-fn moment(at: Timestamp) -> String {
-    format!("{} {}", Period::Minute.window(at), Period::Week.window(at))
 }
 
 fn lua_index(period: Period) -> u64 {
@@ -185,156 +150,213 @@ pub(super) fn read_version(text: &[u8]) -> Option<Version> {
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok().map(Version)
 }
 
-/// The most that are decided together: how many values Lua passes on at once is bounded.
-const TOGETHER_MAX: usize = 128;
+/// How far back services and usages are looked for that were named before: what is named twice is only sent twice.
+const LOOKED_BACK: usize = 8;
 
-/// The operations of a batch, those that are decided together as one slice.
-pub(super) fn together<'a>(operations: &'a [&'a Operation]) -> Vec<&'a [&'a Operation]> {
-    let groups = operations.chunk_by(|one, next| one.asks_like(next));
-    groups.flat_map(|group| group.chunks(TOGETHER_MAX)).collect()
+/// What many operations name alike is sent once.
+#[derive(Default)]
+struct Named<'a> {
+    services: Vec<(&'a ServiceId, Version)>,
+    usages: Vec<&'a [Increment]>,
 }
 
-/// The call for a batch of a shard.
-pub(super) fn command(
-    function: &str,
+impl<'a> Named<'a> {
+    fn service(&mut self, id: &'a ServiceId, version: Version) -> usize {
+        place_of(&mut self.services, (id, version))
+    }
+
+    fn usage(&mut self, increments: &'a [Increment]) -> usize {
+        place_of(&mut self.usages, increments)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> Encoded {
+        write_uint(out, self.services.len() as u64)?;
+        for (id, version) in &self.services {
+            write_str(out, id.as_str())?;
+            write_str(out, &version_text(*version))?;
+        }
+        write_uint(out, self.usages.len() as u64)?;
+        self.usages.iter().try_for_each(|increments| write_usage(out, increments))
+    }
+
+    /// How many values it takes.
+    fn values(&self) -> usize {
+        2 + 2 * self.services.len() + self.usages.len()
+    }
+}
+
+/// The place of a value in a list, counted from 1; it is added where it is not among the last.
+fn place_of<T: PartialEq>(list: &mut Vec<T>, value: T) -> usize {
+    let recent = list.len().saturating_sub(LOOKED_BACK);
+    if let Some(place) = list[recent..].iter().position(|held| *held == value) {
+        return recent + place + 1;
+    }
+    list.push(value);
+    list.len()
+}
+
+/// The operations of a shard. Those that are decided together follow each other.
+struct Part<'a> {
     shard: usize,
-    writer: &str,
-    number: u64,
-    at: Timestamp,
-    groups: &[&[&Operation]],
-) -> redis::Cmd {
-    let mut command = redis::cmd("FCALL");
-    command.arg(function).arg(1).arg(format!("weir:{{{shard}}}"));
-    command.arg(writer).arg(number).arg(at.unix_ms()).arg(moment(at));
-    let mut encoded = Vec::with_capacity(512);
-    for group in groups {
-        encoded.clear();
-        // Writing to a Vec cannot fail.
-        write_group(&mut encoded, group).expect("memory takes all bytes");
-        command.arg(&encoded);
-    }
-    command
+    operations: Vec<&'a Operation>,
+    /// Where each stands in the batch.
+    places: Vec<usize>,
 }
 
-/// The first operation, and the ids of all where it stands for several.
-fn write_group(out: &mut Vec<u8>, group: &[&Operation]) -> Encoded {
-    let Some((first, rest)) = group.split_first() else { return Ok(()) };
-    first.write(out)?;
-    if rest.is_empty() {
-        return Ok(());
+impl<'a> Part<'a> {
+    fn groups(&self) -> impl Iterator<Item = &[&'a Operation]> {
+        self.operations.chunk_by(|one, next| one.asks_like(next))
     }
-    write_array_len(out, length(group.len()))?;
-    group.iter().try_for_each(|operation| write_bytes(out, &operation.id.0))
-}
 
-/// What one operation came to.
-#[derive(Debug)]
-pub(super) enum Answer {
-    Admitted {
-        used: Vec<u64>,
-    },
-    Refused {
-        exceeded: usize,
-        used: Vec<u64>,
-    },
-    Stale {
-        application: Option<Record>,
-        service: Option<Version>,
-    },
-    TakenBack(bool),
-    /// It was taken back before it came.
-    Buried,
-    Reported(bool),
-}
-
-/// The answers to all operations of a batch.
-pub(super) fn read_answers(value: Value, groups: &[&[&Operation]]) -> Result<Vec<Answer>, StoreError> {
-    let Value::Array(answers) = value else {
-        return Err(StoreError::Answer("no array".into()));
-    };
-    if answers.len() != groups.len() {
-        return Err(StoreError::Answer(format!("{} answers to {} operations", answers.len(), groups.len())));
-    }
-    let mut all = Vec::new();
-    for (answer, group) in answers.into_iter().zip(groups) {
-        match group {
-            [_] => all.push(read_answer(answer)?),
-            _ => read_together(answer, group, &mut all)?,
+    fn encode(&self) -> Result<Vec<u8>, ValueWriteError> {
+        let (mut named, mut body, mut values) = (Named::default(), Vec::with_capacity(1024), 0);
+        for group in self.groups() {
+            values += write_group(&mut body, group, &mut named)?;
         }
+        let mut out = Vec::with_capacity(body.len() + 256);
+        write_array_len(&mut out, length(named.values() + values))?;
+        named.write(&mut out)?;
+        out.extend_from_slice(&body);
+        Ok(out)
     }
-    Ok(all)
 }
 
-/// The answers to operations that were decided together.
-fn read_together(value: Value, group: &[&Operation], all: &mut Vec<Answer>) -> Result<(), StoreError> {
-    let broken = || StoreError::Answer("an answer of unknown shape".into());
-    let Value::Array(mut parts) = value else { return Err(broken()) };
-    let fitting = match (parts.first().and_then(number), parts.get(1)) {
-        (Some(6), Some(fitting)) => number(fitting).ok_or_else(broken)?,
-        (Some(7), Some(Value::Array(answers))) if answers.len() == group.len() => {
-            let Value::Array(answers) = parts.swap_remove(1) else { return Err(broken()) };
-            for answer in answers {
-                all.push(read_answer(answer)?);
+/// Returns how many values it wrote.
+fn write_group<'a>(
+    out: &mut Vec<u8>,
+    group: &[&'a Operation],
+    named: &mut Named<'a>,
+) -> Result<usize, ValueWriteError> {
+    let Some(first) = group.first() else { return Ok(0) };
+    match &first.body {
+        Body::Ask { asks, place } => {
+            let ask = &asks[*place];
+            write_str(out, "A")?;
+            write_application(out, &ask.application)?;
+            write_str(out, &version_text(ask.application_version))?;
+            write_uint(out, named.service(&ask.application.service, ask.service_version) as u64)?;
+            write_uint(out, named.usage(&ask.increments) as u64)?;
+            write_uint(out, counts(ask).into())?;
+            write_uint(out, first.looked_up.into())?;
+            write_uint(out, ask.attempt.into())?;
+            write_uint(out, group.len() as u64)?;
+            for ask in group.iter().filter_map(|operation| operation.as_ask()) {
+                write_bytes(out, &ask.request.0)?;
             }
-            return Ok(());
+            Ok(9 + group.len())
         }
-        _ => return Err(broken()),
+        Body::Report { idempotency_id, entries } => {
+            write_str(out, "R")?;
+            write_bytes(out, idempotency_id)?;
+            write_uint(out, entries.len() as u64)?;
+            for entry in entries {
+                write_application(out, &entry.application)?;
+                write_uint(out, named.usage(&entry.increments) as u64)?;
+                match entry.at {
+                    Some(at) => {
+                        write_uint(out, at.unix_s().unsigned_abs() / 60)?;
+                        write_expiries(out, at)?;
+                    }
+                    None => out.extend_from_slice(&[rmp::Marker::False.to_u8(); 2]),
+                }
+            }
+            Ok(3 + 4 * entries.len())
+        }
+        Body::Cancel { id, attempt } => {
+            write_str(out, "C")?;
+            write_bytes(out, &id.0)?;
+            write_sint(out, attempt.map_or(-1, i64::from))?;
+            Ok(3)
+        }
+    }
+}
+
+/// A batch, divided into shards.
+pub(super) struct Batch<'a> {
+    parts: Vec<Part<'a>>,
+    operations: usize,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(operations: impl Iterator<Item = &'a Operation>) -> Self {
+        let part = |shard| Part { shard, operations: vec![], places: vec![] };
+        let mut batch = Self { parts: (0..SHARDS).map(part).collect(), operations: 0 };
+        for operation in operations {
+            let part = &mut batch.parts[operation.shard];
+            part.operations.push(operation);
+            part.places.push(batch.operations);
+            batch.operations += 1;
+        }
+        batch.parts.retain(|part| !part.operations.is_empty());
+        batch
+    }
+
+    /// The call for it.
+    pub(super) fn command(&self, function: &str, writer: &str, number: u64, at: Timestamp) -> redis::Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(function).arg(self.parts.len());
+        for part in &self.parts {
+            command.arg(format!("weir:{{{}}}", part.shard));
+        }
+        command.arg(writer).arg(number).arg(at.unix_ms());
+        for part in &self.parts {
+            command.arg(part.encode().expect("memory takes all bytes"));
+        }
+        command
+    }
+
+    /// The answers to all operations, in their order.
+    pub(super) fn read_answers(&self, value: Value) -> Result<Vec<Answer>, StoreError> {
+        let broken = || StoreError::Answer("an answer of unknown shape".into());
+        let Value::Array(parts) = value else { return Err(broken()) };
+        let mut all: Vec<Option<Answer>> = (0..self.operations).map(|_| None).collect();
+        for (part, answers) in self.parts.iter().zip(parts) {
+            let Value::BulkString(bytes) = answers else { return Err(broken()) };
+            let answers = part.read_answers(&bytes).ok_or_else(broken)?;
+            for (place, answer) in part.places.iter().zip(answers) {
+                all[*place] = Some(answer);
+            }
+        }
+        all.into_iter().collect::<Option<_>>().ok_or_else(broken)
+    }
+}
+
+impl Part<'_> {
+    fn read_answers(&self, bytes: &[u8]) -> Option<Vec<Answer>> {
+        let mut answers = Answers::begin(bytes)?;
+        let mut all = Vec::with_capacity(self.operations.len());
+        for group in self.groups() {
+            let end = all.len() + group.len();
+            let ask = group.first().and_then(|operation| operation.as_ask());
+            let ceilings = ask.map_or(0, |ask| ceilings(&ask.increments).count());
+            while all.len() < end {
+                let left = (end - all.len()) as u64;
+                match (answers.next(ceilings)?, ask) {
+                    (Told::Answer(answer), _) => all.push(answer),
+                    (Told::One(fit), Some(ask)) => all.push(answer_of(ask, 1, &fit)),
+                    (Told::Together(fit), Some(ask)) => {
+                        all.extend((1..=left).map(|number| answer_of(ask, number, &fit)));
+                    }
+                    _ => return None,
+                }
+            }
+        }
+        answers.is_empty().then_some(all)
+    }
+}
+
+/// The answer to one of several that ask for the same, by its number from 1.
+fn answer_of(ask: &Ask, number: u64, fit: &Fit) -> Answer {
+    let counted = if counts(ask) { number.min(fit.fitting) } else { 0 };
+    let after = |(used, (increment, _)): (&u64, (&Increment, _))| match increment.value {
+        _ if counted == 0 => *used,
+        UsageValue::Add(by) => changed(*used, UsageValue::Add(by.saturating_mul(counted))),
+        set @ UsageValue::Set(_) => changed(*used, set),
     };
-    let numbers: Option<Vec<u64>> = parts[2..].iter().map(number).collect();
-    let numbers = numbers.ok_or_else(broken)?;
-    let (exceeded, before) = numbers.split_first().ok_or_else(broken)?;
-    let exceeded = usize::try_from(*exceeded).map_err(|_| broken())?;
-    for place in 1..=group.len() as u64 {
-        let used = group[0].used_after(before, place.min(fitting));
-        all.push(if place <= fitting {
-            Answer::Admitted { used }
-        } else {
-            Answer::Refused { exceeded, used }
-        });
-    }
-    Ok(())
-}
-
-fn read_answer(value: Value) -> Result<Answer, StoreError> {
-    let broken = || StoreError::Answer("an answer of unknown shape".into());
-    let Value::Array(parts) = value else { return Err(broken()) };
-    let numbers = |from: usize| -> Result<Vec<u64>, StoreError> {
-        parts[from..].iter().map(|part| number(part).ok_or_else(broken)).collect()
-    };
-    match parts.first().and_then(number) {
-        Some(0) => Ok(Answer::Admitted { used: numbers(1)? }),
-        Some(1) if parts.len() > 1 => {
-            let exceeded = number(&parts[1]).and_then(|n| usize::try_from(n).ok()).ok_or_else(broken)?;
-            Ok(Answer::Refused { exceeded, used: numbers(2)? })
-        }
-        Some(2) if parts.len() == 4 => {
-            let version = |part: &Value| text(part).and_then(read_version);
-            let application = match (version(&parts[1]), text(&parts[2])) {
-                (Some(version), Some(bytes)) => Some(Record { version, bytes: bytes.into() }),
-                _ => None,
-            };
-            Ok(Answer::Stale { application, service: version(&parts[3]) })
-        }
-        Some(3) if parts.len() == 2 => Ok(Answer::TakenBack(number(&parts[1]) == Some(1))),
-        Some(5) => Ok(Answer::Buried),
-        Some(4) if parts.len() == 2 => Ok(Answer::Reported(number(&parts[1]) == Some(1))),
-        _ => Err(broken()),
+    let used = fit.before.iter().zip(ceilings(&ask.increments)).map(after).collect();
+    if number <= fit.fitting {
+        Answer::Admitted { used }
+    } else {
+        Answer::Refused { exceeded: fit.refusing, used }
     }
 }
-
-fn number(value: &Value) -> Option<u64> {
-    match value {
-        Value::Int(n) => u64::try_from(*n).ok(),
-        _ => None,
-    }
-}
-
-fn text(value: &Value) -> Option<&[u8]> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        _ => None,
-    }
-}
-
-/// Longest pause before a batch whose predecessor failed is sent.
-pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);

@@ -18,7 +18,10 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(200);
 
 pub(super) struct Opened {
     pub(super) pool: deadpool_redis::Pool,
-    pub(super) connections: Vec<ConnectionManager>,
+    /// For decisions only.
+    pub(super) decider: ConnectionManager,
+    /// For reading records.
+    pub(super) reader: ConnectionManager,
     pub(super) functions: Functions,
 }
 
@@ -77,11 +80,9 @@ pub(super) async fn open(config: &RedisConfig) -> Result<Opened, OpenError> {
         .set_number_of_retries(usize::MAX)
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(Duration::from_millis(config.response_timeout_ms)));
-    let mut connections = Vec::new();
-    for _ in 0..config.connections.max(1) {
-        let connection = ConnectionManager::new_with_config(client.clone(), managed.clone()).await;
-        connections.push(connection.map_err(OpenError::Redis)?);
-    }
+    let connect = || ConnectionManager::new_with_config(client.clone(), managed.clone());
+    let decider = connect().await.map_err(OpenError::Redis)?;
+    let reader = connect().await.map_err(OpenError::Redis)?;
     let info = client.get_connection_info().clone();
     let manager = deadpool_redis::Manager::new(info).map_err(OpenError::Redis)?;
     let pool = deadpool_redis::Pool::builder(manager)
@@ -92,7 +93,7 @@ pub(super) async fn open(config: &RedisConfig) -> Result<Opened, OpenError> {
         .recycle_timeout(Some(CONNECT_TIMEOUT))
         .build()
         .map_err(|error| OpenError::Pool(error.to_string()))?;
-    Ok(Opened { pool, connections, functions })
+    Ok(Opened { pool, decider, reader, functions })
 }
 
 fn client(config: &RedisConfig) -> redis::RedisResult<redis::Client> {

@@ -1,6 +1,6 @@
--- The ledger inside Redis: decides and counts a batch of one shard in one step.
+-- The ledger inside Redis: decides and counts a batch, of one shard or of several, in one step.
 --
--- KEYS[1] is the shard's base, "weir:{7}"; every other key begins with it, so all of them share its slot:
+-- KEYS are the shards' bases, "weir:{7}"; every other key of a shard begins with it, so all of them share its slot:
 --   :counts                          hash   <service>/<app>:<metric> -> counter
 --   :closed:<service>/<app>:<window> hash   metric -> count, in windows that are not the counter's own: those that
 --                                           have ended, and those that a report has named before they came
@@ -10,13 +10,14 @@
 --                                           "writer:<writer>" -> number of its last batch; "since" -> ms
 --   :report:<part>:<id>              string idempotency ids, kept ten minutes
 --
--- A counter is what it holds in seven windows, from the minute to eternity, as doubles of eight bytes, the lowest first;
--- then the moment of its last change, around which the windows are. A moment is the name of its minute and of its week,
--- "2026-11-23T03:31 2026-W48", which name all seven. The first change in a new window moves what the old one held to
--- :closed.
+-- A counter is what it holds in seven windows, from the minute to eternity, as doubles of eight bytes, lowest first,
+-- then the minute of its last change, counted from 1970, around which the windows are. Whoever first looks at it in a
+-- new window moves what the old one held to :closed. All that is counted is counted in eternity, too, so what has no
+-- counter has nothing in :closed either.
 --
--- What was counted for a request is MessagePack: the latest attempt, application, moment, the increments as they
--- came, and where one of them sets a value, by how much each counter changed. The attempt alone: it was taken back.
+-- What was counted for a request is its latest attempt, the minute, the application and, as MessagePack, metric, value,
+-- first period and whether it sets for each increment; then, where one of them sets a value, by how much each window
+-- changed. Without an application: it was taken back.
 --
 -- All that a batch needs is read at once, decided upon in order, and written at once. Numbers are whole, 0 to 2^53 - 1.
 -- The script holds no policy: which counters change by how much under which ceilings is computed by the caller.
@@ -24,50 +25,111 @@
 -- @SUFFIX@ is replaced by a hash of this text, since function names are global and versions live side by side.
 
 local COUNT_MAX = 9007199254740991
+local ATTEMPT_MAX = 4294967295
 local CLOCK_SKEW_MS_MAX = 1000
 local RECENT_KEPT_MS = 10000
 local REPORT_KEPT_MS = 600000
 local CLOSED_KEPT_S = 73 * 3600
 local CLOSED_MINUTE_KEPT_S = 120
 
--- Doubles hold whole numbers up to 2^53.
-local COUNTS_FORMAT, COUNTS_BYTES = '<ddddddd', 56
-
 -- Lua passes on only so many values at once.
 local VALUES_MAX = 4000
 
--- An increment: {metric, sets (1) or adds (0), value, first period, period, max, period, max, ...};
+-- In memory a counter is {minute, hour, day, week, month, year, eternity, minute of the last change, has changed}. The
+-- last place is what `struct.unpack` adds: where it stopped. Doubles hold whole numbers up to 2^53.
+local COUNTER_FORMAT = '<dddddddd'
+local CHANGED_AT, HAS_CHANGED = 8, 9
+
+-- The first bytes of what was counted for a request.
+local RECENT_FORMAT = '<I4I4s'
+
+-- Answers begin with one of these. TOGETHER: how many of the requests fit, the place of the ceiling that refuses the
+-- others, and what the ceilings held before; ONE: likewise of one. ADMITTED: without meaning twice, what they hold.
+local TOGETHER, ONE, ADMITTED, STALE, BURIED, TAKEN_BACK, REPORTED = 0, 1, 2, 3, 4, 5, 6
+
+-- Usages by their MessagePack: most requests of a plan bring the same.
+local USAGES_MAX, USAGE_BYTES_MAX = 1024, 1024
+local usages, usage_count = {}, 0
+
+-- packed: for each increment {metric, sets (1) or adds (0), value, first period, period, max, period, max, ...};
 -- periods count from 1 (minute) to 7 (eternity).
-local METRIC, SETS, VALUE, FIRST, CEILINGS = 1, 2, 3, 4, 5
-
--- Increments by their MessagePack: most requests of a plan bring the same. `has_set`: one of them sets a value.
-local DECODED_MAX, DECODED_BYTES_MAX = 1024, 1024
-local decoded, decoded_count = {}, 0
-
-local function increments_of(packed)
-  local increments = decoded[packed]
-  if not increments then
-    increments = cmsgpack.unpack(packed)
-    for _, increment in ipairs(increments) do
-      increments.has_set = increments.has_set or increment[SETS] == 1
+local function read_usage(packed)
+  local usage = { fields = {}, sets = {}, values = {}, firsts = {}, ceilings = {}, has_set = false, value_max = 0 }
+  local ceilings, undo = usage.ceilings, {}
+  for place, increment in ipairs(cmsgpack.unpack(packed)) do
+    local metric, sets, value, first = increment[1], increment[2] == 1, increment[3], increment[4]
+    usage.fields[place], usage.sets[place], usage.values[place], usage.firsts[place] = ':' .. metric, sets, value, first
+    usage.has_set, usage.value_max = usage.has_set or sets, math.max(usage.value_max, value)
+    for at = 5, #increment, 2 do
+      local n = #ceilings
+      ceilings[n + 1], ceilings[n + 2], ceilings[n + 3] = place, increment[at], increment[at + 1]
     end
-    if #packed <= DECODED_BYTES_MAX then
-      if decoded_count == DECODED_MAX then decoded, decoded_count = {}, 0 end
-      decoded[packed], decoded_count = increments, decoded_count + 1
+    local n = #undo
+    undo[n + 1], undo[n + 2], undo[n + 3], undo[n + 4] = metric, value, first, increment[2]
+  end
+  usage.undo = cmsgpack.pack(undo)
+  return usage
+end
+
+local function usage_of(packed)
+  local usage = usages[packed]
+  if not usage then
+    usage = read_usage(packed)
+    if #packed <= USAGE_BYTES_MAX then
+      if usage_count == USAGES_MAX then usages, usage_count = {}, 0 end
+      usages[packed], usage_count = usage, usage_count + 1
     end
   end
-  return increments
+  return usage
 end
 
-local function windows_of(moment)
-  local sub = string.sub
-  return { sub(moment, 1, 16), sub(moment, 1, 13), sub(moment, 1, 10), sub(moment, 18), sub(moment, 1, 7),
-    sub(moment, 1, 4), 'ever' }
+-- Year, month and day of the month of a day counted from 1970-01-01: by eras of 400 years, in which days repeat, and
+-- years that begin with March, so that a leap day ends them.
+local function date_of(day)
+  local from_era = day + 719468
+  local of_era = from_era % 146097
+  local leap_days = math.floor(of_era / 1460) - math.floor(of_era / 36524) + math.floor(of_era / 146096)
+  local year = math.floor((of_era - leap_days) / 365)
+  local from_march = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * from_march + 2) / 153)
+  local of_month = from_march - math.floor((153 * month + 2) / 5) + 1
+  month = month < 10 and month + 3 or month - 9
+  return year + math.floor(from_era / 146097) * 400 + (month <= 2 and 1 or 0), month, of_month
 end
 
--- Calls visit(first, last) for pieces of 1 to n that can be passed on at once.
-local function in_pieces(n, visit)
-  for first = 1, n, VALUES_MAX do visit(first, math.min(first + VALUES_MAX - 1, n)) end
+-- Names of the windows around a minute. A week belongs to the year of its Thursday.
+local WINDOWS_MAX = 1024
+local windows_by_minute, windows_count = {}, 0
+
+local function windows_of(minute)
+  local windows = windows_by_minute[minute]
+  if windows then return windows end
+  local day = math.floor(minute / 1440)
+  local year, month, of_month = date_of(day)
+  local thursday = day - (day + 3) % 7 + 3
+  local week_year = date_of(thursday)
+  local leap_days = math.floor((week_year - 1969) / 4) - math.floor((week_year - 1901) / 100)
+    + math.floor((week_year - 1601) / 400)
+  local year_start = (week_year - 1970) * 365 + leap_days
+  local date = string.format('%04d-%02d-%02d', year, month, of_month)
+  local hour = string.format('%sT%02d', date, math.floor(minute / 60) % 24)
+  windows = {
+    string.format('%s:%02d', hour, minute % 60), hour, date,
+    string.format('%04d-W%02d', week_year, math.floor((thursday - year_start) / 7) + 1),
+    string.sub(date, 1, 7), string.sub(date, 1, 4), 'ever',
+  }
+  if windows_count == WINDOWS_MAX then windows_by_minute, windows_count = {}, 0 end
+  windows_by_minute[minute], windows_count = windows, windows_count + 1
+  return windows
+end
+
+-- Calls visit(first, last) for pieces of first to last that can be passed on at once.
+local function in_pieces(first, last, visit)
+  for from = first, last, VALUES_MAX do visit(from, math.min(from + VALUES_MAX - 1, last)) end
+end
+
+local function set_hash(key, values)
+  in_pieces(1, #values, function(first, last) redis.call('HSET', key, unpack(values, first, last)) end)
 end
 
 local function server_ms()
@@ -77,168 +139,116 @@ end
 
 -- Windows other than a counter's own.
 
-local function closed_key(batch, counter, window)
-  return batch.base .. ':closed:' .. counter.application .. ':' .. window
+local function closed_key(shard, name, window)
+  local application, metric = string.match(name, '^(.*):([^:]*)$')
+  return shard.base .. ':closed:' .. application .. ':' .. window, metric
 end
 
-local function set_closed(batch, counter, window, value, expires_s)
-  local key = closed_key(batch, counter, window)
-  if redis.call('HSET', key, counter.metric, value) == 1 then redis.call('EXPIREAT', key, expires_s) end
+local function set_closed(shard, name, period, window, value, expires_s)
+  local key, metric = closed_key(shard, name, window)
+  if redis.call('HSET', key, metric, value) == 1 then
+    local kept_s = period == 1 and CLOSED_MINUTE_KEPT_S or CLOSED_KEPT_S
+    redis.call('EXPIREAT', key, expires_s or math.floor(shard.now_ms / 1000) + kept_s)
+  end
 end
 
-local function closed_expiry(batch, period)
-  return batch.now_s + (period == 1 and CLOSED_MINUTE_KEPT_S or CLOSED_KEPT_S)
-end
-
--- Moves a counter on to the windows around the batch's moment. A report may have counted in them before they came.
-local function turn(batch, counter)
-  local windows, has_changed = windows_of(counter.moment), false
-  for period, window in ipairs(batch.windows) do
-    if windows[period] ~= window then
-      if counter[period] > 0 then
-        set_closed(batch, counter, windows[period], counter[period], closed_expiry(batch, period))
-        has_changed = true
-      end
-      local key = closed_key(batch, counter, window)
-      local early = redis.call('HGET', key, counter.metric)
-      if early then
-        redis.call('HDEL', key, counter.metric)
-        has_changed = true
-      end
+-- Moves a counter on to the windows around the batch's minute. A report may have counted in them before they came.
+local function turn(shard, name, counter)
+  local before, after = windows_of(counter[CHANGED_AT]), windows_of(shard.minute)
+  for period = 1, 6 do
+    if before[period] ~= after[period] then
+      if counter[period] > 0 then set_closed(shard, name, period, before[period], counter[period]) end
+      local key, metric = closed_key(shard, name, after[period])
+      local early = redis.call('HGET', key, metric)
+      if early then redis.call('HDEL', key, metric) end
       counter[period] = tonumber(early or 0)
     end
   end
-  counter.moment, counter.windows = batch.moment, batch.windows
-  if has_changed then batch.changed[counter.field] = counter end
+  counter[CHANGED_AT], counter[HAS_CHANGED] = shard.minute, true
 end
 
 -- Counters.
 
-local function fill(batch, counter, packed)
-  if packed then
-    counter[1], counter[2], counter[3], counter[4], counter[5], counter[6], counter[7] =
-      struct.unpack(COUNTS_FORMAT, packed)
-    counter.moment = string.sub(packed, COUNTS_BYTES + 1)
-  end
-  if counter.moment == batch.moment then
-    counter.windows = batch.windows
-  elseif counter.moment < batch.moment then
-    turn(batch, counter)
-  else
-    -- Another listener's clock is ahead.
-    counter.windows = windows_of(counter.moment)
-  end
-end
-
--- The counters of increments, which `read_counters` fills.
-local function counters_of(batch, application, increments)
-  local counters = {}
-  for place = 1, #increments do
-    local metric = increments[place][METRIC]
-    local field = application .. ':' .. metric
-    local counter = batch.counters[field]
-    if not counter then
-      counter = { 0, 0, 0, 0, 0, 0, 0, field = field, application = application, metric = metric, moment = '',
-        windows = false }
-      batch.counters[field] = counter
-      batch.unread[#batch.unread + 1] = field
+-- Reads those that are named from a place on.
+local function read_counters(shard, from)
+  local names, counters, minute, unpack_counter = shard.names, shard.counters, shard.minute, struct.unpack
+  in_pieces(from, #names, function(first, last)
+    local found = redis.call('HMGET', shard.base .. ':counts', unpack(names, first, last))
+    for place = first, last do
+      local name, packed = names[place], found[place - first + 1]
+      if not counters[name] then
+        local counter = packed and { unpack_counter(COUNTER_FORMAT, packed) } or { 0, 0, 0, 0, 0, 0, 0, minute, false }
+        counter[HAS_CHANGED] = false
+        counters[name] = counter
+        -- Not where another listener's clock is ahead.
+        if counter[CHANGED_AT] < minute then turn(shard, name, counter) end
+      end
     end
-    counters[place] = counter
-  end
-  return counters
-end
-
-local function read_counters(batch)
-  local fields = batch.unread
-  in_pieces(#fields, function(first, last)
-    local found = redis.call('HMGET', batch.base .. ':counts', unpack(fields, first, last))
-    for place = first, last do fill(batch, batch.counters[fields[place]], found[place - first + 1]) end
-  end)
-  batch.unread = {}
-end
-
-local function write_counters(batch)
-  local values, n, pack = {}, 0, struct.pack
-  for field, c in pairs(batch.changed) do
-    values[n + 1], values[n + 2] = field,
-      pack(COUNTS_FORMAT, c[1], c[2], c[3], c[4], c[5], c[6], c[7]) .. c.moment
-    n = n + 2
-  end
-  in_pieces(#values, function(first, last)
-    redis.call('HSET', batch.base .. ':counts', unpack(values, first, last))
   end)
 end
 
--- What a counter holds in a window; nil where it was never raised, or the window is forgotten.
-local function find(batch, counter, period, window)
-  if counter.windows[period] == window then return counter[period] end
-  local closed = redis.call('HGET', closed_key(batch, counter, window), counter.metric)
+local function write_counters(shard)
+  local values, n, names, counters, pack = {}, 0, shard.names, shard.counters, struct.pack
+  for place = 1, #names do
+    local name = names[place]
+    local c = counters[name]
+    if c[HAS_CHANGED] then
+      values[n + 1], values[n + 2] = name, pack(COUNTER_FORMAT, c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8])
+      n = n + 2
+      c[HAS_CHANGED] = false
+    end
+  end
+  set_hash(shard.base .. ':counts', values)
+end
+
+local function name_counters(shard, application, fields)
+  local names = shard.names
+  local n = #names
+  for place = 1, #fields do names[n + place] = application .. fields[place] end
+end
+
+local function is_own(counter, period, minute)
+  return counter[CHANGED_AT] == minute or windows_of(counter[CHANGED_AT])[period] == windows_of(minute)[period]
+end
+
+-- What a counter holds in the window around a minute; nil where it was never raised, or the window is forgotten.
+local function find(shard, name, period, minute)
+  local counter = shard.counters[name]
+  if is_own(counter, period, minute) then return counter[period] end
+  local key, metric = closed_key(shard, name, windows_of(minute)[period])
+  local closed = redis.call('HGET', key, metric)
   return closed and tonumber(closed) or nil
 end
 
-local function held(batch, counter, period, window)
-  return find(batch, counter, period, window) or 0
-end
-
-local function put(batch, counter, period, window, value, expires_s)
-  if counter.windows[period] == window then
-    counter[period] = value
-    batch.changed[counter.field] = counter
+local function put(shard, name, period, minute, value, expires_s)
+  local counter = shard.counters[name]
+  if is_own(counter, period, minute) then
+    counter[period], counter[HAS_CHANGED] = value, true
   else
-    set_closed(batch, counter, window, value, expires_s or closed_expiry(batch, period))
+    set_closed(shard, name, period, windows_of(minute)[period], value, expires_s)
   end
 end
 
--- What the counter of each ceiling holds.
-local function read_used(batch, counters, increments)
-  local used, n, windows = {}, 0, batch.windows
-  for place = 1, #increments do
-    local counter, increment = counters[place], increments[place]
-    local is_own = counter.windows == windows
-    for at = CEILINGS, #increment, 2 do
-      local period = increment[at]
-      n = n + 1
-      used[n] = is_own and counter[period] or held(batch, counter, period, windows[period])
-    end
-  end
-  return used
-end
-
--- The place of the first ceiling that would be exceeded, or nil.
-local function first_exceeded(increments, used)
-  local place = 0
-  for n = 1, #increments do
-    local increment = increments[n]
-    for at = CEILINGS, #increment, 2 do
-      place = place + 1
-      local after = increment[VALUE]
-      if increment[SETS] == 0 then after = after + used[place] end
-      if after > increment[at + 1] then return place end
-    end
-  end
-end
-
--- Counts increments so many times. `windows` and `expiries` default to the batch's. Returns by how much each counter
--- changed, if one of them was set.
-local function count(batch, counters, increments, times, windows, expiries)
-  local changes = increments.has_set and {} or nil
-  windows = windows or batch.windows
-  for place = 1, #increments do
-    local counter, increment = counters[place], increments[place]
-    local sets, value = increment[SETS] == 1, increment[VALUE] * times
-    if value > 0 and not sets and not changes and counter.windows == windows then
+-- Counts a usage so many times; its counters are the names behind a place. `minute` and `expiries` where it is not of
+-- now. Returns by how much each window changed, if one of them was set.
+local function count(shard, named, usage, times, minute, expiries)
+  local names, counters, changes = shard.names, shard.counters, usage.has_set and {} or nil
+  minute = minute or shard.minute
+  for place = 1, #usage.fields do
+    local name, sets, value = names[named + place], usage.sets[place], usage.values[place] * times
+    local counter = counters[name]
+    if value > 0 and not changes and counter[CHANGED_AT] == minute then
       -- As below, without the detours: nearly all usage is added, and of now.
-      for period = increment[FIRST], 7 do
+      for period = usage.firsts[place], 7 do
         local after = counter[period] + value
         counter[period] = after < COUNT_MAX and after or COUNT_MAX
       end
-      batch.changed[counter.field] = counter
+      counter[HAS_CHANGED] = true
     elseif value > 0 or sets then
-      for period = increment[FIRST], 7 do
-        local window = windows[period]
-        local before = held(batch, counter, period, window)
+      for period = usage.firsts[place], 7 do
+        local before = find(shard, name, period, minute) or 0
         local after = sets and value or math.min(before + value, COUNT_MAX)
-        put(batch, counter, period, window, after, expiries and expiries[period])
+        put(shard, name, period, minute, after, expiries and expiries[period])
         if changes then changes[#changes + 1] = sets and value - before or value end
       end
     end
@@ -249,79 +259,82 @@ end
 -- Recent requests.
 
 -- Reads what is known of requests, and the writer's number and age of the generation in the same breath.
-local function read_recent(batch, ids)
-  local fields = { 'since', 'writer:' .. batch.writer }
-  for _, id in ipairs(ids) do fields[#fields + 1] = id end
+local function read_recent(shard)
+  local ids, recent = shard.ids, shard.recent
   for _, generation in ipairs({ ':recent-older', ':recent' }) do
-    in_pieces(#fields, function(first, last)
-      local found = redis.call('HMGET', batch.base .. generation, unpack(fields, first, last))
+    in_pieces(1, #ids, function(first, last)
+      local found = redis.call('HMGET', shard.base .. generation, unpack(ids, first, last))
       for place = first, last do
-        batch.recent[fields[place]] = found[place - first + 1] or batch.recent[fields[place]]
+        local packed = found[place - first + 1]
+        if packed then recent[ids[place]] = packed end
       end
     end)
   end
 end
 
-local function remember(batch, id, packed)
-  batch.recent[id], batch.remembered[id] = packed, packed
-end
-
-local function forget(batch, id)
-  batch.recent[id], batch.remembered[id] = nil, nil
-  batch.forgotten[#batch.forgotten + 1] = id
+local function remember(shard, id, packed)
+  local written = shard.written
+  shard.recent[id], written[#written + 1] = packed, id
 end
 
 -- Every ten seconds the recent requests grow a generation older.
-local function write_recent(batch)
-  local recent, older = batch.base .. ':recent', batch.base .. ':recent-older'
-  local values = { 'writer:' .. batch.writer, string.format('%.0f', batch.number) }
-  local since_ms = tonumber(batch.recent['since'])
-  if not since_ms or batch.now_ms - since_ms > RECENT_KEPT_MS then
+local function write_recent(shard)
+  local recent, older, now_ms = shard.base .. ':recent', shard.base .. ':recent-older', shard.now_ms
+  local values, n = { shard.writer, string.format('%.0f', shard.number) }, 2
+  local since_ms = tonumber(shard.recent['since'])
+  if not since_ms or now_ms - since_ms > RECENT_KEPT_MS then
     if since_ms and redis.call('EXISTS', recent) == 1 then
       -- A rename would free what was there at once, and take its time for that.
       redis.call('UNLINK', older)
       redis.call('RENAME', recent, older)
       redis.call('EXPIRE', older, 3600)
     end
-    values[3], values[4] = 'since', string.format('%.0f', batch.now_ms)
+    values[3], values[4], n = 'since', string.format('%.0f', now_ms), 4
   end
-  for _, id in ipairs(batch.forgotten) do
-    redis.call('HDEL', recent, id)
-    redis.call('HDEL', older, id)
+  local written, known = shard.written, shard.recent
+  for place = 1, #written do
+    local id = written[place]
+    local packed = known[id]
+    if packed then
+      values[n + 1], values[n + 2] = id, packed
+      n = n + 2
+    else
+      redis.call('HDEL', recent, id)
+      redis.call('HDEL', older, id)
+    end
   end
-  for id, packed in pairs(batch.remembered) do
-    values[#values + 1] = id
-    values[#values + 1] = packed
-  end
-  in_pieces(#values, function(first, last) redis.call('HSET', recent, unpack(values, first, last)) end)
+  set_hash(recent, values)
 end
 
--- What is known of a request, or nil: the owner is the latest attempt.
-local function recall(batch, id)
-  local packed = batch.recent[id]
-  if not packed then return nil end
-  local owner, application, moment, increments, changes = cmsgpack.unpack(packed)
-  return {
-    owner = owner, application = application, moment = moment, increments = increments, changes = changes,
-    is_buried = application == nil,
-  }
+-- What is known of a request: its owner, the latest attempt; its application, unless it was taken back; the minute; and
+-- the place behind.
+local function recall(packed)
+  local owner, minute, application, at = struct.unpack(RECENT_FORMAT, packed)
+  return owner, application ~= '' and application or nil, minute, at
 end
 
-local function undo(batch, known)
-  local increments, windows, n = increments_of(known.increments), windows_of(known.moment), 0
-  local counters = counters_of(batch, known.application, increments)
-  read_counters(batch)
-  for place, increment in ipairs(increments) do
-    if increment[VALUE] > 0 or increment[SETS] == 1 then
-      for period = increment[FIRST], 7 do
+local function record_of(shard, attempt, application, usage, changes)
+  local record = struct.pack(RECENT_FORMAT, attempt, shard.minute, application) .. usage.undo
+  return changes and record .. cmsgpack.pack(changes) or record
+end
+
+local function undo(shard, packed)
+  local _, application, minute, at = recall(packed)
+  local increments, changes = cmsgpack.unpack(string.sub(packed, at))
+  local named, fields, n = #shard.names, {}, 0
+  for place = 1, #increments, 4 do fields[#fields + 1] = ':' .. increments[place] end
+  name_counters(shard, application, fields)
+  read_counters(shard, named + 1)
+  for place = 1, #increments, 4 do
+    local value, first, sets = increments[place + 1], increments[place + 2], increments[place + 3] == 1
+    named = named + 1
+    if value > 0 or sets then
+      for period = first, 7 do
         n = n + 1
-        local by = known.changes and known.changes[n] or increment[VALUE]
-        local counter, window = counters[place], windows[period]
-        local before = find(batch, counter, period, window)
+        local name, by = shard.names[named], changes and changes[n] or value
+        local before = find(shard, name, period, minute)
         -- A window that is gone has nothing to give back.
-        if before then
-          put(batch, counter, period, window, math.min(math.max(before - by, 0), COUNT_MAX))
-        end
+        if before then put(shard, name, period, minute, math.min(math.max(before - by, 0), COUNT_MAX)) end
       end
     end
   end
@@ -329,208 +342,241 @@ end
 
 -- Takes back what was counted for a request, of one attempt or (-1) of any. Attempts up to `last` that come later
 -- count nothing. Returns 1 if something was counted.
-local function take_back(batch, id, attempt, last)
-  local known, taken = recall(batch, id), 0
-  if known and known.is_buried then
-    last = math.max(last, known.owner)
-  elseif known then
-    -- It belongs to another attempt.
-    if attempt ~= -1 and attempt ~= known.owner then return 0 end
-    undo(batch, known)
-    taken = 1
+local function take_back(shard, id, attempt, last)
+  local known, taken = shard.recent[id], 0
+  if known then
+    local owner, application = recall(known)
+    if not application then
+      last = math.max(last, owner)
+    else
+      -- It belongs to another attempt.
+      if attempt ~= -1 and attempt ~= owner then return 0 end
+      undo(shard, known)
+      taken = 1
+    end
   end
-  if known then forget(batch, id) end
-  if last >= 0 then remember(batch, id, cmsgpack.pack(last)) end
+  if known or last >= 0 then
+    remember(shard, id, last >= 0 and struct.pack(RECENT_FORMAT, last, 0, '') or nil)
+  end
   return taken
 end
 
--- Operations. Each kind is read first, so that a batch knows what it needs, and decided later.
+-- Operations. Each kind is read first, so that a batch knows what it needs, and decided later; both walk through the
+-- values from a place on and return the place behind. What the reading has put into `names` and `asked`, the deciding
+-- finds there in the same order, behind `named` and `answered`.
+
+local function reply(shard, ...)
+  for _, value in ipairs({ ... }) do shard.answers[#shard.answers + 1] = value end
+end
 
 -- Cancels are 'C', id, attempt: -1 takes back whatever was or will be counted, else only what belongs to that attempt.
-local function read_cancel(_, id, attempt)
-  return { id = id, attempt = attempt }, { id }
+local function read_cancel(shard, at)
+  shard.ids[#shard.ids + 1] = shard.values[at + 1]
+  return at + 3
 end
 
-local function cancel(batch, op)
-  local last = op.attempt == -1 and COUNT_MAX or op.attempt
-  return { 3, take_back(batch, op.id, op.attempt, last) }
+local function cancel(shard, at)
+  local id, attempt = shard.values[at + 1], shard.values[at + 2]
+  reply(shard, TAKEN_BACK, take_back(shard, id, attempt, attempt == -1 and ATTEMPT_MAX or attempt))
+  return at + 3
 end
 
--- Asks are 'A', id, looked up, application, its version, service, its version, counts, attempt, increments; and the
--- ids of all requests that ask for just this, where there are several.
-local function read_ask(batch, id, looked_up, application, version, service, service_version, counts, attempt, packed,
-    ids)
-  local increments = increments_of(packed)
-  local op = {
-    id = id, ids = ids, attempt = attempt, looked_up = looked_up == 1,
-    application = application, version = version, service = service, service_version = service_version,
-    packed = packed, increments = increments, counts = counts == 1 and #increments > 0,
-    counters = counters_of(batch, application, increments),
-  }
-  batch.versions[application], batch.versions[service] = false, false
-  return op, ids or ((op.counts or op.looked_up) and { id } or {})
-end
-
-local function is_current(batch, op)
-  return batch.versions[op.application] == op.version and batch.versions[op.service] == op.service_version
-end
-
--- An answer of a kind with the values of all ceilings.
-local function answer(kind, used, ...)
-  local parts = { kind, ... }
-  local before = #parts
-  for n = 1, #used do parts[before + n] = used[n] end
-  return parts
-end
-
-local function record_of(batch, op, changes)
-  return changes and cmsgpack.pack(op.attempt, op.application, batch.moment, op.packed, changes)
-    or cmsgpack.pack(op.attempt, op.application, batch.moment, op.packed)
-end
-
-local function decide(batch, op)
-  if not is_current(batch, op) then
-    -- Judged anew, it may be refused: what an earlier attempt counted must not stay.
-    if op.looked_up then take_back(batch, op.id, -1, op.attempt - 1) end
-    local version = batch.versions[op.application]
-    local record = version and redis.call('HGET', batch.base .. ':records', op.application)
-    return { 2, version, record, batch.versions[op.service] }
+-- Asks are 'A', application, its version, place of service and usage in their lists, whether it counts, whether an
+-- earlier ask of it may have, attempt, number of requests that ask for just this, and their ids.
+local function read_ask(shard, at)
+  local values, asked, ids = shard.values, shard.asked, shard.ids
+  local application = values[at + 1]
+  asked[#asked + 1] = application
+  name_counters(shard, application, shard.usages[values[at + 4]].fields)
+  local last, n = at + 8 + values[at + 8], #ids
+  for place = at + 9, last do
+    n = n + 1
+    ids[n] = values[place]
   end
-  local increments, counters = op.increments, op.counters
-  -- Even a first attempt may come after a later one, or after it was taken back.
-  local known = (op.counts or op.looked_up) and recall(batch, op.id)
-  if known and known.is_buried then
-    if op.attempt <= known.owner then return { 5 } end
-  elseif known then
-    -- The latest attempt owns the outcome: taking back an earlier one must not touch it.
-    if op.attempt > known.owner then
-      remember(batch, op.id, cmsgpack.pack(op.attempt, select(2, cmsgpack.unpack(batch.recent[op.id]))))
-    end
-    return answer(0, read_used(batch, counters, increments))
-  end
-  local used = read_used(batch, counters, increments)
-  local exceeded = first_exceeded(increments, used)
-  if exceeded then return answer(1, used, exceeded - 1) end
-  if op.counts then
-    remember(batch, op.id, record_of(batch, op, count(batch, counters, increments, 1)))
-    used = read_used(batch, counters, increments)
-  end
-  return answer(0, used)
+  return last + 1
 end
 
--- How often all increments of an ask fit one after the other, up to `wanted` times; nil when the sum is too large to
--- be counted at once.
-local function count_fitting(increments, used, wanted)
-  local fitting, place = wanted, 0
-  for _, increment in ipairs(increments) do
-    local value = increment[VALUE]
-    if value * wanted > COUNT_MAX then return nil end
-    for at = CEILINGS, #increment, 2 do
-      place = place + 1
-      local room = increment[at + 1] - used[place]
-      if room < value then
-        fitting = 0
-      elseif value > 0 then
-        fitting = math.min(fitting, math.floor(room / value))
-      end
-    end
+-- Puts what the counter of each ceiling holds behind a place of the answers. Returns how often a usage fits, up to
+-- `wanted` times, and the place of the ceiling that refuses one more.
+local function fit(shard, named, usage, wanted, behind)
+  local names, counters, minute, answers = shard.names, shard.counters, shard.minute, shard.answers
+  local ceilings, values, sets = usage.ceilings, usage.values, usage.sets
+  local fitting, refusing, place_of_ceiling = wanted, 0, 0
+  for at = 1, #ceilings, 3 do
+    local place, period, max = ceilings[at], ceilings[at + 1], ceilings[at + 2]
+    local name, value = names[named + place], values[place]
+    local counter = counters[name]
+    local used = counter[CHANGED_AT] == minute and counter[period] or find(shard, name, period, minute) or 0
+    local room = max - (sets[place] and 0 or used)
+    local times = room < value and 0 or value > 0 and math.floor(room / value) or wanted
+    if times < fitting then fitting, refusing = times, place_of_ceiling end
+    place_of_ceiling = place_of_ceiling + 1
+    answers[behind + place_of_ceiling] = used
   end
+  return fitting, refusing
+end
+
+-- Answers with how often a usage fits and what the ceilings hold; returns how often.
+local function answer(shard, kind, named, usage, wanted)
+  local answers = shard.answers
+  local n = #answers
+  -- In their order, or Lua would not keep them as a list.
+  answers[n + 1], answers[n + 2], answers[n + 3] = kind, 0, 0
+  local fitting, refusing = fit(shard, named, usage, wanted, n + 3)
+  answers[n + 2], answers[n + 3] = fitting, refusing
   return fitting
 end
 
-local function knows_any(batch, ids)
-  for _, id in ipairs(ids) do
-    if batch.recent[id] then return true end
+-- Decides one request by itself.
+local function decide(shard, ask, id)
+  if not ask.is_current then
+    -- Judged anew, it may be refused: what an earlier attempt counted must not stay.
+    if ask.looked_up then take_back(shard, id, -1, ask.attempt - 1) end
+    local record = ask.held_version and redis.call('HGET', shard.base .. ':records', ask.application)
+    return reply(shard, STALE, ask.held_version, record or false, ask.held_service)
+  end
+  -- Even a first attempt may come after a later one, or after it was taken back.
+  local known = (ask.counts or ask.looked_up) and shard.recent[id]
+  if known then
+    local owner, application = recall(known)
+    if application then
+      -- The latest attempt owns the outcome: taking back an earlier one must not touch it.
+      if ask.attempt > owner then remember(shard, id, struct.pack('<I4', ask.attempt) .. string.sub(known, 5)) end
+      return answer(shard, ADMITTED, ask.named, ask.usage, 1)
+    elseif ask.attempt <= owner then
+      return reply(shard, BURIED)
+    end
+  end
+  if answer(shard, ONE, ask.named, ask.usage, 1) == 1 and ask.counts then
+    local changes = count(shard, ask.named, ask.usage, 1)
+    remember(shard, id, record_of(shard, ask.attempt, ask.application, ask.usage, changes))
+  end
+end
+
+local function knows_any(shard, first, last)
+  local values, recent = shard.values, shard.recent
+  for place = first, last do
+    local id = values[place]
+    if recent[id] ~= nil then return true end
+    -- Should it come once more in this batch.
+    recent[id] = false
   end
   return false
 end
 
--- First attempts of several requests that ask for the same and only add: counted together, as many as fit. Answers
--- how many that is, which ceiling refuses the others, and what the ceilings held before.
-local function decide_together(batch, op)
-  local increments, ids = op.increments, op.ids
-  local used = is_current(batch, op) and read_used(batch, op.counters, increments)
-  local fitting = used and count_fitting(increments, used, #ids)
-  if not fitting or knows_any(batch, ids) then
-    local answers = {}
-    for place, id in ipairs(ids) do
-      op.id = id
-      answers[place] = decide(batch, op)
+local function decide_ask(shard, at)
+  local values, held, answered, named = shard.values, shard.held, shard.answered + 1, shard.named
+  local service, usage, counts = values[at + 3], shard.usages[values[at + 4]], values[at + 5] == 1
+  local attempt, wanted, first = values[at + 7], values[at + 8], at + 9
+  local last = first + wanted - 1
+  local is_current = held[answered] == values[at + 2] and held[service] == shard.service_versions[service]
+  shard.named, shard.answered = named + #usage.fields, answered
+  -- Those of which nothing is known, and that only add, less than counters hold, are counted together: as many as fit.
+  local only_adds = counts and not usage.has_set and usage.value_max * wanted <= COUNT_MAX
+  if is_current and only_adds and not knows_any(shard, first, last) then
+    local fitting = answer(shard, TOGETHER, named, usage, wanted)
+    if fitting > 0 then
+      count(shard, named, usage, fitting)
+      local record = record_of(shard, attempt, values[at + 1], usage)
+      for place = first, first + fitting - 1 do remember(shard, values[place], record) end
     end
-    return { 7, answers }
+    return last + 1
   end
-  if fitting > 0 then
-    count(batch, op.counters, increments, fitting)
-    local record = record_of(batch, op)
-    for place = 1, fitting do remember(batch, ids[place], record) end
-  end
-  local exceeded = fitting < #ids and first_exceeded(increments, read_used(batch, op.counters, increments))
-  return answer(6, used, fitting, exceeded and exceeded - 1 or 0)
+  local ask = {
+    application = values[at + 1], usage = usage, counts = counts, looked_up = values[at + 6] == 1, attempt = attempt,
+    named = named, is_current = is_current, held_version = held[answered], held_service = held[service],
+  }
+  for place = first, last do decide(shard, ask, values[place]) end
+  return last + 1
 end
 
--- Reports are 'R', idempotency id, entries {application, increments, moment, expiries}; the last two where the usage
--- is not of now.
-local function read_report(batch, id, entries)
-  local op = { id = id, entries = entries, counters = {}, increments = {} }
-  for place, entry in ipairs(entries) do
-    op.increments[place] = increments_of(entry[2])
-    op.counters[place] = counters_of(batch, entry[1], op.increments[place])
+-- Reports are 'R', idempotency id, number of entries, and for each the application, the place of its usage, and minute
+-- and expiries of the windows, or false twice where the usage is of now.
+local function read_report(shard, at)
+  local values = shard.values
+  local behind = at + 3 + 4 * values[at + 2]
+  for entry = at + 3, behind - 1, 4 do
+    name_counters(shard, values[entry], shard.usages[values[entry + 1]].fields)
   end
-  return op, {}
+  return behind
 end
 
-local function report(batch, op)
-  if not redis.call('SET', batch.base .. ':report:' .. op.id, 1, 'NX', 'PX', REPORT_KEPT_MS) then return { 4, 0 } end
-  for place, entry in ipairs(op.entries) do
-    local windows = entry[3] and windows_of(entry[3])
-    count(batch, op.counters[place], op.increments[place], 1, windows, entry[4])
+local function report(shard, at)
+  local values = shard.values
+  local key, behind = shard.base .. ':report:' .. values[at + 1], at + 3 + 4 * values[at + 2]
+  local is_new = redis.call('SET', key, 1, 'NX', 'PX', REPORT_KEPT_MS)
+  for entry = at + 3, behind - 1, 4 do
+    local usage = shard.usages[values[entry + 1]]
+    if is_new then
+      count(shard, shard.named, usage, 1, values[entry + 2] or nil, values[entry + 3] or nil)
+    end
+    shard.named = shard.named + #usage.fields
   end
-  return { 4, 1 }
-end
-
-local function read_versions(batch)
-  local names = {}
-  for name in pairs(batch.versions) do names[#names + 1] = name end
-  in_pieces(#names, function(first, last)
-    local found = redis.call('HMGET', batch.base .. ':versions', unpack(names, first, last))
-    for place = first, last do batch.versions[names[place]] = found[place - first + 1] end
-  end)
+  reply(shard, REPORTED, is_new and 1 or 0)
+  return behind
 end
 
 local READ = { A = read_ask, R = read_report, C = read_cancel }
-local DECIDE = { A = decide, R = report, C = cancel }
+local DECIDE = { A = decide_ask, R = report, C = cancel }
 
-local function read_operation(batch, kind, ...)
-  local op, ids = READ[kind](batch, ...)
-  op.decide = op.ids and decide_together or DECIDE[kind]
-  batch.operations[#batch.operations + 1] = op
-  for _, id in ipairs(ids) do batch.ids[#batch.ids + 1] = id end
+-- values: number of services, their names and versions; number of usages, their MessagePack; operations.
+local function read_shard(base, packed, writer, number, now_ms)
+  local values = cmsgpack.unpack(packed)
+  local shard = {
+    base = base, values = values, writer = 'writer:' .. writer, number = number, now_ms = now_ms,
+    minute = math.floor(now_ms / 60000), service_versions = {}, usages = {}, operations_at = 0,
+    names = {}, counters = {}, named = 0, asked = {}, held = {}, answered = values[1],
+    ids = { 'since', 'writer:' .. writer }, recent = {}, written = {}, answers = {},
+  }
+  local at = 2
+  for place = 1, values[1] do
+    shard.asked[place], shard.service_versions[place], at = values[at], values[at + 1], at + 2
+  end
+  for place = 1, values[at] do shard.usages[place] = usage_of(values[at + place]) end
+  shard.operations_at = at + values[at] + 1
+  at = shard.operations_at
+  while at <= #values do at = READ[values[at]](shard, at) end
+  read_recent(shard)
+  return shard
 end
 
--- args: writer, number, now in ms, moment, operations.
+local function read_versions(shard)
+  local asked, held = shard.asked, shard.held
+  in_pieces(1, #asked, function(first, last)
+    local found = redis.call('HMGET', shard.base .. ':versions', unpack(asked, first, last))
+    for place = first, last do held[place] = found[place - first + 1] end
+  end)
+end
+
+local function decide_shard(shard)
+  read_versions(shard)
+  read_counters(shard, 1)
+  local values, at = shard.values, shard.operations_at
+  while at <= #values do at = DECIDE[values[at]](shard, at) end
+  write_counters(shard)
+  write_recent(shard)
+  return cmsgpack.pack(shard.answers)
+end
+
+-- args: writer, number, now in ms, and for each shard what it is to do. Answers for each shard with what came of it.
 local function step(keys, args)
-  local now_ms = tonumber(args[3])
+  local number, now_ms = tonumber(args[2]), tonumber(args[3])
   local skew_ms = server_ms() - now_ms
   if math.abs(skew_ms) > CLOCK_SKEW_MS_MAX then
     return redis.error_reply(string.format('WEIRCLOCK %.0f', skew_ms))
   end
-  local batch = {
-    base = keys[1], writer = args[1], number = tonumber(args[2]), now_ms = now_ms, now_s = math.floor(now_ms / 1000),
-    moment = args[4], windows = windows_of(args[4]), operations = {}, ids = {}, versions = {},
-    counters = {}, unread = {}, changed = {}, recent = {}, remembered = {}, forgotten = {},
-  }
-  for at = 5, #args do read_operation(batch, cmsgpack.unpack(args[at])) end
-  read_recent(batch, batch.ids)
-  if tonumber(batch.recent['writer:' .. batch.writer] or 0) >= batch.number then
-    return redis.error_reply('WEIRFENCED a later batch of this writer was seen')
+  local shards = {}
+  for place, base in ipairs(keys) do
+    local shard = read_shard(base, args[place + 3], args[1], number, now_ms)
+    -- Before anything is written, since a batch is done as a whole or not at all.
+    if tonumber(shard.recent[shard.writer] or 0) >= number then
+      return redis.error_reply('WEIRFENCED a later batch of this writer was seen')
+    end
+    shards[place] = shard
   end
-  read_versions(batch)
-  read_counters(batch)
-  local replies = {}
-  for place, op in ipairs(batch.operations) do replies[place] = op.decide(batch, op) end
-  write_counters(batch)
-  write_recent(batch)
-  return replies
+  local answers = {}
+  for place, shard in ipairs(shards) do answers[place] = decide_shard(shard) end
+  return answers
 end
 
 -- A field this long makes a hash of :versions at once. Up to 512 fields would be a list, searched from its start.

@@ -1,8 +1,9 @@
-//! One queue per shard: while a call is in flight, what arrives meanwhile travels together in the next.
+//! The queue of all shards: while a call is in flight, what arrives meanwhile travels together in the next.
 //!
-//! A lone request pays no waiting time. A batch that fails may or may not have been executed; the next batch
-//! has a higher number, after which Redis refuses the lost one, and asks again as a retry whatever still has a
-//! caller. What has none is taken back. So an unknown outcome is always found out, and never counts twice.
+//! What a caller asks together stays together: one entry, one answer. A lone request pays no waiting time. A batch that
+//! fails may or may not have been executed; the next batch has a higher number, after which Redis refuses the lost one,
+//! and asks again as a retry whatever still has a caller. What has none is taken back. So an unknown outcome is always
+//! found out, and never counts twice.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,24 +15,29 @@ use redis::aio::ConnectionManager;
 use tokio::sync::oneshot;
 use weir_core::Timestamp;
 
-use super::batch::{Answer, Operation, RETRY_PAUSE, command, read_answers, together};
+use super::answer::Answer;
+use super::batch::{Batch, Operation};
 use super::connect::Functions;
 use crate::config::RedisConfig;
 use crate::{StoreError, key};
 
-/// Most operations in one call: bounds how long Redis is busy with it.
-const BATCH_OPERATIONS_MAX: usize = 256;
+/// Most operations in one call, and so of one entry: bounds how long Redis is busy with it.
+pub(super) const BATCH_OPERATIONS_MAX: usize = 256;
 
-/// Most operations waiting in all shards together.
+/// Pause before a batch whose predecessor failed is sent.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Most operations that wait.
 const WAITING_MAX: usize = 65_536;
 
 /// Pause between two log lines about clocks that differ.
 const CLOCK_LOG_PAUSE_MS: i64 = 1_000;
 
-type Reply = Result<(Answer, Timestamp), StoreError>;
+/// Answers to the operations of an entry, and the moment of their windows.
+pub(super) type Reply = Result<(Vec<Answer>, Timestamp), StoreError>;
 
 struct Pending {
-    operation: Operation,
+    operations: Vec<Operation>,
     caller: Caller,
 }
 
@@ -41,20 +47,19 @@ enum Caller {
     Gone,
 }
 
-/// The queue of one shard.
-pub(super) struct ShardQueue {
+/// The queue. One for all shards of a Redis: a call costs as much as several of its operations do.
+pub(super) struct Queue {
     lane: Arc<Lane>,
 }
 
 struct Lane {
-    shard: usize,
     connection: ConnectionManager,
     functions: Functions,
     /// Names this process: a new one each start, so that numbers begin at 1.
     writer: String,
     response_timeout: Duration,
-    /// Operations waiting in all shards.
-    waiting: Arc<AtomicUsize>,
+    /// Operations that wait.
+    waiting: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -65,34 +70,28 @@ struct State {
     last_number: u64,
 }
 
-impl ShardQueue {
-    pub(super) fn new(
-        shard: usize,
-        connection: ConnectionManager,
-        functions: Functions,
-        config: &RedisConfig,
-        waiting: Arc<AtomicUsize>,
-    ) -> Self {
+impl Queue {
+    pub(super) fn new(connection: ConnectionManager, functions: Functions, config: &RedisConfig) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the system gives random bytes");
         Self {
             lane: Arc::new(Lane {
-                shard,
                 connection,
                 functions,
                 writer: format!("{:016x}", u64::from_ne_bytes(random)),
                 response_timeout: Duration::from_millis(config.response_timeout_ms),
-                waiting,
+                waiting: AtomicUsize::new(0),
                 state: Mutex::default(),
             }),
         }
     }
 
-    /// Puts an operation into the next batch. The future is the caller's interest in it: dropped, what was
+    /// Puts operations into the next batch. The future is the caller's interest in them: dropped, what was
     /// counted is taken back.
-    pub(super) fn ask(&self, operation: Operation) -> impl Future<Output = Reply> + Send + use<> {
+    pub(super) fn ask(&self, operations: Vec<Operation>) -> impl Future<Output = Reply> + Send + use<> {
+        debug_assert!(operations.len() <= BATCH_OPERATIONS_MAX);
         let (sender, receiver) = oneshot::channel();
-        let accepted = self.lane.push(Pending { operation, caller: Caller::Waits(sender) });
+        let accepted = self.lane.push(Pending { operations, caller: Caller::Waits(sender) });
         async move {
             accepted?;
             receiver.await.unwrap_or(Err(StoreError::Away(None)))
@@ -102,8 +101,9 @@ impl ShardQueue {
 
 impl Lane {
     fn push(self: &Arc<Self>, pending: Pending) -> Result<(), StoreError> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let more = pending.operations.len();
+        if self.waiting.fetch_add(more, Ordering::Relaxed) + more > WAITING_MAX {
+            self.waiting.fetch_sub(more, Ordering::Relaxed);
             return Err(StoreError::Busy);
         }
         let mut state = self.state.lock();
@@ -128,14 +128,17 @@ impl Lane {
     /// Takes what waits; drops what nobody waits for and was never sent. `None` ends the run.
     fn next_batch(&self) -> Option<(u64, Vec<Pending>)> {
         let mut state = self.state.lock();
-        let mut batch = Vec::new();
-        while batch.len() < BATCH_OPERATIONS_MAX {
-            let next = state.waiting.pop_front();
-            self.waiting.fetch_sub(next.is_some().into(), Ordering::Relaxed);
-            match next {
-                Some(pending) if pending.is_pointless() => {}
-                Some(pending) => batch.push(pending),
-                None => break,
+        let (mut batch, mut operations) = (Vec::new(), 0);
+        while let Some(pending) = state.waiting.pop_front() {
+            let more = pending.operations.len();
+            if operations + more > BATCH_OPERATIONS_MAX && !batch.is_empty() {
+                state.waiting.push_front(pending);
+                break;
+            }
+            self.waiting.fetch_sub(more, Ordering::Relaxed);
+            if !pending.is_pointless() {
+                operations += more;
+                batch.push(pending);
             }
         }
         if batch.is_empty() {
@@ -149,12 +152,11 @@ impl Lane {
     /// Sends a batch and answers its callers; gives it back when its outcome is unknown.
     async fn send(&self, number: u64, batch: Vec<Pending>) -> Option<Vec<Pending>> {
         let at = key::now();
-        let operations: Vec<&Operation> = batch.iter().map(|pending| &pending.operation).collect();
-        let groups = together(&operations);
-        let call = command(&self.functions.step, self.shard, &self.writer, number, at, &groups);
+        let divided = Batch::new(batch.iter().flat_map(|pending| &pending.operations));
+        let call = divided.command(&self.functions.step, &self.writer, number, at);
         metrics::counter!("weir_store_calls_total").increment(1);
         match self.call(&call).await {
-            Ok(value) => match read_answers(value, &groups) {
+            Ok(value) => match divided.read_answers(value) {
                 Ok(answers) => self.answer(batch, answers, at),
                 Err(error) => refuse(batch, &error),
             },
@@ -174,7 +176,7 @@ impl Lane {
                 }
                 None => {
                     metrics::counter!("weir_store_failures_total").increment(1);
-                    tracing::debug!(error = %error, shard = self.shard, "redis did not answer");
+                    tracing::debug!(error = %error, "redis did not answer");
                     return Some(batch);
                 }
             },
@@ -192,13 +194,15 @@ impl Lane {
     }
 
     fn answer(&self, batch: Vec<Pending>, answers: Vec<Answer>, at: Timestamp) {
-        let mut taken_back = Vec::new();
-        for (pending, answer) in batch.into_iter().zip(answers) {
-            let Caller::Waits(caller) = pending.caller else { continue };
-            let admitted = matches!(answer, Answer::Admitted { .. });
-            let unheard = caller.send(Ok((answer, at))).is_err();
-            if let (true, Some(operation)) = (unheard && admitted, pending.operation.undo()) {
-                taken_back.push(Pending { operation, caller: Caller::Gone });
+        let (mut answers, mut taken_back) = (answers.into_iter(), Vec::new());
+        for Pending { operations, caller } in batch {
+            let answers: Vec<Answer> = answers.by_ref().take(operations.len()).collect();
+            let Caller::Waits(caller) = caller else { continue };
+            let Err(Ok((answers, _))) = caller.send(Ok((answers, at))) else { continue };
+            let admitted = operations.iter().zip(answers).filter(|(_, answer)| answer.is_admission());
+            let operations: Vec<_> = admitted.filter_map(|(operation, _)| operation.undo()).collect();
+            if !operations.is_empty() {
+                taken_back.push(Pending { operations, caller: Caller::Gone });
             }
         }
         self.put_back(taken_back);
@@ -210,7 +214,7 @@ impl Lane {
         let mut state = self.state.lock();
         for pending in batch.into_iter().rev() {
             if let Some(again) = pending.again() {
-                self.waiting.fetch_add(1, Ordering::Relaxed);
+                self.waiting.fetch_add(again.operations.len(), Ordering::Relaxed);
                 state.waiting.push_front(again);
             }
         }
@@ -221,7 +225,9 @@ impl Pending {
     /// Nobody waits, and it was not sent yet: a retry may have been.
     fn is_pointless(&self) -> bool {
         match &self.caller {
-            Caller::Waits(caller) => caller.is_closed() && !self.operation.looked_up,
+            Caller::Waits(caller) => {
+                caller.is_closed() && !self.operations.iter().any(|operation| operation.looked_up)
+            }
             Caller::Gone => false,
         }
     }
@@ -232,19 +238,19 @@ impl Pending {
         // A caller that left needs no answer.
         let _ = caller.send(Err(StoreError::Clock(skew_ms)));
         let (closed, _) = oneshot::channel();
-        Self { operation: self.operation, caller: Caller::Waits(closed) }
+        Self { operations: self.operations, caller: Caller::Waits(closed) }
     }
 
     fn again(mut self) -> Option<Self> {
         match &self.caller {
             Caller::Gone => Some(self),
             Caller::Waits(caller) if !caller.is_closed() => {
-                self.operation.looked_up = true;
+                self.operations.iter_mut().for_each(|operation| operation.looked_up = true);
                 Some(self)
             }
             Caller::Waits(_) => {
-                let operation = self.operation.undo()?;
-                Some(Self { operation, caller: Caller::Gone })
+                let operations: Vec<_> = self.operations.iter().filter_map(Operation::undo).collect();
+                (!operations.is_empty()).then_some(Self { operations, caller: Caller::Gone })
             }
         }
     }

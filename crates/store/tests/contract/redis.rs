@@ -100,19 +100,19 @@ async fn all_keys_of_a_shard_share_a_slot() {
     }
 }
 
-/// As if a counter had last changed at another moment.
-async fn move_counter(server: &RedisServer, field: &str, moment: &str, held: [u64; 7]) {
+/// As if a counter had last changed in another minute.
+async fn move_counter(server: &RedisServer, field: &str, minute: u64, held: [u64; 7]) {
     let script = "for _, key in ipairs(redis.call('KEYS', 'weir:{*}:versions')) do
             if redis.call('HEXISTS', key, ARGV[1]) == 1 then
                 local values = {}
-                for n = 4, #ARGV do values[n - 3] = tonumber(ARGV[n]) end
+                for n = 3, #ARGV do values[n - 2] = tonumber(ARGV[n]) end
                 local counts = string.gsub(key, 'versions', 'counts')
-                redis.call('HSET', counts, ARGV[2], struct.pack('<ddddddd', unpack(values)) .. ARGV[3])
+                redis.call('HSET', counts, ARGV[2], struct.pack('<dddddddd', unpack(values)))
             end
         end";
     let (application, _) = field.rsplit_once(':').unwrap();
     let mut call = ::redis::cmd("EVAL");
-    call.arg(script).arg(0).arg(application).arg(field).arg(moment).arg(&held[..]);
+    call.arg(script).arg(0).arg(application).arg(field).arg(&held[..]).arg(minute);
     call.query_async::<()>(&mut redis_client(server).await).await.unwrap();
 }
 
@@ -127,6 +127,11 @@ async fn closed(server: &RedisServer, application: &str, window: &str, metric: &
     Some((held, ttl))
 }
 
+/// 2020-02-29T23:59
+const LEAP_DAY_END: u64 = 26383679;
+/// 2999-01-01T00:00
+const FAR_AHEAD: u64 = 541202400;
+
 const ALL: &str = "hits=0<=99/minute<=99/hour<=99/day<=99/week<=99/month<=99/year<=99/eternity";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +139,7 @@ async fn a_window_that_ends_is_kept_and_the_next_begins_at_zero() {
     let server = RedisServer::start();
     let store = open(&server).await;
     let most = (1 << 53) - 1;
-    move_counter(&server, "api/a:hits", "2020-02-29T23:59 2020-W09", [1, 2, 3, 4, 5, most, 7]).await;
+    move_counter(&server, "api/a:hits", LEAP_DAY_END, [1, 2, 3, 4, 5, most, 7]).await;
     assert_eq!(read(&store, "a", ALL).await, "ok 0 0 0 0 0 0 7", "nothing but eternity goes on");
     assert_eq!(apply(&store, "a", "hits=2<=99/minute<=99/hour<=99/eternity").await, "ok 2 2 9");
     let windows = ["2020-02-29T23:59", "2020-02-29T23", "2020-02-29", "2020-W09", "2020-02", "2020"];
@@ -144,9 +149,32 @@ async fn a_window_that_ends_is_kept_and_the_next_begins_at_zero() {
         let kept = if window.len() == 16 { 120 } else { 73 * 3600 };
         assert!((kept - 10..=kept).contains(&ttl), "{window} is kept for {ttl} s");
     }
-    let late = weir_core::Timestamp::from_unix_s(1_583_020_740); // 2020-02-29T23:59:00
+    let late = weir_core::Timestamp::from_unix_s((LEAP_DAY_END * 60).cast_signed());
     store.report(report("", &[("a", "hits=3", Some(late))])).await.unwrap();
     assert_eq!(read(&store, "a", ALL).await, "ok 2 2 2 2 2 2 12", "what comes late is not of now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_that_end_have_the_names_of_the_calendar() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let minute_of = |day: u64, minute: u64| day * 1440 + minute;
+    // Ends of years and months, weeks of the year before and after, years without a leap day.
+    let days =
+        [0, 1, 58, 59, 364, 365, 789, 10_956, 11_016, 17_896, 18_262, 18_321, 18_627, 18_630, 20_088, 20_453];
+    for minute in days.iter().flat_map(|day| [minute_of(*day, 0), minute_of(*day, 1439)]) {
+        move_counter(&server, "api/b:mail", minute, [1, 2, 3, 4, 5, 6, 7]).await;
+        assert_eq!(read(&store, "b", "mail=0<=99/eternity").await, "ok 7");
+        let at = weir_core::Timestamp::from_unix_s((minute * 60).cast_signed());
+        for (period, expected) in weir_core::Period::ALL.iter().zip(1..=6) {
+            let window = period.window(at).to_string();
+            let (held, _) = closed(&server, "api/b", &window, "mail").await.expect("a window of that name");
+            assert_eq!(held, expected, "{window}");
+        }
+        server.command(
+            "EVAL \"for _, key in ipairs(redis.call('KEYS', '*:closed:*')) do redis.call('DEL', key) end\" 0",
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +184,7 @@ async fn what_other_clocks_have_closed_is_counted_and_taken_back_all_the_same() 
     let before = ask("a", "hits=5<=99/minute<=99/day");
     words(&store.apply(before.clone()).await.unwrap());
     // Nothing of now is the counter's own but eternity.
-    move_counter(&server, "api/a:hits", "2999-01-01T00:00 2999-W01", [0, 0, 0, 0, 0, 0, 5]).await;
+    move_counter(&server, "api/a:hits", FAR_AHEAD, [0, 0, 0, 0, 0, 0, 5]).await;
     let counted = ask("a", "hits=4<=99/minute<=99/hour<=99/eternity");
     assert_eq!(words(&store.apply(counted.clone()).await.unwrap()), "ok 4 4 9");
     assert_eq!(read(&store, "a", ALL).await, "ok 4 4 4 4 4 4 9");
@@ -191,7 +219,7 @@ async fn what_was_reported_early_is_there_when_its_window_comes() {
         ::redis::cmd("KEYS").arg(format!("*:closed:api/b:{year}")).query_async(&mut client).await.unwrap();
     let come = keys[0].replace(&format!(":{year}"), &format!(":{this_year}"));
     ::redis::cmd("RENAME").arg(&keys[0]).arg(&come).query_async::<()>(&mut client).await.unwrap();
-    move_counter(&server, "api/b:hits", "2020-02-29T23:59 2020-W09", [0, 0, 0, 0, 0, 0, 6]).await;
+    move_counter(&server, "api/b:hits", LEAP_DAY_END, [0, 0, 0, 0, 0, 0, 6]).await;
     for expected in ["ok 7 7", "ok 8 8"] {
         assert_eq!(apply(&store, "b", "hits=1<=9/year<=9/eternity").await, expected);
     }

@@ -5,7 +5,7 @@
 use weir_core::Secret;
 use weir_store::{Config, EmbeddedConfig, RedisConfig};
 
-use super::{count, duration_ms};
+use super::duration_ms;
 use crate::report::Located;
 use crate::section::Section;
 
@@ -56,7 +56,6 @@ fn redis(section: &Section<'_>, chosen: bool) -> Option<RedisConfig> {
     let config = RedisConfig {
         url: defaults.url,
         tls_ca_pem: section.file("tls_ca_file").map(|file| file.value.into_bytes()),
-        connections: count(section, "connections", defaults.connections),
         response_timeout_ms: duration_ms(section, "response_timeout_ms", defaults.response_timeout_ms),
         allow_volatile: section.flag("allow_volatile").unwrap_or(defaults.allow_volatile),
     };

@@ -289,7 +289,7 @@ fn what_a_listener_needs() {
 #[test]
 fn a_listeners_file_is_checked_in_every_part() {
     let gateways = "[[gateways]]\nid = 'g'\ntoken = 't'\nenvironment = 'test'\nservices = ['a/b']\n\
-        [store.redis]\nurl = 'http://hunter2'\nconnections = 0\nallow_volatile = 'yes'\n[limits]\ncatalog_pol_ms = 1\n";
+        [store.redis]\nurl = 'http://hunter2'\nresponse_timeout_ms = 0\nallow_volatile = 'yes'\n[limits]\ncatalog_pol_ms = 1\n";
     check_listener(
         &format!("{LISTENER}{gateways}"),
         &[],
@@ -299,7 +299,7 @@ fn a_listeners_file_is_checked_in_every_part() {
             "role.toml:13:15: environment \"test\" is none of production, staging",
             "role.toml:14:13: services: \"a/b\" has the character '/', which is not allowed here",
             "role.toml:16:7: url is not of the form redis://[user:password@]host:port[/db] (rediss:// for TLS)",
-            "role.toml:17:15: connections is not a whole number from 1 to 4294967295",
+            "role.toml:17:23: response_timeout_ms is not a whole number from 1 to 4294967295",
             "role.toml:18:18: allow_volatile must be true or false, not text",
             "role.toml:20:1: there is no key catalog_pol_ms in limits (did you mean \"catalog_poll_ms\"?)",
         ],
@@ -314,7 +314,7 @@ fn the_store_can_be_switched_by_variables() {
     ];
     let Checked { value, .. } =
         listener::parse(&source(LISTENER, listener::VARIABLE_PREFIX, &variables)).unwrap();
-    assert!(matches!(&value.store, weir_store::Config::Redis(redis) if redis.connections == 2));
+    assert!(matches!(&value.store, weir_store::Config::Redis(redis) if redis.response_timeout_ms == 200));
     assert!(!format!("{value:?}").contains("hunter2"));
 }
 
