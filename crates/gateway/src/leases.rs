@@ -22,7 +22,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 use weir_core::lease::holding::Holding;
 use weir_core::lease::{LeaseId, Standing};
 use weir_core::proxy::{Decisions, WhenAway};
@@ -113,7 +113,7 @@ impl Leases {
         let (journal, left) = match &config.state_dir {
             Some(dir) => {
                 std::fs::create_dir_all(dir)?;
-                let Opened { journal, left, corrupt, .. } =
+                let Opened { journal, left, corrupt } =
                     Journal::open(dir.join(JOURNAL_FILE), config.leases_max)?;
                 for Corrupt { offset } in corrupt {
                     error!(offset, "a record of the journal is damaged: what it held counts as used");
@@ -138,23 +138,13 @@ impl Leases {
             outage: Outage::new(),
             meters: LeaseMeters::new(),
         });
-        let mut leases_left = VecDeque::new();
-        for weir_journal::Left { record, counts, slot, .. } in left {
-            match Record::read(&record) {
-                Some(Record::Lease(record)) => {
-                    leases_left.push_back(Left::new(record, &counts, Tag::of(slot)));
-                }
-                Some(Record::Tally(record)) => leases.outage.put_left(record, counts, Tag::of(slot)),
-                None => error!("a record of the journal cannot be read: what it held counts as used"),
-            }
-        }
         let keeper = Keeper {
             listeners: listeners.to_vec(),
             leases: Arc::clone(&leases),
             links: Links::for_leases(listeners, &recalls_in, end),
             wanted: waiting,
             recalls,
-            left: leases_left,
+            left: take_over(left, &leases.outage),
         };
         let end = end.clone();
         tokio::spawn(async move {
@@ -319,8 +309,65 @@ impl State {
     }
 }
 
+/// The leases to settle of what earlier runs left; what they have to report is put into `outage`.
+fn take_over(left: Vec<weir_journal::Left>, outage: &Outage) -> VecDeque<Left> {
+    let (mut to_settle, mut presumed_used) = (VecDeque::new(), 0_usize);
+    for weir_journal::Left { record, counts, machine_restarted, slot } in left {
+        match Record::read(&record) {
+            // More may have been spent than the disk has. Unsettled, it counts as used whole at its deadline.
+            Some(Record::Lease(_)) if machine_restarted => {
+                slot.release();
+                presumed_used += 1;
+            }
+            Some(Record::Lease(record)) => to_settle.push_back(Left::new(record, &counts, Tag::of(slot))),
+            // Also after a restart of the machine: to count too little is better than nothing.
+            Some(Record::Tally(record)) => outage.put_left(record, counts, Tag::of(slot)),
+            None => error!("a record of the journal cannot be read: what it held counts as used"),
+        }
+    }
+    if presumed_used > 0 {
+        warn!(leases = presumed_used, "the machine restarted: what was held on lease before counts as used");
+    }
+    to_settle
+}
+
 /// A limit as the client is told.
 fn status((standing, taken): (&Standing, u64)) -> LimitStatus {
     let Standing { metric, window, max, .. } = standing;
     LimitStatus { metric: metric.clone(), window: *window, max: *max, used: taken, held: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leases::slots::{LeaseRecord, TallyRecord};
+
+    #[test]
+    fn after_a_restart_of_the_machine_tallies_are_reported_and_leases_are_not_settled() {
+        for (machine_restarted, settled, still_claimed) in [(false, 1, 2), (true, 0, 1)] {
+            let dir = tempfile::tempdir().unwrap();
+            let open = || Journal::open(dir.path().join(JOURNAL_FILE), 2).unwrap();
+            let application: ApplicationRef = "mail_api/globex".parse().unwrap();
+            let metrics = vec!["hits".parse().unwrap()];
+            let tally = TallyRecord {
+                id: [7; 16],
+                application: application.clone(),
+                minute: 9,
+                metrics: metrics.clone(),
+            };
+            let lease = LeaseRecord { id: LeaseId { boot: [9; 16], sequence: 1 }, application, metrics };
+            let slots = Slots(Some(open().journal));
+            for record in [Record::Lease(lease), Record::Tally(tally)] {
+                slots.claim(&record).unwrap().add(0, 5);
+            }
+            drop(slots);
+            let Opened { journal, mut left, .. } = open();
+            left.iter_mut().for_each(|left| left.machine_restarted = machine_restarted);
+            let outage = Outage::new();
+            let to_settle = take_over(left, &outage);
+            assert_eq!(to_settle.len(), settled);
+            assert!(!outage.is_empty());
+            assert_eq!(journal.depth(), still_claimed);
+        }
+    }
 }

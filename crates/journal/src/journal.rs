@@ -10,9 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 
-use crate::boot::{BootId, Boots};
 use crate::map::Map;
-use crate::open::boots_of;
 use crate::slot::{COUNTERS_MAX, RECORD_BYTES_MAX, Slot};
 
 /// An open journal; clones are the same one. The file stays locked until all of them and all slots are dropped.
@@ -25,7 +23,8 @@ pub struct Journal {
 pub(crate) struct Shared {
     pub(crate) map: Map,
     pub(crate) slots: u32,
-    pub(crate) boot: BootId,
+    /// Which run of the kernel this is.
+    pub(crate) kernel: [u64; 2],
     /// The last in the list is claimed next.
     pub(crate) free: Mutex<Vec<u32>>,
     /// Of the next claim. Begins at random, so that no two runs share any.
@@ -71,11 +70,6 @@ impl Journal {
     /// Those of `msync(2)`: the disk failed, and what was added may not survive a power cut.
     pub fn sync(&self) -> io::Result<()> {
         self.shared.map.sync()
-    }
-
-    /// Forgets a boot all of whose leases are closed, this one's too. One that is not listed changes nothing.
-    pub fn close_boot(&self, id: BootId) {
-        Boots(boots_of(self.shared.map.words())).remove(id);
     }
 
     /// How many slots are claimed, among them those that an earlier run left and those that were dropped unreleased.

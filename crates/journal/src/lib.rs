@@ -11,9 +11,10 @@
 //! A killed process loses nothing, since the pages belong to the kernel: each call of [`Slot::add`] that returned is
 //! found again. A kill amid the counters of one call finds some of them added. A power cut loses what came since the
 //! last [`Journal::sync`], and parts of it may be there: each part carries a check, so that what does not belong
-//! together is reported as [`Corrupt`] and never counted. All blocks of the file are allocated when it is opened: a
-//! full disk is an error then, and no signal later. (A file system that copies what is overwritten, such as btrfs
-//! after a snapshot, cannot promise that.)
+//! together is reported as [`Corrupt`] and never counted. What does belong together may be old: each slot has the id of
+//! the kernel's run that it was claimed under, and [`Left::machine_restarted`] says that it was another one. All blocks
+//! of the file are allocated when it is opened: a full disk is an error then, and no signal later. (A file system that
+//! copies what is overwritten, such as btrfs after a snapshot, cannot promise that.)
 //!
 //! # Layout
 //!
@@ -24,14 +25,6 @@
 //! |---|---|
 //! | 0 | `WEIRJNL`, and the version of this layout, now 1 |
 //! | 8 | how many slots, sealed |
-//! | 64 | the boots that are not closed: 16 entries of 48 bytes |
-//!
-//! | byte of a boot | what |
-//! |---|---|
-//! | 0 | its place in time: the youngest has the highest |
-//! | 8 | its id, 16 bytes |
-//! | 24 | the kernel's boot id then, 16 bytes; zeros when records were lost since |
-//! | 40 | CRC-32 of the above; anything else: no boot is here |
 //!
 //! | byte of a slot | what |
 //! |---|---|
@@ -39,7 +32,7 @@
 //! | 8 | a number that no other claim has |
 //! | 16 | bytes of the record, and above 32 bits: how many counters |
 //! | 24 | CRC-32 of the slot's number, of its bytes 8 to 24 and 32 to 48, and of the record |
-//! | 32 | id of the boot that claimed it, 16 bytes |
+//! | 32 | id of the kernel's run that it was claimed under, 16 bytes |
 //! | 48 | up to 16 counters, sealed |
 //! | 176 | the record, up to 848 bytes, zeros up to a whole word |
 //!
@@ -49,14 +42,12 @@
 //! A slot is claimed by one store of its state, after everything else is in place, and released by another. Where
 //! a slot is claimed and its parts do not agree, or where its state is neither, it is corrupt.
 
-mod boot;
 mod journal;
 mod map;
 mod open;
 mod sealed;
 mod slot;
 
-pub use boot::{BOOTS_MAX, BootId, EarlierBoot};
 pub use journal::{ClaimError, Journal};
 pub use open::{Corrupt, Left, OpenError, Opened, SLOTS_MAX};
 pub use sealed::COUNT_MAX;

@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::retry_on_intr;
 
-use crate::boot::{BootId, Boots, EarlierBoot, TABLE_WORDS};
 use crate::journal::{Journal, Shared};
 use crate::map::{Map, WORD_BYTES};
 use crate::sealed::{seal, unseal};
@@ -28,9 +27,6 @@ pub(crate) const HEAD_WORDS: usize = 512;
 
 const HEAD_BYTES: u64 = words_to_bytes(HEAD_WORDS);
 const SLOT_BYTES: u64 = words_to_bytes(SLOT_WORDS);
-
-/// Where the table of boots begins.
-const BOOTS: usize = 8;
 
 const MAGIC: &[u8; 7] = b"WEIRJNL";
 const VERSION: u8 = b'1';
@@ -46,25 +42,21 @@ const KERNEL_BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct Opened {
     /// For this run.
     pub journal: Journal,
-    /// This run, which is listed as a boot from now on.
-    pub boot: BootId,
     /// What earlier runs did not release: to be settled.
     pub left: Vec<Left>,
-    /// What cannot be read. None of the earlier boots counts as all kept then, until it is closed.
+    /// What cannot be read.
     pub corrupt: Vec<Corrupt>,
-    /// The boots that are not closed, the oldest first.
-    pub earlier: Vec<EarlierBoot>,
 }
 
 /// A record that an earlier run did not release.
 #[derive(Debug)]
 pub struct Left {
-    /// The boot that claimed it.
-    pub boot: BootId,
     /// As it was claimed with.
     pub record: Vec<u8>,
     /// What was added, per counter.
     pub counts: Vec<u64>,
+    /// It was claimed under another run of the kernel: more may have been added than is found here.
+    pub machine_restarted: bool,
     /// To be released when it is settled.
     pub slot: Slot,
 }
@@ -137,15 +129,15 @@ impl Journal {
             return Err(OpenError::TooManySlots(slots));
         }
         let file = locked(path)?;
-        let kernel = kernel_boot().map_err(system("read", Path::new(KERNEL_BOOT_ID)))?;
-        let boot = random_id().map_err(system("find a random number for", path))?;
-        let [sequence, _] = random_id().map_err(system("find a random number for", path))?.words();
+        let kernel = kernel_run().map_err(system("read", Path::new(KERNEL_BOOT_ID)))?;
+        let sequence = getrandom::u64().map_err(io::Error::other);
+        let sequence = sequence.map_err(system("find a random number for", path))?;
         let slots = prepare(&file, path, slots)?;
         let bytes = usize::try_from(bytes(slots)).expect("SLOTS_MAX keeps it in the address space");
         let map = Map::new(file, bytes).map_err(system("map", path))?;
         let sequence = AtomicU64::new(sequence);
-        let shared = Arc::new(Shared { map, slots, boot, free: Mutex::default(), sequence });
-        Ok(look_through(&shared, kernel))
+        let shared = Arc::new(Shared { map, slots, kernel, free: Mutex::default(), sequence });
+        Ok(look_through(&shared))
     }
 }
 
@@ -223,42 +215,29 @@ fn grow(file: &File, slots: u32) -> io::Result<()> {
     file.write_all_at(&seal(slots.into(), SLOTS_KEY).to_ne_bytes(), SLOTS_AT)
 }
 
-/// Sorts the slots into free, left and corrupt, and lists this boot.
-fn look_through(shared: &Arc<Shared>, kernel: BootId) -> Opened {
+/// Sorts the slots into free, left and corrupt.
+fn look_through(shared: &Arc<Shared>) -> Opened {
     let (mut left, mut corrupt, mut free) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..shared.slots {
         match Slot::find(shared, number) {
             Found::Free => free.push(number),
             Found::Left { slot, counts } => {
-                left.push(Left { boot: slot.boot(), record: slot.record(), counts, slot });
+                let (record, machine_restarted) = (slot.record(), slot.machine_restarted());
+                left.push(Left { record, counts, machine_restarted, slot });
             }
             Found::Corrupt => corrupt.push(number),
         }
     }
-    let boots = Boots(boots_of(shared.map.words()));
-    if !corrupt.is_empty() {
-        // Before the slots are freed: after a kill in between, nothing else tells of them.
-        boots.doubt();
-    }
     corrupt.iter().for_each(|number| Slot::clear(shared, *number));
-    let earlier = boots.earlier(kernel);
-    boots.add(shared.boot, kernel, |id| left.iter().any(|left| left.boot == id));
     free.extend(&corrupt);
     // The last in the list is claimed first: those in use are close together, on few pages.
     free.reverse();
     *shared.free.lock() = free;
     Opened {
         journal: Journal { shared: Arc::clone(shared) },
-        boot: shared.boot,
         left,
         corrupt: corrupt.into_iter().map(|number| Corrupt { offset: bytes(number) }).collect(),
-        earlier,
     }
-}
-
-/// The table of boots in the file.
-pub(crate) fn boots_of(words: &[AtomicU64]) -> &[AtomicU64] {
-    &words[BOOTS..BOOTS + TABLE_WORDS]
 }
 
 /// Of a journal with so many slots; also where the next one begins.
@@ -270,16 +249,14 @@ const fn words_to_bytes(words: usize) -> u64 {
     (words * WORD_BYTES) as u64
 }
 
-fn random_id() -> io::Result<BootId> {
-    BootId::random().map_err(io::Error::other)
-}
-
 /// Which run of the kernel this is.
-fn kernel_boot() -> io::Result<BootId> {
+fn kernel_run() -> io::Result<[u64; 2]> {
     let text = std::fs::read_to_string(KERNEL_BOOT_ID)?;
     let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
     let number = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
-    Ok(BootId(number.to_be_bytes()))
+    let bytes = number.to_be_bytes();
+    let (words, _) = bytes.as_chunks();
+    Ok([words[0], words[1]].map(u64::from_ne_bytes))
 }
 
 fn system(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {

@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::boot::{BootId, crc};
 use crate::journal::Shared;
 use crate::map::WORD_BYTES;
 use crate::open::HEAD_WORDS;
@@ -27,7 +26,7 @@ const STATE: usize = 0;
 const SEQUENCE: usize = 1;
 const LENGTHS: usize = 2;
 const CRC: usize = 3;
-const BOOT: usize = 4;
+const KERNEL: usize = 4;
 const COUNTERS: usize = 6;
 const RECORD: usize = COUNTERS + COUNTERS_MAX;
 
@@ -57,12 +56,11 @@ impl Slot {
     pub(crate) fn claim(shared: &Arc<Shared>, number: u32, record: &[u8], counters: usize) -> Self {
         let words = words_of(shared, number);
         let sequence = shared.sequence.fetch_add(1, Ordering::Relaxed);
-        let [boot_low, boot_high] = shared.boot.words();
         for (at, content) in [
             (SEQUENCE, sequence),
             (LENGTHS, record.len() as u64 | (counters as u64) << 32),
-            (BOOT, boot_low),
-            (BOOT + 1, boot_high),
+            (KERNEL, shared.kernel[0]),
+            (KERNEL + 1, shared.kernel[1]),
         ] {
             words[at].store(content, Ordering::Relaxed);
         }
@@ -162,10 +160,10 @@ impl Slot {
         self.shared.free.lock().push(self.number);
     }
 
-    /// The boot that claimed it.
-    pub(crate) fn boot(&self) -> BootId {
+    /// Whether another run of the kernel than this one saw it claimed.
+    pub(crate) fn machine_restarted(&self) -> bool {
         let words = words_of(&self.shared, self.number);
-        BootId::of_words([BOOT, BOOT + 1].map(|at| words[at].load(Ordering::Relaxed)))
+        [KERNEL, KERNEL + 1].map(|at| words[at].load(Ordering::Relaxed)) != self.shared.kernel
     }
 
     fn change(&self, counter: usize, next: impl Fn(u64, u64) -> u64) {
@@ -198,8 +196,11 @@ fn words_of(shared: &Shared, number: u32) -> &[AtomicU64] {
 /// Of all but the counters, which change, and the state.
 fn crc_of(words: &[AtomicU64], number: u32, record_bytes: usize) -> u64 {
     let record = &words[RECORD..][..record_bytes.div_ceil(WORD_BYTES)];
-    let parts = words[SEQUENCE..CRC].iter().chain(&words[BOOT..COUNTERS]).chain(record);
-    crc(std::iter::once(u64::from(number)).chain(parts.map(|word| word.load(Ordering::Relaxed))))
+    let parts = words[SEQUENCE..CRC].iter().chain(&words[KERNEL..COUNTERS]).chain(record);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&u64::from(number).to_ne_bytes());
+    parts.for_each(|word| hasher.update(&word.load(Ordering::Relaxed).to_ne_bytes()));
+    hasher.finalize().into()
 }
 
 /// All bits of the CRC have a part in the 16 that count.

@@ -21,7 +21,7 @@ fn filled() -> World {
 
 #[track_caller]
 fn check(world: &World, what: &str) {
-    let Opened { journal, left, corrupt, .. } = world.open(3);
+    let Opened { journal, left, corrupt } = world.open(3);
     assert_eq!(corrupt, [Corrupt { offset: OFFSET }], "{what}");
     let others: Vec<_> = left.iter().map(|left| (left.record.as_slice(), left.counts.as_slice())).collect();
     assert_eq!(others, [(b"first lease".as_slice(), &[1, 2][..]), (b"third lease", &[3, 6])], "{what}");
