@@ -10,6 +10,7 @@ use crate::lab::Lab;
 mod applications;
 mod connections;
 mod gateway;
+mod leases;
 mod listener;
 mod micro;
 mod proxied;
@@ -21,6 +22,8 @@ mod services;
 pub(crate) enum Group {
     /// The gateway beside other proxies.
     Gateway,
+    /// What leases save, near by and far away.
+    Leases,
     /// Decisions, embedded and with Redis.
     Listener,
     /// The gateway with more and more mapping rules.
@@ -40,6 +43,7 @@ impl Group {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Gateway => "A request through the gateway",
+            Self::Leases => "Leases",
             Self::Listener => "A decision",
             Self::Rules => "Mapping rules",
             Self::Connections => "Client connections, 64 of them busy",
@@ -53,6 +57,7 @@ impl Group {
     pub(crate) async fn measure(self, lab: &Lab) -> Vec<Figure> {
         let measured = match self {
             Self::Gateway => gateway::measure(lab).await,
+            Self::Leases => leases::measure(lab).await,
             Self::Listener => listener::measure(lab).await,
             Self::Rules => rules::measure(lab).await,
             Self::Connections => connections::measure(lab).await,
@@ -70,7 +75,18 @@ impl Group {
     /// Figures that results have whatever happens: those with a target, or one that stands for all.
     fn promised(self) -> &'static [&'static str] {
         match self {
-            Self::Gateway => &["gateway_cpu_vs_nginx", "gateway_and_listener_cpu_vs_nginx_auth_request"],
+            Self::Gateway => &[
+                "gateway_cpu_vs_nginx",
+                "lease_gateway_cpu_vs_nginx",
+                "gateway_and_listener_cpu_vs_nginx_auth_request",
+            ],
+            Self::Leases => &[
+                "lease_store_calls_per_request",
+                "lease_wan_throughput_ratio",
+                "lease_wan_p99_added_ms",
+                "over_admitted",
+                "lost_or_doubled",
+            ],
             Self::Listener => &[
                 "authrep_redis_cpu_us",
                 "authrep_redis_hot_cpu_us",

@@ -39,12 +39,26 @@ pub(crate) struct Api {
     pub(crate) rules: usize,
     /// How many applications: `app-0` and so on.
     pub(crate) applications: usize,
+    /// Whether gateways decide within leases; else listeners decide each call.
+    pub(crate) is_leased: bool,
+    /// Of each of its limits.
+    pub(crate) limit: u64,
 }
 
 impl Api {
     /// The service that everybody asks about.
     pub(crate) fn usual(rules: usize, applications: usize) -> Self {
-        Self { id: SERVICE.into(), rules, applications }
+        Self::new(SERVICE, rules, applications)
+    }
+
+    /// One whose calls listeners decide.
+    pub(crate) fn new(id: &str, rules: usize, applications: usize) -> Self {
+        Self { id: id.into(), rules, applications, is_leased: false, limit: LIMIT }
+    }
+
+    /// One whose calls gateways decide.
+    pub(crate) fn leased(id: &str, rules: usize, applications: usize) -> Self {
+        Self { is_leased: true, ..Self::new(id, rules, applications) }
     }
 
     /// The host it answers to.
@@ -60,7 +74,7 @@ impl Api {
     }
 
     fn write(&self, text: &mut String, origin: SocketAddr) -> std::fmt::Result {
-        let Self { id, rules, applications } = self;
+        let Self { id, rules, applications, is_leased, limit } = self;
         writeln!(text, "[[providers.services]]\nid = \"{id}\"\ncredentials = \"user_key\"\nmetrics = [")?;
         for (name, parent) in METRICS {
             let parent = if parent.is_empty() { String::new() } else { format!(", parent = \"{parent}\"") };
@@ -74,9 +88,11 @@ impl Api {
         }
         writeln!(text, "]\n[providers.services.proxy]\nhosts = [\"{}\"]", self.host())?;
         writeln!(text, "api_backend = \"http://{origin}\"")?;
+        let decisions = if *is_leased { "leased" } else { "synchronous" };
+        writeln!(text, "decisions = \"{decisions}\"")?;
         writeln!(text, "[[providers.services.plans]]\nid = \"plan\"\nlimits = [")?;
         for (metric, period, _) in LIMITS {
-            writeln!(text, "  {{ metric = \"{metric}\", period = \"{period}\", max = {LIMIT} }},")?;
+            writeln!(text, "  {{ metric = \"{metric}\", period = \"{period}\", max = {limit} }},")?;
         }
         writeln!(text, "]")?;
         for number in 0..*applications {
@@ -153,14 +169,14 @@ mod tests {
 
     #[test]
     fn targets_are_within_rules_and_applications() {
-        let api = Api { id: "a".into(), rules: 10, applications: 3 };
+        let api = Api::new("a", 10, 3);
         assert_eq!(api.target(19, 4), "/v3/resource9/3f2c9a71/part2?user_key=key-1");
     }
 
     #[test]
     fn a_catalog_names_everything() {
         let origin = "127.0.0.1:80".parse().unwrap();
-        let text = text(origin, &[Api::usual(2, 3), Api { id: "b".into(), rules: 1, applications: 1 }]);
+        let text = text(origin, &[Api::usual(2, 3), Api::new("b", 1, 1)]);
         for (part, times) in [
             ("[[providers.services]]", 2),
             ("pattern =", 3),

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod cases;
 mod catalog;
 mod cpu;
+mod delay;
 mod figure;
 mod lab;
 mod load;

@@ -13,8 +13,9 @@ use crate::lab::{Lab, Scale};
 use crate::machine::{self, Cores, Work};
 use crate::report::Report;
 
-const ALL: [Group; 7] = [
+const ALL: [Group; 8] = [
     Group::Gateway,
+    Group::Leases,
     Group::Listener,
     Group::Rules,
     Group::Connections,

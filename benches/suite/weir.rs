@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::catalog::{KEY_HASH_SECRET, PUBLISH_TOKEN};
 use crate::lab::{Lab, START_WAIT};
 use crate::question::TOKEN;
@@ -120,6 +123,18 @@ impl Listener {
         Part { name: "listener", processes: self.server.iter().flat_map(Server::processes).collect() }
     }
 
+    /// What it measures of itself.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(self.telemetry).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: telemetry\r\nConnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok(text)
+    }
+
     /// Memory in use, in bytes.
     ///
     /// # Errors
@@ -168,13 +183,26 @@ impl Gateway {
         token: &str,
         log: AccessLog,
     ) -> anyhow::Result<Self> {
+        Self::start_to(lab, name, listener.grpc, token, log).await
+    }
+
+    /// The same where a listener is reached by another address than its own.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub(crate) async fn start_to(
+        lab: &Lab,
+        name: &str,
+        listener: SocketAddr,
+        token: &str,
+        log: AccessLog,
+    ) -> anyhow::Result<Self> {
         let (address, telemetry) = (free_address()?, free_address()?);
         let level = if log == AccessLog::On { "info" } else { "info,weir::access=off" };
         let text = format!(
             "environment = \"production\"\naddress = \"{address}\"\ntelemetry_address = \"{telemetry}\"\n\
-             listeners = [\"http://{}\"]\ntoken = \"{token}\"\n[limits]\n\
-             authorise_timeout_ms = {PATIENCE_MS}\nconnections_max = 20_000\n[log]\nlevel = \"{level}\"\n",
-            listener.grpc
+             listeners = [\"http://{listener}\"]\ntoken = \"{token}\"\nstate_dir = \"{name}-state\"\n[limits]\n\
+             authorise_timeout_ms = {PATIENCE_MS}\nconnections_max = 20_000\n[log]\nlevel = \"{level}\"\n"
         );
         let config = lab.write(&format!("{name}.toml"), &text)?;
         let mut server = role(lab, "gateway", name, &config)?;

@@ -10,7 +10,7 @@ const RULES: [usize; 4] = [10, 100, 1_000, 10_000];
 
 /// Measures all of it.
 pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Figure>> {
-    let api = |rules: usize| Api { id: format!("rules-{rules}"), rules, applications: APPLICATIONS };
+    let api = |rules: usize| Api::new(&format!("rules-{rules}"), rules, APPLICATIONS);
     let apis = RULES.map(api);
     let weir = Proxied::start(lab, "rules", &apis).await?;
     let case = |api: &Api| weir.case(lab, &format!("{} rules", api.rules), std::slice::from_ref(api));

@@ -13,7 +13,7 @@ const APPLICATIONS: usize = 10;
 
 /// Measures all of it.
 pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Figure>> {
-    let api = |number| Api { id: format!("service-{number}"), rules: RULES, applications: APPLICATIONS };
+    let api = |number| Api::new(&format!("service-{number}"), RULES, APPLICATIONS);
     let apis: Vec<Api> = (0..64).map(api).collect();
     let origin = Origin::start().await?;
     let ids = |count: usize| apis[..count].iter().map(|api| api.id.clone()).collect();
