@@ -36,6 +36,8 @@ pub struct Plan {
     pub tls_between: bool,
     /// Further tables at the end of each listener's file.
     pub listener_tables: String,
+    /// Whether gateways have a folder for their state, and so a journal.
+    pub journals: bool,
     /// Whether listeners read the catalog file; else `listener_lines` names a publish token.
     pub catalog_file: bool,
 }
@@ -53,6 +55,7 @@ impl Plan {
             listener_lines: String::new(),
             tls_between: false,
             listener_tables: String::new(),
+            journals: false,
             catalog_file: true,
         }
     }
@@ -216,8 +219,10 @@ impl Stack {
         let mut addresses: Vec<String> =
             self.listeners.iter().map(|role| format!("\"{scheme}://{}\"", role.address)).collect();
         addresses.rotate_left(number % plan.listeners);
+        let state =
+            if plan.journals { format!("state_dir = \"gateway-{number}-state\"\n") } else { String::new() };
         let text = format!(
-            "environment = \"production\"\naddress = \"{address}\"\ntelemetry_address = \"{telemetry}\"\n\
+            "{state}environment = \"production\"\naddress = \"{address}\"\ntelemetry_address = \"{telemetry}\"\n\
              listeners = [{}]\ntoken = \"{TOKEN}\"\n{}\n",
             addresses.join(", "),
             plan.gateway_lines
@@ -272,6 +277,12 @@ impl Stack {
         let used = client.used(app_id, metric, v1::Period::Eternity).await.expect("the listener answers");
         assert_eq!(used, expected, "{metric} of {app_id} moved on");
     }
+}
+
+/// The same catalog with further lines for the service's proxy.
+pub fn catalog_with(revision: u64, limits: &str, proxy_lines: &str) -> String {
+    let hosts = "hosts = [\"api.test\"]\n";
+    catalog(revision, limits).replace(hosts, &format!("{hosts}{proxy_lines}\n"))
 }
 
 /// A catalog of one service `api` at host `api.test` in `user_key` mode, one application `app` with the key `key`

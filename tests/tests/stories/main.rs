@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it, with the place")]
 
 mod demo;
+mod leases;
 mod mutual_tls;
 mod outage;
 mod redis_access;

@@ -33,6 +33,17 @@ async fn two_gateways_and_two_listeners_over_redis_pass_exactly_the_limit() {
     exactly_the_limit_passes(plan).await;
 }
 
+/// Goal: four gateways and two listeners, 64 connections on each gateway, and still not one too many or too few.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_gateways_and_two_listeners_pass_exactly_the_limit() {
+    let plan = Plan { listeners: 2, gateways: 4, redis: true, ..Plan::small(&limited()) };
+    let stack = Stack::start(&plan).await;
+    let tally = Load::start(&stack.addresses(), 4 * CONNECTIONS, 4 * REQUESTS, TARGET).finish().await;
+    assert_eq!((tally.of(200), tally.of(429)), (LIMIT, 4 * REQUESTS - LIMIT), "{tally:?}");
+    assert_eq!(stack.upstream.received(), LIMIT, "what the upstream received");
+    stack.counter_settles_at("app", "hits", LIMIT).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_over_the_embedded_store_pass_exactly_the_limit() {
     let plan = Plan { gateways: 2, ..Plan::small(&limited()) };

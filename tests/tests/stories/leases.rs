@@ -1,0 +1,149 @@
+//! Leases when things die: what was spent is counted, what was not is given back, and no limit is ever passed.
+
+use weir_proto::v1;
+use weir_tests::http::get;
+use weir_tests::load::Load;
+use weir_tests::stack::{Plan, Stack, catalog, catalog_with};
+use weir_tests::wait::{until, until_async};
+
+const CONNECTIONS: usize = 32;
+const REQUESTS_MAX: u64 = 400_000;
+const TARGET: &str = "/?user_key=key";
+/// Answers to wait for before and after each event.
+const STRETCH: u64 = 2_000;
+const LIMIT: u64 = 1_000;
+
+fn unlimited() -> String {
+    catalog(1, "{ metric = \"hits\", period = \"day\", max = 100_000_000 }")
+}
+
+/// What a metric of a gateway says.
+fn metric(stack: &Stack, gateway: usize, name: &str) -> u64 {
+    let text = get(stack.gateways[gateway].telemetry, "/metrics").body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+    line.trim().parse().expect("a number")
+}
+
+/// Goal: nothing that a killed gateway spent is lost, and nothing that it only held is counted.
+async fn a_killed_gateway_loses_nothing(plan: Plan) {
+    let mut stack = Stack::start(&Plan { journals: true, ..plan }).await;
+    let load = Load::start(&stack.addresses(), CONNECTIONS, REQUESTS_MAX, TARGET);
+    load.answers(STRETCH).await;
+    stack.gateways[0].kill();
+    load.answers(STRETCH).await;
+    stack.gateways[0].start();
+    load.answers(STRETCH).await;
+    let tally = load.stop().await;
+    let decided = metric(&stack, 0, "weir_gateway_lease_decisions_total{outcome=\"allowed\"}");
+    assert!(decided > 0, "calls are decided within leases");
+    let received = stack.upstream.received();
+    assert!(received >= tally.of(200), "{tally:?}");
+    // Requests that were in flight at the kill may have been counted and not sent.
+    let at_most = received + CONNECTIONS as u64;
+    let client = stack.listener_client(0);
+    until_async("leases of the killed gateway to be settled", || async {
+        let used = client.used("app", "hits", v1::Period::Eternity).await.ok()?;
+        (received..=at_most).contains(&used).then_some(())
+    })
+    .await;
+    until("the journal to be settled", || {
+        (metric(&stack, 0, "weir_gateway_leases_left ") == 0).then_some(())
+    });
+    let used = client.used("app", "hits", v1::Period::Eternity).await.expect("the listener answers");
+    assert!((received..=at_most).contains(&used), "{used} counted, {received} received");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_over_the_embedded_store_loses_nothing() {
+    a_killed_gateway_loses_nothing(Plan { gateways: 2, ..Plan::small(&unlimited()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_over_redis_loses_nothing() {
+    let plan = Plan { listeners: 2, gateways: 2, redis: true, ..Plan::small(&unlimited()) };
+    a_killed_gateway_loses_nothing(plan).await;
+}
+
+/// Goal: gateways, listeners and the store die one after the other while a limit is reached: not one call too many
+/// passes, and once all are back the counter stands at the limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_limit_is_passed_whoever_is_killed() {
+    let limited = catalog(1, &format!("{{ metric = \"hits\", period = \"year\", max = {LIMIT} }}"));
+    let plan = Plan { listeners: 2, gateways: 4, redis: true, journals: true, ..Plan::small(&limited) };
+    let mut stack = Stack::start(&plan).await;
+    let load = Load::start(&stack.addresses(), 4 * CONNECTIONS, REQUESTS_MAX, TARGET);
+    for victim in 0..4 {
+        load.answers(200).await;
+        stack.gateways[victim].kill();
+        stack.listeners[victim % 2].kill();
+        load.answers(200).await;
+        if victim == 1 {
+            let redis = stack.redis.as_mut().expect("a store");
+            redis.kill();
+            load.answers(200).await;
+            redis.restart();
+        }
+        stack.listeners[victim % 2].start();
+        stack.gateways[victim].start();
+    }
+    let client = stack.listener_client(0);
+    until_async("the limit to be used up", || async {
+        let used = client.used("app", "hits", v1::Period::Eternity).await.ok()?;
+        (used == LIMIT).then_some(())
+    })
+    .await;
+    load.answers(200).await;
+    let tally = load.stop().await;
+    assert!(stack.upstream.received() <= LIMIT, "{} of {LIMIT} passed: {tally:?}", stack.upstream.received());
+    stack.counter_settles_at("app", "hits", LIMIT).await;
+}
+
+/// Goal: two seconds after traffic stops nothing is held.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_idle_is_given_back() {
+    let stack = Stack::start(&Plan { gateways: 2, ..Plan::small(&unlimited()) }).await;
+    let load = Load::start(&stack.addresses(), CONNECTIONS, REQUESTS_MAX, TARGET);
+    load.answers(STRETCH).await;
+    let tally = load.stop().await;
+    until("leases to be given back", || {
+        let out: u64 = (0..2).map(|gateway| metric(&stack, gateway, "weir_gateway_leases ")).sum();
+        (out == 0).then_some(())
+    });
+    stack.counter_settles_at("app", "hits", tally.of(200)).await;
+}
+
+/// Goal: a service that lets all calls pass in an outage answers them, and all of them are counted afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_in_an_outage_is_counted_afterwards() {
+    let limit = "{ metric = \"hits\", period = \"day\", max = 3 }";
+    let plan = Plan { journals: true, ..Plan::small(&catalog_with(1, limit, "when_away = \"allow\"")) };
+    let mut stack = Stack::start(&plan).await;
+    assert_eq!(get(stack.gateways[0].address, TARGET).status, 200);
+    stack.listeners[0].kill();
+    for _ in 0..5 {
+        assert_eq!(get(stack.gateways[0].address, TARGET).status, 200, "beyond the limit, too");
+    }
+    assert_eq!(get(stack.gateways[0].address, "/?user_key=nobodys").status, 200, "whoever calls");
+    assert_eq!(metric(&stack, 0, "weir_gateway_outage_calls_total "), 6);
+    stack.gateways[0].kill();
+    stack.listeners[0].start();
+    stack.gateways[0].start();
+    stack.counter_settles_at("app", "hits", 6).await;
+    assert_eq!(get(stack.gateways[0].address, TARGET).status, 429);
+}
+
+/// Goal: `deny` is what happens unless the service chose otherwise, and it counts nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_refused_in_an_outage_by_default() {
+    let mut stack = Stack::start(&Plan::small(&unlimited())).await;
+    assert_eq!(get(stack.gateways[0].address, TARGET).status, 200);
+    stack.listeners[0].kill();
+    // What is still held on lease may be spent.
+    until("calls to be refused", || (get(stack.gateways[0].address, TARGET).status == 503).then_some(()));
+    let received = stack.upstream.received();
+    assert_eq!(get(stack.gateways[0].address, TARGET).status, 503);
+    assert_eq!(stack.upstream.received(), received);
+    stack.listeners[0].start();
+    until("calls to pass again", || (get(stack.gateways[0].address, TARGET).status == 200).then_some(()));
+    stack.counter_settles_at("app", "hits", received + 1).await;
+}
