@@ -91,12 +91,11 @@ impl Redis {
     /// Puts operations in the queue.
     fn ask(&self, mut operations: Vec<Operation>) -> Vec<impl Future<Output = Reply> + Send + use<>> {
         let mut replies = Vec::with_capacity(1);
-        while operations.len() > BATCH_OPERATIONS_MAX {
-            let later = operations.split_off(BATCH_OPERATIONS_MAX);
+        while !operations.is_empty() {
+            let later = operations.split_off(operations.len().min(BATCH_OPERATIONS_MAX));
             replies.push(self.shared.queue.ask(operations));
             operations = later;
         }
-        replies.push(self.shared.queue.ask(operations));
         replies
     }
 

@@ -1,11 +1,14 @@
 //! The contract, case by case. Each uses applications of its own; revisions rise from case to case.
 
+use std::sync::Arc;
+
 use weir_core::{KeyHash, Timestamp};
-use weir_store::{Ask, Mode, Outcome, PublishError, Store, StoreError};
+use weir_store::{Ask, Mode, Outcome, PublishError, Store, StoreError, Write};
 
 use crate::words::{app, apply, ask, check, increments, publication, read, record, report, request, words};
 
-const APPLICATIONS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "late", "crowd"];
+const APPLICATIONS: [&str; 14] =
+    ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "late", "crowd", "m", "n"];
 
 pub(crate) async fn all(store: &Store) {
     store.publish(publication(1, &APPLICATIONS)).await.unwrap();
@@ -13,6 +16,7 @@ pub(crate) async fn all(store: &Store) {
     every_window_counts_from_its_start(store).await;
     parallel_callers_never_pass_a_limit(store).await;
     parallel_callers_are_told_where_they_stand(store).await;
+    what_is_asked_together_is_answered_in_order(store).await;
     a_retry_counts_once_and_cancel_takes_back(store).await;
     what_comes_late_counts_nothing(store).await;
     set_values_replace_and_come_back(store).await;
@@ -83,6 +87,40 @@ async fn parallel_callers_are_told_where_they_stand(store: &Store) {
     told.sort_unstable();
     assert_eq!(told, (1..=33).map(|n| 3 * n).collect::<Vec<_>>());
     assert_eq!(read(store, "crowd", "hits=0<=999/hour all=0<=999/eternity").await, "ok 99 99");
+}
+
+async fn told_together(store: &Store, asks: Vec<Ask>) -> Vec<String> {
+    let told = |outcome: &Result<Outcome, StoreError>| words(outcome.as_ref().unwrap());
+    store.apply_all(&Arc::new(asks), Write::Now).await.iter().map(told).collect()
+}
+
+/// Of several shards, alike and not, more than a call to Redis takes; the same request twice counts once.
+async fn what_is_asked_together_is_answered_in_order(store: &Store) {
+    let twice = ask("m", "hits=1<=9/day");
+    let check = Ask { mode: Mode::Check, ..ask("m", "hits=1<=9/day") };
+    let asks = vec![
+        twice.clone(),
+        twice.clone(),
+        ask("n", "hits=2<=3/day"),
+        ask("n", "hits=2<=3/day"),
+        check.clone(),
+        Ask { request: request(), ..check },
+        ask("m", "hits=#5<=9/day"),
+        ask("m", "hits=#5<=9/day"),
+        Ask { attempt: 1, ..twice },
+        ask("n", "hits=1<=3/day"),
+    ];
+    let expected = ["ok 1", "ok 1", "ok 2", "over 0: 2", "ok 1", "ok 1", "ok 5", "ok 5", "ok 5", "ok 3"];
+    assert_eq!(told_together(store, asks).await, expected);
+    let many =
+        (0..700).map(|place| ask(if place < 300 { "m" } else { "n" }, "mail=1<=350/eternity")).collect();
+    let one = |place: u64| match place {
+        0..300 => format!("ok {}", place + 1),
+        300..650 => format!("ok {}", place - 299),
+        _ => "over 0: 350".into(),
+    };
+    assert_eq!(told_together(store, many).await, (0..700).map(one).collect::<Vec<_>>());
+    assert!(told_together(store, vec![]).await.is_empty());
 }
 
 async fn a_retry_counts_once_and_cancel_takes_back(store: &Store) {

@@ -299,7 +299,7 @@ fn a_listeners_file_is_checked_in_every_part() {
             "role.toml:13:15: environment \"test\" is none of production, staging",
             "role.toml:14:13: services: \"a/b\" has the character '/', which is not allowed here",
             "role.toml:16:7: url is not of the form redis://[user:password@]host:port[/db] (rediss:// for TLS)",
-            "role.toml:17:23: response_timeout_ms is not a whole number from 1 to 4294967295",
+            "role.toml:17:23: response_timeout_ms is not a whole number from 1 to 86400000",
             "role.toml:18:18: allow_volatile must be true or false, not text",
             "role.toml:20:1: there is no key catalog_pol_ms in limits (did you mean \"catalog_poll_ms\"?)",
         ],
