@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tracing::info;
 
 use crate::config::Config;
-use crate::grpc_status::GrpcStatus;
+use crate::fields;
+use crate::grpc_status::{GRPC_STATUS, GrpcStatus};
 use crate::headers::{REQUEST_ID, is_sane_request_id};
+use crate::message::{Reply, RequestHead};
 use crate::meters::Meters;
 use crate::reply::Refusal;
 use crate::reply::grpc::is_grpc;
@@ -53,8 +54,6 @@ impl Calls {
 pub(crate) struct Call {
     /// Names the request towards the listener.
     pub(crate) id: RequestId,
-    /// The id that the client chose, if it is sane.
-    pub(crate) client_id: Option<HeaderValue>,
     /// Whether refusals are to be problem documents.
     pub(crate) wants_problem: bool,
     /// Whether the client speaks gRPC, and refusals have to.
@@ -63,7 +62,9 @@ pub(crate) struct Call {
     pub(crate) waits: Waits,
     /// Its part of a trace.
     pub(crate) trace: Trace,
-    shown_id: HeaderValue,
+    /// What logs and the answer show.
+    shown_id: String,
+    is_clients_id: bool,
     method: Method,
     path: String,
     started: Instant,
@@ -98,18 +99,23 @@ pub(crate) struct Ended<'a> {
 
 impl Call {
     /// Begins with the head of a request that came by `scheme`.
-    pub(crate) fn begin(request: &Parts, scheme: &'static str, id: RequestId, calls: &Arc<Calls>) -> Self {
+    pub(crate) fn begin(
+        request: &RequestHead,
+        scheme: &'static str,
+        id: RequestId,
+        calls: &Arc<Calls>,
+    ) -> Self {
         let started = Instant::now();
-        let client_id = request.headers.get(REQUEST_ID).filter(|id| is_sane_request_id(id)).cloned();
+        let clients_id = request.fields.get(REQUEST_ID).filter(|id| is_sane_request_id(id));
         let path = request.uri.path();
         let path = &path[..path.floor_char_boundary(PATH_BYTES_MAX.min(path.len()))];
-        let made = || HeaderValue::from_bytes(&id.hex()).unwrap_or(HeaderValue::from_static("-"));
+        let made = id.hex();
         Self {
             id,
-            shown_id: client_id.clone().unwrap_or_else(made),
-            client_id,
+            shown_id: fields::text(clients_id.unwrap_or(&made)).unwrap_or("-").to_owned(),
+            is_clients_id: clients_id.is_some(),
             wants_problem: wants_problem(request),
-            is_grpc: request.version == Version::HTTP_2 && is_grpc(&request.headers),
+            is_grpc: request.version == Version::HTTP_2 && is_grpc(&request.fields),
             waits: Waits::default(),
             trace: calls.tracer.begin(request, scheme, path),
             method: request.method.clone(),
@@ -143,27 +149,31 @@ impl Call {
     }
 
     /// The head of the answer is known.
-    pub(crate) fn answered<B>(&mut self, answer: &Response<B>) {
-        self.status = Some(answer.status());
-        self.told(answer.headers());
+    pub(crate) fn answered<B>(&mut self, answer: &Reply<B>) {
+        self.status = Some(answer.status);
+        self.told(answer.fields.get(GRPC_STATUS));
         self.meters().answered(self.started.elapsed().saturating_sub(self.waits.total()));
     }
 
-    /// Headers or trailers of the answer, which may tell how a gRPC call ended.
-    pub(crate) fn told(&mut self, headers: &HeaderMap) {
+    /// Trailers of the answer, which may tell how a gRPC call ended.
+    pub(crate) fn told_behind(&mut self, trailers: &HeaderMap) {
+        self.told(trailers.get(GRPC_STATUS).map(HeaderValue::as_bytes));
+    }
+
+    fn told(&mut self, grpc_status: Option<&[u8]>) {
         if self.is_grpc {
-            self.grpc_status = GrpcStatus::read(headers).or(self.grpc_status);
+            self.grpc_status = grpc_status.map(GrpcStatus::read).or(self.grpc_status);
         }
     }
 
     /// The id that logs and the answer show: the client's if it chose one.
     pub(crate) fn shown_id(&self) -> &str {
-        self.shown_id.to_str().unwrap_or_default()
+        &self.shown_id
     }
 
-    /// The same, as a header.
-    pub(crate) fn shown_id_value(&self) -> HeaderValue {
-        self.shown_id.clone()
+    /// The id that the client chose, if it is sane.
+    pub(crate) fn clients_id(&self) -> Option<&str> {
+        self.is_clients_id.then_some(&self.shown_id)
     }
 
     /// Where the request is counted.
@@ -228,7 +238,7 @@ impl Drop for Call {
             grpc_status: self.grpc_status,
             service: self.service.as_ref().map(|service| service.id.as_str()),
             reason: self.refused.as_ref().map(|refused| refused.code),
-            request_id: self.shown_id.to_str().unwrap_or_default(),
+            request_id: &self.shown_id,
         };
         self.count(&ended, took);
         self.log(&ended, trace.id().as_deref(), took);
@@ -254,8 +264,8 @@ impl Waits {
 }
 
 /// Whether the client asks for problem documents by name; a wildcard is not enough.
-fn wants_problem(request: &Parts) -> bool {
-    let accepted = request.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+fn wants_problem(request: &RequestHead) -> bool {
+    let accepted = request.fields.all(b"accept").filter_map(fields::text);
     accepted.flat_map(|value| value.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
         let is_problem = parts.next().is_some_and(|t| t.eq_ignore_ascii_case("application/problem+json"));
@@ -269,9 +279,8 @@ mod tests {
 
     #[track_caller]
     fn check(accept: &str, expected: bool) {
-        let request =
-            http::Request::builder().header(header::ACCEPT, accept).body(()).unwrap().into_parts().0;
-        assert_eq!(wants_problem(&request), expected, "{accept}");
+        let request = http::Request::builder().header("accept", accept).body(()).unwrap().into_parts().0;
+        assert_eq!(wants_problem(&RequestHead::from(&request)), expected, "{accept}");
     }
 
     #[test]

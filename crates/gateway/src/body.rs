@@ -351,7 +351,7 @@ impl Body for ReplyBody {
         if let (Poll::Ready(Some(Ok(frame))), Some(call)) = (&polled, &mut self.call)
             && let Some(trailers) = frame.trailers_ref()
         {
-            call.told(trailers);
+            call.told_behind(trailers);
         }
         polled
     }

@@ -8,11 +8,12 @@
 
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::{HeaderMap, header};
+use http::header;
 use weir_core::proxy::{CredentialLocation, CredentialNames};
 use weir_core::{CredentialKind, Credentials, Denial, Proxy, Secret};
 
 use crate::arguments::Arguments;
+use crate::fields::{self, Fields};
 
 /// The credentials of a request.
 ///
@@ -21,7 +22,7 @@ use crate::arguments::Arguments;
 pub(crate) fn credentials(
     kind: CredentialKind,
     proxy: &Proxy,
-    headers: &HeaderMap,
+    headers: &Fields,
     arguments: Arguments<'_>,
 ) -> Result<Credentials, Denial> {
     let found = match proxy.credential_location {
@@ -46,10 +47,10 @@ fn from_arguments(
     }
 }
 
-fn from_headers(kind: CredentialKind, names: &CredentialNames, headers: &HeaderMap) -> Option<Credentials> {
+fn from_headers(kind: CredentialKind, names: &CredentialNames, headers: &Fields) -> Option<Credentials> {
     let value = |name: &str| {
-        let (_, value) = headers.iter().find(|(found, _)| same_header(found.as_str(), name))?;
-        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        let (_, value) = headers.iter().find(|(found, _)| same_header(found, name.as_bytes()))?;
+        Some(String::from_utf8_lossy(value).into_owned())
     };
     match kind {
         CredentialKind::UserKey => user_key(&value(&names.user_key)?),
@@ -58,8 +59,8 @@ fn from_headers(kind: CredentialKind, names: &CredentialNames, headers: &HeaderM
     }
 }
 
-fn from_authorization(kind: CredentialKind, headers: &HeaderMap) -> Option<Credentials> {
-    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+fn from_authorization(kind: CredentialKind, headers: &Fields) -> Option<Credentials> {
+    let text = fields::text(headers.get(header::AUTHORIZATION)?)?;
     let (scheme, rest) = text.trim().split_once(' ')?;
     let rest = rest.trim();
     let is = |name: &str| scheme.eq_ignore_ascii_case(name);
@@ -98,9 +99,9 @@ fn pair(app_id: &str, app_key: &str) -> Option<Credentials> {
 }
 
 /// Whether two header names are the same to a credential: `-` and `_` are one, and so are both cases.
-pub(crate) fn same_header(one: &str, other: &str) -> bool {
+pub(crate) fn same_header(one: &[u8], other: &[u8]) -> bool {
     let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
-    one.len() == other.len() && one.bytes().zip(other.bytes()).all(|(a, b)| plain(a) == plain(b))
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| plain(*a) == plain(*b))
 }
 
 #[cfg(test)]
@@ -117,15 +118,14 @@ mod tests {
             credential_names: CredentialNames { user_key, app_id, app_key },
             ..Proxy::default()
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         let mut query = "";
         for part in sent.split('|').filter(|part| !part.is_empty()) {
             match part.strip_prefix('?') {
                 Some(text) => query = text,
                 None => {
                     let (name, value) = part.split_once(": ").unwrap();
-                    let name: header::HeaderName = name.to_ascii_lowercase().parse().unwrap();
-                    headers.append(name, value.parse().unwrap());
+                    headers.push(name, value);
                 }
             }
         }

@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::request::Parts;
-use http::{HeaderMap, Method};
 use http_body::Body;
 use http_body_util::BodyExt;
 
 use crate::body::BodyError;
+use crate::fields::{self, Fields};
+use crate::message::RequestHead;
 
 /// Longest form body that is searched.
 const FORM_BYTES_MAX: usize = 16 << 10;
@@ -34,7 +35,7 @@ impl Ahead {
 }
 
 /// Whether the request may carry a form.
-pub(crate) fn is_expected(head: &Parts, body: &impl Body) -> bool {
+pub(crate) fn is_expected(head: &RequestHead, body: &impl Body) -> bool {
     !body.is_end_stream() && may_carry_form(head)
 }
 
@@ -62,18 +63,18 @@ where
     Ok(Ahead { bytes: read.freeze(), is_form: false })
 }
 
-fn may_carry_form(head: &Parts) -> bool {
+fn may_carry_form(head: &RequestHead) -> bool {
     matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
-        && head.headers.get_all(CONTENT_TYPE).iter().any(|value| {
-            let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+        && head.fields.all(CONTENT_TYPE.as_str().as_bytes()).any(|value| {
+            let text = fields::text(value).unwrap_or_default().to_ascii_lowercase();
             text.contains("application/x-www-form-urlencoded")
         })
-        && declared_length(&head.headers).is_none_or(|length| length <= FORM_BYTES_MAX as u64)
+        && declared_length(&head.fields).is_none_or(|length| length <= FORM_BYTES_MAX as u64)
 }
 
 /// The length that the client declares.
-pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+pub(crate) fn declared_length(headers: &Fields) -> Option<u64> {
+    fields::text(headers.get(CONTENT_LENGTH)?)?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -90,6 +91,7 @@ mod tests {
             .unwrap()
             .into_parts()
             .0;
+        let head = RequestHead::from(&head);
         let mut body = Full::new(Bytes::from(body.to_owned()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let read = if is_expected(&head, &body) {

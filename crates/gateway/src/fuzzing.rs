@@ -20,7 +20,9 @@ use tokio_util::io::StreamReader;
 use weir_core::{CredentialKind, Credentials, Proxy};
 
 use crate::arguments::Arguments;
+use crate::fields::Fields;
 use crate::http1::{Body, BodyReader, Found, HeadReader};
+use crate::message::RequestHead;
 use crate::{arguments, extract, form, headers, proxy_protocol};
 
 pub use crate::upstream::answers;
@@ -99,7 +101,7 @@ pub fn credentials(
     query: &str,
     form: &[u8],
 ) -> Option<Credentials> {
-    extract::credentials(kind, proxy, headers, Arguments { query, form }).ok()
+    extract::credentials(kind, proxy, &Fields::from(headers), Arguments { query, form }).ok()
 }
 
 /// The last value of an argument, as mapping rules get it.
@@ -114,7 +116,9 @@ pub fn without(text: &[u8], names: &[&str]) -> Option<Vec<u8>> {
 
 /// Takes credentials out of headers.
 pub fn strip_credentials(headers: &mut HeaderMap, proxy: &Proxy) {
-    headers::strip_credentials(headers, proxy);
+    let mut fields = Fields::from(&*headers);
+    headers::strip_credentials(&mut fields, proxy);
+    *headers = fields.to_map();
 }
 
 /// What is read ahead of a body, and whether it is a whole form.
@@ -128,7 +132,7 @@ pub fn read_form(head: &Parts, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     }
     let frames = pieces.iter().map(|piece| Ok::<_, io::Error>(Frame::data(Bytes::copy_from_slice(piece))));
     let mut body = StreamBody::new(iter(frames));
-    if !form::is_expected(head, &body) {
+    if !form::is_expected(&RequestHead::from(head), &body) {
         return (Vec::new(), false);
     }
     let ahead = form::read_ahead(&mut body, Duration::from_secs(1));

@@ -23,8 +23,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::EXPECT;
-use http::request::Parts;
-use http::{Response, StatusCode, Version};
+use http::{StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
@@ -33,6 +32,7 @@ use tracing::{debug, info};
 use crate::body::{ClientBody, ReplyBody};
 use crate::connection::ClientStream;
 use crate::framing;
+use crate::message::{Reply, RequestHead};
 use crate::meters;
 use crate::proxy::{Client, Pipeline};
 use crate::signal::{self, Signal};
@@ -121,7 +121,7 @@ impl Connection<'_> {
     /// Serves one request; whether another one may follow.
     async fn serve(
         &mut self,
-        request: Parts,
+        request: RequestHead,
         head: framing::Head,
         pipeline: &Pipeline,
         client: &Client,
@@ -129,7 +129,7 @@ impl Connection<'_> {
         let mut terms = Terms::of(&request, true);
         let body = match BodyReader::begin(head.framing) {
             Some((reader, body)) => {
-                let expects = request.version == Version::HTTP_11 && request.headers.contains_key(EXPECT);
+                let expects = request.version == Version::HTTP_11 && request.fields.has(EXPECT);
                 self.continue_owed = if expects { CONTINUE.len() } else { 0 };
                 self.body = Some(reader);
                 ClientBody::Http1(body)
@@ -143,7 +143,7 @@ impl Connection<'_> {
         };
         // Whoever was not told to go on may send the body, or the next request: nobody knows.
         terms.keeps &= !self.drain.is_given() && self.continue_owed == 0 && !self.is_broken();
-        if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if reply.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.tunnel(reply, terms).await.map(|()| false);
         }
         let sending = Sending::new(reply, terms);
@@ -162,9 +162,10 @@ impl Connection<'_> {
             .await
     }
 
-    async fn tunnel(&mut self, reply: Response<ReplyBody>, terms: Terms) -> io::Result<()> {
-        let (reply, tunnel) = reply.map(ReplyBody::into_tunnel).into_parts();
-        let reply = Response::from_parts(reply, ReplyBody::text(""));
+    async fn tunnel(&mut self, reply: Reply<ReplyBody>, terms: Terms) -> io::Result<()> {
+        let Reply { status, fields, body } = reply;
+        let tunnel = body.into_tunnel();
+        let reply = Reply { status, fields, body: ReplyBody::text("") };
         self.send(Sending::new(reply, terms)).await?;
         let Some(tunnel) = tunnel else { return Ok(()) };
         upgrade::join(&mut self.stream, std::mem::take(&mut self.head.held), tunnel).await

@@ -15,6 +15,7 @@ mod body;
 pub mod config;
 mod connection;
 mod extract;
+mod fields;
 mod form;
 pub mod framing;
 #[cfg(fuzzing)]
@@ -25,6 +26,7 @@ mod http1;
 mod http2;
 mod leases;
 mod listener;
+mod message;
 mod meters;
 mod proxy;
 mod proxy_protocol;

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use http::header::{HOST, REFERER, TRAILER};
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Version};
 use http_body::Body;
 use tracing::error;
 use weir_core::path::RequestPath;
@@ -28,10 +27,12 @@ use crate::arguments::{Arguments, without};
 use crate::backend::{Authoriser, Question, Verdict};
 use crate::body::{ClientBody, Progress, ReplyBody, RequestBody};
 use crate::extract;
+use crate::fields;
 use crate::form::{self, Ahead};
 use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
 use crate::leases::Ticket;
+use crate::message::{Reply, RequestHead};
 use crate::ratelimit::{self, Tightest};
 use crate::reply::{self, Denied, Refusal};
 use crate::request_id::RequestIds;
@@ -40,7 +41,7 @@ use crate::snapshot::Snapshot;
 use crate::status::Status;
 use crate::target::{Target, TargetError};
 use crate::upgrade;
-use crate::upstream::{self, Over, Upstream, UpstreamError};
+use crate::upstream::{self, Onward, Over, Upstream, UpstreamError};
 
 /// Longest referrer that is passed to the listener.
 const REFERRER_BYTES_MAX: usize = 2048;
@@ -63,7 +64,12 @@ pub(crate) struct Client {
 
 impl Pipeline {
     /// Answers a request, whatever happens.
-    pub(crate) async fn serve(&self, head: Parts, body: ClientBody, client: &Client) -> Response<ReplyBody> {
+    pub(crate) async fn serve(
+        &self,
+        head: RequestHead,
+        body: ClientBody,
+        client: &Client,
+    ) -> Reply<ReplyBody> {
         let mut call = Call::begin(&head, client.scheme, self.ids.next(), &self.calls);
         let passed = {
             // Pinned where it is made: it is large, and every move copies it.
@@ -82,7 +88,12 @@ impl Pipeline {
     }
 
     /// Answers what is no request; `head` is what can be told of it.
-    pub(crate) fn refuse(&self, head: &Parts, malformed: Malformed, client: &Client) -> Response<ReplyBody> {
+    pub(crate) fn refuse(
+        &self,
+        head: &RequestHead,
+        malformed: Malformed,
+        client: &Client,
+    ) -> Reply<ReplyBody> {
         let mut call = Call::begin(head, client.scheme, self.ids.next(), &self.calls);
         call.was_not_read();
         let reply = refuse(&mut call, &Refusal::Malformed(malformed));
@@ -93,10 +104,10 @@ impl Pipeline {
     async fn pass(
         &self,
         call: &mut Call,
-        head: Parts,
+        head: RequestHead,
         mut body: ClientBody,
         client: &Client,
-    ) -> Result<Response<ReplyBody>, Refusal> {
+    ) -> Result<Reply<ReplyBody>, Refusal> {
         let target = Target::read(&head).map_err(Refusal::Target)?;
         let (service, path) = self.route(&head, &target)?;
         call.belongs_to(&service);
@@ -109,18 +120,18 @@ impl Pipeline {
         let Admitted { limits, ticket } = self.authorise(call, &service, &head, &credentials, &usage).await?;
         let forwarding = Forwarding {
             peer: &client.peer,
-            host: target.authority.and_then(|host| HeaderValue::from_str(host).ok()),
+            host: target.authority.map(str::to_owned),
             upstream_host: &upstream.url.host,
             secret: &service.secret,
-            request_id: call.client_id.as_ref(),
+            request_id: call.clients_id(),
             scheme: client.scheme,
             upgrade: upgrade::wish(&head),
-            takes_trailers: headers::takes_trailers(head.version, &head.headers),
+            takes_trailers: headers::takes_trailers(head.version, &head.fields),
             is_http2: call.is_grpc,
         };
         let onward = upstream_target(&service, upstream, &path, target.query)?;
         let outgoing = Outgoing { head, target: onward, ahead, body };
-        let exchanged = exchange(call, &service, upstream, outgoing, forwarding, limits).await;
+        let exchanged = exchange(call, &service, upstream, outgoing, &forwarding, limits).await;
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {
             // Refused after all: then it must not stay counted.
             let (credentials, usage) = (&credentials, &usage);
@@ -134,7 +145,7 @@ impl Pipeline {
     /// Finds the service, and reads the path as it and its upstream will.
     fn route<'a>(
         &self,
-        head: &Parts,
+        head: &RequestHead,
         target: &Target<'a>,
     ) -> Result<(Arc<Service>, RequestPath<'a>), Refusal> {
         let routes = self.snapshot.load();
@@ -152,11 +163,11 @@ impl Pipeline {
         &self,
         call: &Call,
         service: &Arc<Service>,
-        head: &Parts,
+        head: &RequestHead,
         credentials: &Credentials,
         usage: &Usage,
     ) -> Result<Admitted, Refusal> {
-        let referrer = head.headers.get(REFERER).and_then(|value| value.to_str().ok());
+        let referrer = head.fields.get(REFERER).and_then(fields::text);
         // `*` passes every filter: not for a client to say.
         let referrer = referrer.filter(|text| *text != "*" && text.len() <= REFERRER_BYTES_MAX);
         let mut question = Question { id: call.id, service, credentials, usage, referrer, trace: None };
@@ -212,20 +223,20 @@ fn now() -> Timestamp {
 
 /// What goes upstream.
 struct Outgoing {
-    head: Parts,
+    head: RequestHead,
     target: PathAndQuery,
     ahead: Ahead,
     body: ClientBody,
 }
 
 /// What every answer has in common.
-fn finish(mut call: Call, mut reply: Response<ReplyBody>) -> Response<ReplyBody> {
-    reply.headers_mut().insert(REQUEST_ID, call.shown_id_value());
+fn finish(mut call: Call, mut reply: Reply<ReplyBody>) -> Reply<ReplyBody> {
+    reply.fields.set(REQUEST_ID, call.shown_id());
     call.answered(&reply);
     reply.map(|body| body.of(call))
 }
 
-fn refuse(call: &mut Call, refusal: &Refusal) -> Response<ReplyBody> {
+fn refuse(call: &mut Call, refusal: &Refusal) -> Reply<ReplyBody> {
     call.refused(refusal);
     if call.is_grpc {
         return reply::grpc::render(refusal);
@@ -235,7 +246,7 @@ fn refuse(call: &mut Call, refusal: &Refusal) -> Response<ReplyBody> {
 
 async fn read_ahead(
     call: &Call,
-    head: &Parts,
+    head: &RequestHead,
     body: &mut ClientBody,
     service: &Service,
 ) -> Result<Ahead, Refusal> {
@@ -251,10 +262,10 @@ async fn read_ahead(
 
 fn credentials(
     service: &Arc<Service>,
-    head: &Parts,
+    head: &RequestHead,
     arguments: Arguments<'_>,
 ) -> Result<Credentials, Refusal> {
-    let found = extract::credentials(service.credentials, &service.proxy, &head.headers, arguments)
+    let found = extract::credentials(service.credentials, &service.proxy, &head.fields, arguments)
         .map_err(|denial| Refusal::denied(service, denial))?;
     let is_long = |text: &str| text.len() > CREDENTIAL_BYTES_MAX;
     // The contract has no room for them, and no application has such a key.
@@ -271,7 +282,7 @@ fn credentials(
 
 fn usage(
     service: &Arc<Service>,
-    head: &Parts,
+    head: &RequestHead,
     path: &RequestPath<'_>,
     arguments: Arguments<'_>,
 ) -> Result<Usage, Refusal> {
@@ -282,9 +293,9 @@ fn usage(
     Ok(matched.usage)
 }
 
-fn check_length(service: &Service, head: &Parts, ahead: &Ahead) -> Result<(), Refusal> {
+fn check_length(service: &Service, head: &RequestHead, ahead: &Ahead) -> Result<(), Refusal> {
     let read = ahead.bytes.len() as u64;
-    let length = form::declared_length(&head.headers).unwrap_or(0).max(read);
+    let length = form::declared_length(&head.fields).unwrap_or(0).max(read);
     if length > service.proxy.request_body_bytes_max {
         return Err(Refusal::BodyTooLong);
     }
@@ -328,39 +339,37 @@ async fn exchange(
     service: &Service,
     upstream: &Upstream,
     outgoing: Outgoing,
-    forwarding: Forwarding<'_>,
+    forwarding: &Forwarding<'_>,
     limits: Limits,
-) -> Result<Response<ReplyBody>, Refusal> {
+) -> Result<Reply<ReplyBody>, Refusal> {
     let timeouts = service.proxy.timeouts;
     let idle = Duration::from_millis(timeouts.idle_ms.into());
     let begun = Instant::now();
     let progress = Progress::new(begun.into());
-    let wish = forwarding.upgrade.clone();
     let (mut request, over) = upstream_request(service, upstream, outgoing, forwarding, &progress)?;
-    let step = call.trace.exchange(&mut request, &upstream.url.origin);
+    let step = call.trace.exchange(&request.method, &mut request.fields, &upstream.url.origin);
     let answer = upstream::send(&upstream.pool, request, over, &progress, timeouts).await;
     let waited = call.waits.since(begun);
     step.answered(&answer);
     let answer = answer?;
     service.meters.upstream_answered(waited);
-    if answer.status().is_informational() {
-        let wish = wish.ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
-        return upgrade::grant(&wish, answer, idle);
+    if answer.status.is_informational() {
+        let wish = forwarding.upgrade.as_ref().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
+        return upgrade::grant(wish, answer, idle);
     }
-    let (mut head, body) = answer.into_parts();
-    head.version = Version::HTTP_11;
-    headers::to_client(&mut head.headers);
-    ratelimit::write(&mut head.headers, &limits.limits, limits.at);
-    Ok(Response::from_parts(head, ReplyBody::stream(body, idle)))
+    let mut reply = answer.map(|body| ReplyBody::stream(body, idle));
+    headers::to_client(&mut reply.fields);
+    ratelimit::write(&mut reply.fields, &limits.limits, limits.at);
+    Ok(reply)
 }
 
 fn upstream_request(
     service: &Service,
     upstream: &Upstream,
     outgoing: Outgoing,
-    forwarding: Forwarding<'_>,
+    forwarding: &Forwarding<'_>,
     progress: &Arc<Progress>,
-) -> Result<(Request<RequestBody>, Over), Refusal> {
+) -> Result<(Onward, Over), Refusal> {
     let Outgoing { mut head, target, ahead, body, .. } = outgoing;
     // A form that was read has nothing behind it.
     let rest = (!ahead.is_form).then_some(body);
@@ -373,30 +382,23 @@ fn upstream_request(
     let body = RequestBody::new(ahead, rest, max, idle, Arc::clone(progress));
     let body = body.without_trailer(&service.secret.0);
     if service.proxy.strip_credentials {
-        headers::strip_credentials(&mut head.headers, &service.proxy);
+        headers::strip_credentials(&mut head.fields, &service.proxy);
     }
-    let is_http2 = forwarding.is_http2;
-    headers::to_upstream(&mut head.headers, forwarding);
-    let mut request = Request::new(body);
-    let over = if is_http2 {
-        *request.version_mut() = Version::HTTP_2;
+    headers::to_upstream(&mut head.fields, forwarding);
+    let over = if forwarding.is_http2 {
         // `:authority` says the same.
-        head.headers.remove(HOST);
-        *request.uri_mut() = upstream.url.absolute(target).map_err(|problem| no_target(service, &problem))?;
-        Over::Http2
+        head.fields.remove(HOST);
+        let url = upstream.url.absolute(target.clone());
+        Over::Http2(url.map_err(|problem| no_target(service, &problem))?)
     } else {
-        let body = request.body();
         if head.version == Version::HTTP_2 {
-            headers::join_cookies(&mut head.headers);
+            headers::join_cookies(&mut head.fields);
         }
         let length = body.size_hint().exact();
         // What HTTP/2 sends behind a body of known length, HTTP/1 can only send behind chunks.
-        let length = length.filter(|_| head.version < Version::HTTP_2 || !head.headers.contains_key(TRAILER));
-        let framing = headers::frame_body(&mut head.headers, length, body.is_end_stream());
-        *request.uri_mut() = target.into();
+        let length = length.filter(|_| head.version < Version::HTTP_2 || !head.fields.has(TRAILER));
+        let framing = headers::frame_body(&mut head.fields, length, body.is_end_stream());
         Over::Http1(framing)
     };
-    *request.method_mut() = head.method;
-    *request.headers_mut() = head.headers;
-    Ok((request, over))
+    Ok((Onward { method: head.method, target, fields: head.fields, body }, over))
 }

@@ -5,15 +5,15 @@
 //! `"<metric>-<period>"`, `q` the ceiling, `w` the window's length and `t` its remaining seconds, `r` what is
 //! left. Windows of all time have neither `w` nor `t`. The older `RateLimit-Limit` and its kin are not sent.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_core::{LimitStatus, Timestamp};
+
+use crate::fields::Fields;
 
 /// Most limits that one answer tells; those with the least left come first.
 const LIMITS_MAX: usize = 4;
 
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const POLICY: &str = "ratelimit-policy";
+const STATE: &str = "ratelimit";
 
 /// The limits with the least left, the least first.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Tightest {
 }
 
 /// Writes the limits of a decision made at `decided_at`; without limits nothing is written.
-pub(crate) fn write(headers: &mut HeaderMap, limits: &Tightest, decided_at: Timestamp) {
+pub(crate) fn write(headers: &mut Fields, limits: &Tightest, decided_at: Timestamp) {
     let count = limits.iter().count();
     if count == 0 {
         return;
@@ -62,11 +62,8 @@ pub(crate) fn write(headers: &mut HeaderMap, limits: &Tightest, decided_at: Time
         let left_s = limit.window.seconds_left(decided_at);
         write_item(&mut state, limit, ("r", limit.remaining()), ("t", left_s));
     }
-    for (name, text) in [(POLICY, policy), (STATE, state)] {
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-            headers.insert(name, value);
-        }
-    }
+    headers.set(POLICY, policy);
+    headers.set(STATE, state);
 }
 
 /// About as long as an item gets.
@@ -129,11 +126,10 @@ mod tests {
 
     #[track_caller]
     fn check(limits: &[LimitStatus], policy: Option<&str>, state: Option<&str>) {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         write(&mut headers, &Tightest::of(limits.iter().cloned()), Timestamp::from_unix_ms(NOW));
-        let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        assert_eq!(text(&POLICY).as_deref(), policy);
-        assert_eq!(text(&STATE).as_deref(), state);
+        assert_eq!(headers.text(POLICY), policy);
+        assert_eq!(headers.text(STATE), state);
     }
 
     #[test]

@@ -10,13 +10,15 @@ pub(crate) mod grpc;
 use std::sync::Arc;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use weir_core::proxy::RefusalReply;
 use weir_core::{Denial, LimitStatus, Timestamp};
 
 use crate::body::{BodyError, ReplyBody};
+use crate::fields::Fields;
 use crate::framing::Malformed;
+use crate::message::Reply;
 use crate::ratelimit::{self, Tightest};
 use crate::service::Service;
 use crate::target::TargetError;
@@ -138,49 +140,48 @@ struct Answer<'a> {
 }
 
 /// The reply to a refused request; `id` names it in a problem document.
-pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Response<ReplyBody> {
+pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Reply<ReplyBody> {
     let Some(answer) = answer(refusal) else {
-        let mut empty = Response::new(ReplyBody::text(""));
-        *empty.status_mut() = StatusCode::NOT_FOUND;
-        return empty;
+        return Reply { status: StatusCode::NOT_FOUND, ..Reply::new(ReplyBody::text("")) };
     };
     let mut reply = match answer.configured {
-        _ if wants_problem => {
-            typed(ReplyBody::text(problem(&answer, id)), HeaderValue::from_static("application/problem+json"))
-        }
+        _ if wants_problem => typed(ReplyBody::text(problem(&answer, id)), "application/problem+json"),
         Some(configured) => typed(
             ReplyBody::text(configured.body.clone()),
-            HeaderValue::from_str(&configured.content_type).unwrap_or(PLAIN),
+            // What is no value is never written.
+            Some(&configured.content_type)
+                .filter(|text| HeaderValue::from_str(text).is_ok())
+                .map_or(PLAIN, |text| text),
         ),
         None => typed(ReplyBody::text(answer.detail.clone()), PLAIN),
     };
-    *reply.status_mut() = answer.status;
-    write_headers(reply.headers_mut(), refusal, &answer);
+    reply.status = answer.status;
+    write_headers(&mut reply.fields, refusal, &answer);
     reply
 }
 
-const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const PLAIN: &str = "text/plain; charset=utf-8";
 
-fn typed(body: ReplyBody, content_type: HeaderValue) -> Response<ReplyBody> {
-    let mut reply = Response::new(body);
-    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+fn typed(body: ReplyBody, content_type: &str) -> Reply<ReplyBody> {
+    let mut reply = Reply::new(body);
+    reply.fields.push(CONTENT_TYPE, content_type);
     reply
 }
 
-fn write_headers(headers: &mut HeaderMap, refusal: &Refusal, answer: &Answer<'_>) {
+fn write_headers(headers: &mut Fields, refusal: &Refusal, answer: &Answer<'_>) {
     match refusal {
         Refusal::Target(TargetError::Method) => {
             let served = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-            headers.insert(ALLOW, HeaderValue::from_static(served));
+            headers.set(ALLOW, served);
         }
         Refusal::Unavailable | Refusal::Upstream(UpstreamError::Busy) => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(1));
+            headers.set(RETRY_AFTER, "1");
         }
         _ => {}
     }
     if let Some((limit, at)) = answer.limit {
         if let Some(seconds) = limit.window.seconds_left(at) {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            headers.set(RETRY_AFTER, seconds.max(1).to_string());
         }
         ratelimit::write(headers, &Tightest::of([limit.clone()]), at);
     }
@@ -309,19 +310,17 @@ mod tests {
         Refusal::Denied(Denied { service, denial, at: Timestamp::from_unix_ms(NOW) })
     }
 
-    fn read(reply: Response<ReplyBody>) -> (http::response::Parts, String) {
-        let (head, body) = reply.into_parts();
+    fn read(reply: Reply<ReplyBody>) -> (StatusCode, Fields, String) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let bytes = runtime.block_on(body.collect()).unwrap().to_bytes();
-        (head, String::from_utf8(bytes.to_vec()).unwrap())
+        let bytes = runtime.block_on(reply.body.collect()).unwrap().to_bytes();
+        (reply.status, reply.fields, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     #[track_caller]
     fn check(refusal: &Refusal, status: u16, body: &str, retry_after: Option<&str>) {
-        let (head, found) = read(render(refusal, false, "id"));
-        assert_eq!((head.status.as_u16(), found.as_str()), (status, body));
-        let header = head.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap());
-        assert_eq!(header, retry_after);
+        let (found, fields, text) = read(render(refusal, false, "id"));
+        assert_eq!((found.as_u16(), text.as_str()), (status, body));
+        assert_eq!(fields.text(RETRY_AFTER), retry_after);
     }
 
     #[test]
@@ -358,9 +357,9 @@ mod tests {
 
     #[test]
     fn problems_name_the_limit() {
-        let (head, body) = read(render(&denied(exceeded(Period::Minute, 60)), true, "abc"));
-        assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json");
-        assert_eq!(head.headers["ratelimit"], "\"hits-minute\";r=0;t=12");
+        let (_, fields, body) = read(render(&denied(exceeded(Period::Minute, 60)), true, "abc"));
+        assert_eq!(fields.text(CONTENT_TYPE), Some("application/problem+json"));
+        assert_eq!(fields.text("ratelimit"), Some("\"hits-minute\";r=0;t=12"));
         let document: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
             document,

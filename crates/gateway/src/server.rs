@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::connection::{ClientStream, Transport};
 use crate::http1::{self, HeadBounds};
 use crate::http2::{self, Streams};
+use crate::message::RequestHead;
 use crate::meters::{self, Bound};
 use crate::proxy::{Client, Pipeline};
 use crate::proxy_protocol;
@@ -328,9 +329,9 @@ fn answers(
         let (pipeline, client) = (Arc::clone(&pipeline), Arc::clone(&client));
         async move {
             let (head, body) = request.into_parts();
-            let reply = pipeline.serve(head, ClientBody::Http2(body), &client).await;
+            let reply = pipeline.serve(RequestHead::from(&head), ClientBody::Http2(body), &client).await;
             http2::offered();
-            Ok(reply)
+            Ok(reply.into())
         }
     })
 }

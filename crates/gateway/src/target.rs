@@ -6,9 +6,11 @@
 //!
 //! Knows no services, and leaves the path to [`weir_core::path::RequestPath`].
 
-use http::request::Parts;
 use http::{Method, Version, header};
 use weir_core::path::PathError;
+
+use crate::fields;
+use crate::message::RequestHead;
 
 /// A request target whose host is known.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub(crate) enum TargetError {
 
 impl<'a> Target<'a> {
     /// Reads the head of a request.
-    pub(crate) fn read(head: &'a Parts) -> Result<Self, TargetError> {
+    pub(crate) fn read(head: &'a RequestHead) -> Result<Self, TargetError> {
         check_method(&head.method)?;
         let uri = &head.uri;
         let text = uri.path_and_query().map_or("/", |target| target.as_str());
@@ -86,14 +88,14 @@ fn check_method(method: &Method) -> Result<(), TargetError> {
     }
 }
 
-fn check_expectation(head: &Parts) -> Result<(), TargetError> {
-    let mut expected = head.headers.get_all(header::EXPECT).iter();
-    let is_known = expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+fn check_expectation(head: &RequestHead) -> Result<(), TargetError> {
+    let mut expected = head.fields.all(header::EXPECT.as_str().as_bytes());
+    let is_known = expected.all(|value| value.eq_ignore_ascii_case(b"100-continue"));
     if is_known { Ok(()) } else { Err(TargetError::Expectation) }
 }
 
-fn host_header(head: &Parts) -> Result<Option<&str>, TargetError> {
-    let mut named = head.headers.get_all(header::HOST).iter();
+fn host_header(head: &RequestHead) -> Result<Option<&str>, TargetError> {
+    let mut named = head.fields.all(header::HOST.as_str().as_bytes());
     match (named.next(), named.next()) {
         // HTTP/2 has :authority in its place.
         (None, _) if head.version == Version::HTTP_2 && head.uri.authority().is_some() => Ok(None),
@@ -103,7 +105,7 @@ fn host_header(head: &Parts) -> Result<Option<&str>, TargetError> {
         (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(TargetError::Malformed("there is more than one Host header")),
         (Some(value), None) => {
-            value.to_str().map(Some).map_err(|_| TargetError::Malformed("the host is malformed"))
+            fields::text(value).map(Some).ok_or(TargetError::Malformed("the host is malformed"))
         }
     }
 }
@@ -144,7 +146,7 @@ mod tests {
             builder = builder.header(header::HOST, host);
         }
         let head = builder.body(()).unwrap().into_parts().0;
-        let found = match Target::read(&head) {
+        let found = match Target::read(&RequestHead::from(&head)) {
             Ok(target) => {
                 let host = target.host().unwrap_or_else(|| "-".into());
                 format!("{host} {} {}", target.path, target.query.unwrap_or("-"))
@@ -194,7 +196,11 @@ mod tests {
             let request =
                 http::Request::builder().header(header::HOST, "a.test").header(header::EXPECT, value);
             let head = request.body(()).unwrap().into_parts().0;
-            assert_eq!(Target::read(&head) != Err(TargetError::Expectation), is_served, "{value}");
+            assert_eq!(
+                Target::read(&RequestHead::from(&head)) != Err(TargetError::Expectation),
+                is_served,
+                "{value}"
+            );
         }
     }
 

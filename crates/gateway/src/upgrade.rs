@@ -11,9 +11,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::Version;
 use http::header::{CONNECTION, UPGRADE};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, Version};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::{Instant, sleep_until};
@@ -21,7 +20,9 @@ use tracing::debug;
 
 use crate::body::ReplyBody;
 use crate::connection::ClientStream;
+use crate::fields::{self, Fields};
 use crate::headers;
+use crate::message::{Reply, RequestHead};
 use crate::reply::Refusal;
 use crate::upstream::{AnswerBody, Tunnel, UpstreamError};
 
@@ -29,8 +30,8 @@ use crate::upstream::{AnswerBody, Tunnel, UpstreamError};
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// The other protocols that a client would like to speak, as in its `Upgrade`, if the wish may be passed on.
-pub(crate) fn wish(head: &Parts) -> Option<HeaderValue> {
-    wished(head.version, &head.headers).cloned()
+pub(crate) fn wish(head: &RequestHead) -> Option<String> {
+    wished(head.version, &head.fields).map(str::to_owned)
 }
 
 /// An upstream's connection that has left HTTP.
@@ -44,28 +45,27 @@ pub(crate) struct Granted {
 /// # Errors
 /// When the upstream chose what the client did not wish.
 pub(crate) fn grant(
-    wish: &HeaderValue,
-    answer: Response<AnswerBody>,
+    wish: &str,
+    answer: Reply<AnswerBody>,
     idle: Duration,
-) -> Result<Response<ReplyBody>, Refusal> {
-    let chosen = answer.headers().get(UPGRADE).filter(|chosen| is_among(chosen, wish));
-    let chosen = chosen.cloned().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
-    let (mut head, body) = answer.into_parts();
-    let upstream = body.into_tunnel().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
-    head.version = Version::HTTP_11;
-    headers::to_client(&mut head.headers);
-    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    head.headers.insert(UPGRADE, chosen);
-    Ok(Response::from_parts(head, ReplyBody::tunnel(Granted { upstream: Box::new(upstream), idle })))
+) -> Result<Reply<ReplyBody>, Refusal> {
+    let bad = || Refusal::Upstream(UpstreamError::BadAnswer);
+    let Reply { status, mut fields, body } = answer;
+    let chosen = fields.get(UPGRADE).and_then(fields::text).filter(|chosen| is_among(chosen, wish));
+    let chosen = chosen.ok_or_else(bad)?.to_owned();
+    let upstream = body.into_tunnel().ok_or_else(bad)?;
+    headers::to_client(&mut fields);
+    fields.push(CONNECTION, "upgrade");
+    fields.push(UPGRADE, chosen);
+    Ok(Reply { status, fields, body: ReplyBody::tunnel(Granted { upstream: Box::new(upstream), idle }) })
 }
 
-fn wished(version: Version, headers: &HeaderMap) -> Option<&HeaderValue> {
+fn wished(version: Version, headers: &Fields) -> Option<&str> {
     if version != Version::HTTP_11 || !headers::names_option(headers, "upgrade") {
         return None;
     }
-    let mut values = headers.get_all(UPGRADE).iter();
-    let protocols = values.next().filter(|_| values.next().is_none())?;
-    let mut names = protocols.to_str().ok()?.split(',').map(str::trim);
+    let protocols = fields::text(headers.only(UPGRADE)?)?;
+    let mut names = protocols.split(',').map(str::trim);
     names.all(|name| !name.is_empty() && !carries_http(name)).then_some(protocols)
 }
 
@@ -75,8 +75,7 @@ fn carries_http(protocol: &str) -> bool {
     ["h2c", "h2", "http", "tls"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-fn is_among(chosen: &HeaderValue, wished: &HeaderValue) -> bool {
-    let Some((chosen, wished)) = chosen.to_str().ok().zip(wished.to_str().ok()) else { return false };
+fn is_among(chosen: &str, wished: &str) -> bool {
     wished.split(',').any(|name| name.trim().eq_ignore_ascii_case(chosen.trim()))
 }
 
@@ -149,10 +148,10 @@ mod tests {
 
     #[track_caller]
     fn check(version: Version, connection: &str, upgrade: &[&str], expected: bool) {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONNECTION, connection.parse().unwrap());
+        let mut headers = Fields::new();
+        headers.push(CONNECTION, connection);
         for value in upgrade {
-            headers.append(UPGRADE, value.parse().unwrap());
+            headers.push(UPGRADE, value);
         }
         assert_eq!(wished(version, &headers).is_some(), expected, "{connection} {upgrade:?}");
     }
@@ -177,11 +176,8 @@ mod tests {
 
     #[test]
     fn upstreams_choose_among_what_was_asked_for() {
-        let among = |chosen: &'static str, wished| {
-            is_among(&HeaderValue::from_static(chosen), &HeaderValue::from_static(wished))
-        };
-        assert!(among("WebSocket", "websocket"));
-        assert!(among("bar/2", "foo, bar/2"));
-        assert!(!among("bar", "foo, bar/2"));
+        assert!(is_among("WebSocket", "websocket"));
+        assert!(is_among("bar/2", "foo, bar/2"));
+        assert!(!is_among("bar", "foo, bar/2"));
     }
 }

@@ -18,14 +18,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::uri::PathAndQuery;
+use http::{Method, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use weir_core::proxy::UpstreamTimeouts;
 
 use crate::body::{BodyError, Progress, RequestBody};
+use crate::fields::Fields;
 use crate::http1::transfer::Framing;
+use crate::message::Reply;
 use crate::reply::Refusal;
 
 pub(crate) use self::connect::Connector;
@@ -92,11 +95,19 @@ impl Upstream {
     }
 }
 
+/// A request as it is sent.
+pub(crate) struct Onward {
+    pub(crate) method: Method,
+    pub(crate) target: PathAndQuery,
+    pub(crate) fields: Fields,
+    pub(crate) body: RequestBody,
+}
+
 /// Which HTTP a request is sent over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
     Http1(Framing),
-    Http2,
+    /// To this URL, which has the same target.
+    Http2(Uri),
 }
 
 /// Sends a request and waits for the head of its answer.
@@ -105,11 +116,11 @@ pub(crate) enum Over {
 /// The upstream's failure, or what ended the request's body.
 pub(crate) async fn send(
     pool: &Arc<Pool>,
-    request: Request<RequestBody>,
+    request: Onward,
     over: Over,
     progress: &Progress,
     timeouts: UpstreamTimeouts,
-) -> Result<Response<AnswerBody>, Refusal> {
+) -> Result<Reply<AnswerBody>, Refusal> {
     let connect_within = Duration::from_millis(timeouts.connect_ms.into());
     let place = pool.place(connect_within).await.map_err(Refusal::Upstream)?;
     let exchanged = match over {
@@ -125,9 +136,9 @@ pub(crate) async fn send(
             Err(error) => Err(error.into()),
         },
         // Kept apart since it is large, and most requests go the other way.
-        Over::Http2 => Box::pin(async {
+        Over::Http2(url) => Box::pin(async {
             tokio::select! {
-                exchanged = http2::exchange(pool, place, request, connect_within) => {
+                exchanged = http2::exchange(pool, place, request, url, connect_within) => {
                     exchanged.map(|(answer, stream)| answer.map(|body| AnswerBody::Http2 { body, _stream: stream }))
                 }
                 () = stalled(progress, timeouts) => Err(UpstreamError::Timeout.into()),

@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, DATE};
-use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body::Body;
 
 use super::transfer::{Framing, Transfer, TransferError, write_field};
 use crate::body::ReplyBody;
 use crate::connection::ClientStream;
+use crate::fields::Fields;
 use crate::headers::{names_option, takes_trailers};
+use crate::message::{Reply, RequestHead};
 
 /// About as long as a head with a short body is.
 const HEAD_BYTES: usize = 1024;
@@ -31,9 +32,9 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn of(request: &Parts, may_keep: bool) -> Self {
+    pub(super) fn of(request: &RequestHead, may_keep: bool) -> Self {
         let is_http_10 = request.version == Version::HTTP_10;
-        let headers = &request.headers;
+        let headers = &request.fields;
         let keeps =
             if is_http_10 { names_option(headers, "keep-alive") } else { !names_option(headers, "close") };
         Self {
@@ -52,21 +53,21 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn new(reply: Response<ReplyBody>, terms: Terms) -> Self {
-        let (parts, body) = reply.into_parts();
-        let framing = framing(parts.status, &body, terms);
+    pub(super) fn new(reply: Reply<ReplyBody>, terms: Terms) -> Self {
+        let Reply { status, fields, body } = reply;
+        let framing = framing(status, &body, terms);
         let keeps = terms.keeps && framing != Some(Framing::UntilClose);
         let mut head = BytesMut::with_capacity(HEAD_BYTES);
-        write_status(parts.status, terms.is_http_10, &mut head);
-        write_headers(&parts.headers, framing, terms, &mut head);
-        if terms.is_for_head && !parts.headers.contains_key(CONTENT_LENGTH) {
+        write_status(status, terms.is_http_10, &mut head);
+        write_headers(&fields, framing, terms, &mut head);
+        if terms.is_for_head && !fields.has(CONTENT_LENGTH) {
             // As long as it would be.
             if let Some(length @ 1..) = body.size_hint().exact() {
                 write_length(length, &mut head);
             }
         }
         match (keeps, terms.is_http_10) {
-            (false, _) if parts.status != StatusCode::SWITCHING_PROTOCOLS => {
+            (false, _) if status != StatusCode::SWITCHING_PROTOCOLS => {
                 write_field("connection", b"close", &mut head);
             }
             (true, true) => write_field("connection", b"keep-alive", &mut head),
@@ -118,19 +119,15 @@ fn write_status(status: StatusCode, is_http_10: bool, head: &mut BytesMut) {
     }
 }
 
-fn write_headers(headers: &HeaderMap, framing: Option<Framing>, terms: Terms, head: &mut BytesMut) {
-    for (name, value) in headers {
-        // Of an answer to HEAD it says how long the body would be.
-        if *name != CONTENT_LENGTH || terms.is_for_head {
-            write_field(name.as_str(), value.as_bytes(), head);
-        }
-    }
+fn write_headers(headers: &Fields, framing: Option<Framing>, terms: Terms, head: &mut BytesMut) {
+    // Of an answer to HEAD it says how long the body would be.
+    headers.write(head, |name| terms.is_for_head || name != b"content-length");
     match framing {
         Some(Framing::Length(length)) => write_length(length, head),
         Some(Framing::Chunked) => write_field("transfer-encoding", b"chunked", head),
         Some(Framing::UntilClose) | None => {}
     }
-    if !headers.contains_key(DATE) {
+    if !headers.has(DATE) {
         write_date(head);
     }
 }
@@ -159,13 +156,13 @@ fn write_date(head: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
+    use http::{Request, Response};
 
     /// The head of an answer to a request, without its date.
     fn head(request: http::request::Builder, reply: http::response::Builder, body: &'static str) -> String {
         let request = request.body(()).unwrap().into_parts().0;
         let reply = reply.header("date", "today").body(ReplyBody::text(body)).unwrap();
-        let mut sending = Sending::new(reply, Terms::of(&request, true));
+        let mut sending = Sending::new(reply.into(), Terms::of(&RequestHead::from(&request), true));
         let bytes = sending.transfer.take_buffer();
         let text = std::str::from_utf8(&bytes).unwrap();
         text.replace("date: today\r\n", "").replace("\r\n", "|")

@@ -1,23 +1,28 @@
 //! A head that `framing.rs` has judged, as the pipeline reads it.
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{Method, Uri, Version};
 
+use crate::fields::Fields;
 use crate::framing::{self, Head, Malformed, Part};
+use crate::message::RequestHead;
 
 /// Longest target that the URL type takes.
 const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
-/// Headers that nearly all requests have room for, those that the gateway adds included.
-const HEADERS: usize = 12;
+/// Longest name of a header that HTTP/2's library takes.
+const NAME_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Reads one whole head.
 ///
 /// # Errors
 /// When it is malformed, has what is not served, or its target is no URL.
-pub(super) fn read(bytes: &Bytes) -> Result<(Parts, Head), Malformed> {
-    let (mut request, ()) = Request::new(()).into_parts();
-    let mut headers = HeaderMap::with_capacity(HEADERS);
+pub(super) fn read(bytes: &Bytes) -> Result<(RequestHead, Head), Malformed> {
+    let mut request = RequestHead {
+        method: Method::GET,
+        uri: Uri::default(),
+        version: Version::HTTP_11,
+        fields: Fields::new(),
+    };
     let head = framing::inspect(bytes, |part| {
         match part {
             Part::Request { method, target, is_http_10 } => {
@@ -25,15 +30,11 @@ pub(super) fn read(bytes: &Bytes) -> Result<(Parts, Head), Malformed> {
                 request.uri = url(bytes.slice_ref(target))?;
                 request.version = if is_http_10 { Version::HTTP_10 } else { Version::HTTP_11 };
             }
-            Part::Field(name, value) => {
-                let name = HeaderName::from_bytes(name).map_err(|_| Malformed::HeaderName)?;
-                let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value));
-                headers.append(name, value.map_err(|_| Malformed::HeaderValue)?);
-            }
+            Part::Field(name, _) if name.len() > NAME_BYTES_MAX => return Err(Malformed::HeaderName),
+            Part::Field(name, value) => request.fields.push(name, value),
         }
         Ok(())
     })?;
-    request.headers = headers;
     Ok((request, head))
 }
 
@@ -49,13 +50,16 @@ const METHOD_BYTES_MAX: usize = 32;
 
 /// A request that says nothing but the method of a malformed head, or `-` if that is not sane either: so much of it
 /// matters for the form of the answer, and for the log.
-pub(super) fn without_content(head: &[u8]) -> Parts {
+pub(super) fn without_content(head: &[u8]) -> RequestHead {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let method = head.split(|byte| *byte == b' ').next().unwrap_or_default();
     let is_sane = (1..=METHOD_BYTES_MAX).contains(&method.len()) && method.iter().all(u8::is_ascii_uppercase);
-    let (mut request, ()) = Request::new(()).into_parts();
-    request.method = Method::from_bytes(if is_sane { method } else { b"-" }).unwrap_or_default();
-    request
+    RequestHead {
+        method: Method::from_bytes(if is_sane { method } else { b"-" }).unwrap_or_default(),
+        uri: Uri::default(),
+        version: Version::HTTP_11,
+        fields: Fields::default(),
+    }
 }
 
 #[cfg(test)]
@@ -70,9 +74,8 @@ mod tests {
         assert_eq!(request.method, Method::POST);
         assert_eq!(request.uri.path_and_query().unwrap().as_str(), "/a?b=\u{e9}");
         assert_eq!(request.version, Version::HTTP_11);
-        let many: Vec<_> = request.headers.get_all("x-many").iter().collect();
-        assert_eq!(many, ["1", "2"]);
-        assert_eq!(request.headers["empty"], "");
+        assert_eq!(request.fields.all(b"x-many").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(request.fields.text("empty"), Some(""));
         assert_eq!(head.framing, framing::Framing::Empty);
     }
 

@@ -1,10 +1,10 @@
 //! What a client has sent and nobody has looked at yet, up to the next head.
 
 use bytes::{Bytes, BytesMut};
-use http::request::Parts;
 
 use super::head;
 use crate::framing::{self, Malformed};
+use crate::message::RequestHead;
 use crate::meters;
 
 /// Reads heads off what was read.
@@ -17,9 +17,9 @@ pub(crate) struct HeadReader {
 
 /// What a client sends.
 pub(crate) enum Found {
-    Request(Parts, framing::Head),
+    Request(RequestHead, framing::Head),
     /// What is wrong, and as much of the request as matters.
-    Malformed(Malformed, Parts),
+    Malformed(Malformed, RequestHead),
 }
 
 impl HeadReader {

@@ -3,18 +3,20 @@
 //! Which code a refusal gets is decided here and nowhere else; its text is that of the problem document.
 //! `Retry-After` and the `RateLimit` fields are the same as for other clients.
 
+use http::header;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use weir_core::Denial;
 
 use super::{Refusal, answer, write_headers};
 use crate::body::ReplyBody;
+use crate::fields::{self, Fields};
 use crate::grpc_status::GRPC_STATUS;
+use crate::message::Reply;
 use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_MESSAGE: &str = "grpc-message";
 
 /// What the protocol wants encoded beyond control characters and all that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
@@ -32,16 +34,16 @@ enum Code {
 }
 
 /// Whether a request speaks gRPC; gRPC-Web is ordinary HTTP.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+pub(crate) fn is_grpc(headers: &Fields) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(fields::text).unwrap_or_default();
     let rest = value.trim().strip_prefix("application/grpc");
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
 }
 
 /// The reply to a refused call.
-pub(crate) fn render(refusal: &Refusal) -> Response<ReplyBody> {
-    let mut reply = Response::new(ReplyBody::text(""));
-    let headers = reply.headers_mut();
+pub(crate) fn render(refusal: &Refusal) -> Reply<ReplyBody> {
+    let mut reply = Reply::new(ReplyBody::text(""));
+    let headers = &mut reply.fields;
     let detail = match answer(refusal) {
         Some(answer) => {
             write_headers(headers, refusal, &answer);
@@ -50,11 +52,9 @@ pub(crate) fn render(refusal: &Refusal) -> Response<ReplyBody> {
         }
         None => "Nobody serves this.".to_owned(),
     };
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, HeaderValue::from(code(refusal) as u16));
-    if let Ok(message) = HeaderValue::from_str(&utf8_percent_encode(&detail, ENCODED).to_string()) {
-        headers.insert(GRPC_MESSAGE, message);
-    }
+    headers.set(CONTENT_TYPE, "application/grpc");
+    headers.set(GRPC_STATUS, (code(refusal) as u16).to_string());
+    headers.set(GRPC_MESSAGE, utf8_percent_encode(&detail, ENCODED).to_string());
     reply
 }
 
@@ -105,12 +105,11 @@ mod tests {
     #[track_caller]
     fn check(refusal: &Refusal, status: &str, retry_after: Option<&str>) {
         let reply = render(refusal);
-        assert_eq!(reply.status(), 200);
-        assert_eq!(reply.headers()[CONTENT_TYPE], "application/grpc");
-        assert_eq!(reply.headers()[GRPC_STATUS], status);
-        assert!(!reply.headers()[GRPC_MESSAGE].is_empty());
-        let found = reply.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
-        assert_eq!(found, retry_after);
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.fields.text(CONTENT_TYPE), Some("application/grpc"));
+        assert_eq!(reply.fields.text(GRPC_STATUS), Some(status));
+        assert!(!reply.fields.text(GRPC_MESSAGE).unwrap().is_empty());
+        assert_eq!(reply.fields.text(header::RETRY_AFTER), retry_after);
     }
 
     #[test]
@@ -131,15 +130,13 @@ mod tests {
     #[test]
     fn limits_are_told() {
         let reply = render(&denied(exceeded(60)));
-        assert_eq!(reply.headers()["ratelimit"], "\"hits-minute\";r=0;t=12");
+        assert_eq!(reply.fields.text("ratelimit"), Some("\"hits-minute\";r=0;t=12"));
     }
 
     #[test]
     fn grpc_is_told_by_its_type() {
-        let is = |value: &'static str| {
-            is_grpc(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]))
-        };
+        let is = |value: &str| is_grpc(&Fields::of(&[&format!("content-type: {value}")]));
         assert!(is("application/grpc") && is("application/grpc+proto") && is("application/grpc; charset=x"));
-        assert!(!is("application/grpc-web") && !is("application/json") && !is_grpc(&HeaderMap::new()));
+        assert!(!is("application/grpc-web") && !is("application/json") && !is_grpc(&Fields::new()));
     }
 }

@@ -1,12 +1,13 @@
 //! What there is of traces without the feature `otel`: nothing, which costs nothing.
 
-use http::request::Parts;
-use http::{Request, Response};
+use http::Method;
 use weir_proto::v1;
 
 use crate::access::Ended;
 use crate::backend::Verdict;
 use crate::config::Config;
+use crate::fields::Fields;
+use crate::message::{Reply, RequestHead};
 use crate::reply::Refusal;
 use crate::upstream::Origin;
 
@@ -17,7 +18,7 @@ impl Tracer {
         Self
     }
 
-    pub(crate) fn begin(&self, _: &Parts, _scheme: &'static str, _path: &str) -> Trace {
+    pub(crate) fn begin(&self, _: &RequestHead, _scheme: &'static str, _path: &str) -> Trace {
         Trace
     }
 }
@@ -34,7 +35,7 @@ impl Trace {
         Step
     }
 
-    pub(crate) fn exchange<B>(&self, _: &mut Request<B>, _: &Origin) -> Step {
+    pub(crate) fn exchange(&self, _: &Method, _: &mut Fields, _: &Origin) -> Step {
         Step
     }
 
@@ -50,5 +51,5 @@ impl Step {
 
     pub(crate) fn decided(self, _: &Verdict) {}
 
-    pub(crate) fn answered<B>(self, _: &Result<Response<B>, Refusal>) {}
+    pub(crate) fn answered<B>(self, _: &Result<Reply<B>, Refusal>) {}
 }

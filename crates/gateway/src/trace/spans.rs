@@ -7,8 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use opentelemetry::global::{self, BoxedSpan, BoxedTracer};
 use opentelemetry::trace::{Span, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _};
 use opentelemetry::{Context, KeyValue};
@@ -19,7 +18,9 @@ use super::w3c;
 use crate::access::Ended;
 use crate::backend::Verdict;
 use crate::config::Config;
+use crate::fields::Fields;
 use crate::grpc_status::GrpcStatus;
+use crate::message::{Reply, RequestHead};
 use crate::reply::Refusal;
 use crate::upstream::Origin;
 
@@ -33,9 +34,9 @@ impl Tracer {
     }
 
     /// Begins the span of a request. The path is without its query.
-    pub(crate) fn begin(&self, request: &Parts, scheme: &'static str, path: &str) -> Trace {
+    pub(crate) fn begin(&self, request: &RequestHead, scheme: &'static str, path: &str) -> Trace {
         let Some(tracer) = &self.0 else { return Trace(None) };
-        let continued = w3c::read(&request.headers);
+        let continued = w3c::read(&request.fields);
         let is_continued = continued.is_some();
         let mut span = start(tracer, method_name(&request.method), SpanKind::Server, continued);
         if span.is_recording() {
@@ -100,18 +101,18 @@ impl Trace {
     }
 
     /// The exchange with the upstream begins, which learns of the trace.
-    pub(crate) fn exchange<B>(&self, request: &mut Request<B>, with: &Origin) -> Step {
+    pub(crate) fn exchange(&self, method: &Method, headers: &mut Fields, with: &Origin) -> Step {
         let Some(root) = &self.0 else { return Step(None) };
-        let mut span = root.child(method_name(request.method()));
+        let mut span = root.child(method_name(method));
         if let Some(span) = &mut span {
-            set_method(span, request.method());
+            set_method(span, method);
             span.set_attributes([
                 KeyValue::new("server.address", with.host.clone()),
                 KeyValue::new("server.port", i64::from(with.port)),
             ]);
         }
         let context = span.as_ref().unwrap_or(&root.span).span_context();
-        w3c::write(request.headers_mut(), context, root.is_continued);
+        w3c::write(headers, context, root.is_continued);
         Step(span)
     }
 
@@ -165,14 +166,14 @@ impl Step {
     }
 
     /// Ends with the head of the upstream's answer.
-    pub(crate) fn answered<B>(self, answer: &Result<Response<B>, Refusal>) {
+    pub(crate) fn answered<B>(self, answer: &Result<Reply<B>, Refusal>) {
         let Some(mut span) = self.0 else { return };
         match answer {
             Ok(answer) => {
-                set_status(&mut span, Some(answer.status()));
+                set_status(&mut span, Some(answer.status));
                 // As the conventions have it, a client's 4xx are failures, too.
-                if answer.status().is_client_error() || answer.status().is_server_error() {
-                    fail(&mut span, answer.status().as_u16().to_string());
+                if answer.status.is_client_error() || answer.status.is_server_error() {
+                    fail(&mut span, answer.status.as_u16().to_string());
                 }
             }
             Err(refusal) => fail(&mut span, refusal.code()),

@@ -10,8 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
@@ -21,10 +20,11 @@ use self::download::Head;
 pub use self::download::answers;
 use super::connect::Stream;
 use super::pool::{Lease, Place};
-use super::{AnswerBody, SendError, UpstreamError};
+use super::{AnswerBody, Onward, SendError, UpstreamError};
 use crate::body::{BodyError, RequestBody};
 use crate::http1::decoder::{Decoder, Piece};
-use crate::http1::transfer::{Framing, Transfer, TransferError, write_fields};
+use crate::http1::transfer::{Framing, Transfer, TransferError};
+use crate::message::Reply;
 
 /// How much is read at a time at least.
 const READ_BYTES_MIN: usize = 8 << 10;
@@ -65,13 +65,13 @@ impl Connection {
 /// About as long as a head is.
 const HEAD_BYTES: usize = 1024;
 
-fn write_head(head: &Parts, out: &mut BytesMut) {
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+fn write_head(request: &Onward, out: &mut BytesMut) {
     out.reserve(HEAD_BYTES);
-    for part in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+    for part in [request.method.as_str(), " ", request.target.as_str(), " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    write_fields(&head.headers, out);
+    request.fields.write(out, |_| true);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// A request under way, until the head of its answer is there.
@@ -84,13 +84,12 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Begins one; nothing is sent yet.
-    pub(super) fn new(mut lease: Lease, request: Request<RequestBody>, framing: Framing) -> Self {
-        let (head, body) = request.into_parts();
+    pub(super) fn new(mut lease: Lease, request: Onward, framing: Framing) -> Self {
         let mut buffer = std::mem::take(&mut lease.connection.write);
         buffer.clear();
-        write_head(&head, &mut buffer);
-        let upload = Transfer::new(buffer, Some(body), framing, true);
-        Self { lease, upload, method: head.method, interim: 0 }
+        write_head(&request, &mut buffer);
+        let upload = Transfer::new(buffer, Some(request.body), framing, true);
+        Self { lease, upload, method: request.method, interim: 0 }
     }
 
     /// Sends the request and waits for the head of its answer.
@@ -128,7 +127,7 @@ impl Exchange {
     }
 
     /// The answer whose head this is.
-    pub(super) fn into_answer(self, head: Head) -> Result<Response<AnswerBody>, SendError> {
+    pub(super) fn into_answer(self, head: Head) -> Result<Reply<AnswerBody>, SendError> {
         let decoder =
             head.decoder(&self.method).map_err(|_| SendError::Upstream(UpstreamError::BadAnswer))?;
         let is_tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -138,10 +137,7 @@ impl Exchange {
         if !is_tunnel {
             answer.end_if_over();
         }
-        let mut response = Response::new(AnswerBody::Http1(Box::new(answer)));
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
-        Ok(response)
+        Ok(Reply { status: head.status, fields: head.fields, body: AnswerBody::Http1(Box::new(answer)) })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -12,10 +12,12 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::Onward;
 use super::connect::Protocol;
 use super::pool::{Place, Pool};
 use super::{SendError, UpstreamError};
 use crate::body::RequestBody;
+use crate::message::Reply;
 
 /// Most requests over one connection: what servers allow at least (RFC 9113, section 6.5.2).
 const STREAMS_MAX: usize = 100;
@@ -55,15 +57,21 @@ impl Drop for Stream {
 pub(super) async fn exchange(
     pool: &Pool,
     place: Place,
-    request: Request<RequestBody>,
+    request: Onward,
+    url: Uri,
     connect_within: Duration,
-) -> Result<(Response<Incoming>, Stream), SendError> {
+) -> Result<(Reply<Incoming>, Stream), SendError> {
+    let mut onward = Request::new(request.body);
+    *onward.method_mut() = request.method;
+    *onward.version_mut() = Version::HTTP_2;
+    *onward.uri_mut() = url;
+    *onward.headers_mut() = request.fields.to_map();
     let (mut sender, stream) = timeout(connect_within, take(pool, place, connect_within))
         .await
         .unwrap_or(Err(UpstreamError::Timeout))
         .map_err(SendError::Upstream)?;
-    match sender.send_request(request).await {
-        Ok(answer) => Ok((answer, stream)),
+    match sender.send_request(onward).await {
+        Ok(answer) => Ok((answer.into(), stream)),
         Err(problem) => {
             debug!(%problem, "an upstream failed over HTTP/2");
             Err(SendError::Upstream(UpstreamError::BadAnswer))

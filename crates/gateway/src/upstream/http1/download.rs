@@ -9,12 +9,12 @@ pub mod answers;
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
+use crate::fields::Fields;
 use crate::framing::read_length;
 use crate::headers::names_option;
-use crate::http1::decoder::{Chunks, Decoder, Malformed, headers};
+use crate::http1::decoder::{Chunks, Decoder, Malformed};
 
 /// Longest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -22,10 +22,9 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 256;
 
 /// The head of an answer.
-#[derive(Debug)]
 pub(crate) struct Head {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) fields: Fields,
     is_http_10: bool,
 }
 
@@ -41,18 +40,21 @@ pub(super) fn take_head(read: &mut BytesMut) -> Result<Option<Head>, Malformed> 
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed)?;
     let is_http_10 = parsed.version == Some(0);
-    let headers = headers(read, length, parsed.headers)?;
+    let mut fields = Fields::new();
+    for field in parsed.headers.iter() {
+        fields.push(field.name, field.value);
+    }
     read.advance(length);
-    Ok(Some(Head { status, headers, is_http_10 }))
+    Ok(Some(Head { status, fields, is_http_10 }))
 }
 
 impl Head {
     /// Whether further requests may follow over the same connection.
     pub(super) fn keeps_connection(&self) -> bool {
         if self.is_http_10 {
-            names_option(&self.headers, "keep-alive")
+            names_option(&self.fields, "keep-alive")
         } else {
-            !names_option(&self.headers, "close")
+            !names_option(&self.fields, "close")
         }
     }
 
@@ -75,8 +77,8 @@ impl Head {
 
     fn content_length(&self) -> Result<Option<u64>, Malformed> {
         let mut found = None;
-        for value in self.headers.get_all(CONTENT_LENGTH) {
-            let length = read_length(value.as_bytes()).map_err(|_| Malformed)?;
+        for value in self.fields.all(b"content-length") {
+            let length = read_length(value).map_err(|_| Malformed)?;
             if found.is_some_and(|other| other != length) {
                 return Err(Malformed);
             }
@@ -86,10 +88,10 @@ impl Head {
     }
 
     fn is_chunked(&self) -> Result<bool, Malformed> {
-        let mut codings = self.headers.get_all(TRANSFER_ENCODING).iter();
+        let mut codings = self.fields.all(b"transfer-encoding");
         match (codings.next(), codings.next()) {
             (None, _) => Ok(false),
-            (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
+            (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(true),
             _ => Err(Malformed),
         }
     }

@@ -43,8 +43,8 @@ fn read_into<'a>(
         read.extend_from_slice(pieces.next().ok_or(Malformed)?);
     };
     let decoder = head.decoder(method)?;
-    let Head { status, headers, .. } = head;
-    whole.head = Some((status, headers));
+    let Head { status, fields, .. } = head;
+    whole.head = Some((status, fields.to_map()));
     read_body(whole, decoder, &mut read, pieces)?;
     whole.left = read.len();
     Ok(())
