@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
-use tokio_util::either::Either;
 
 use crate::meters::{self, Bound};
+use crate::socket::Socket;
 
 /// What bytes come over: as they are, or out of TLS.
-pub(crate) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(crate) type Transport = Socket<TlsStream<TcpStream>>;
 
 /// What an HTTP/2 client sends first; no HTTP/1 request begins so (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -68,6 +68,20 @@ impl ClientStream {
     /// What was read by then: it comes before whatever is read.
     pub(crate) fn take_held(&mut self) -> BytesMut {
         std::mem::take(&mut self.held)
+    }
+
+    /// Reads a little behind what was `read`; 0: the client sends no more.
+    pub(crate) fn poll_read_some(
+        &mut self,
+        context: &mut Context<'_>,
+        read: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        if self.held.is_empty() {
+            return self.transport.poll_read_some(context, read);
+        }
+        let held = self.take_held();
+        read.extend_from_slice(&held);
+        Poll::Ready(Ok(held.len()))
     }
 
     fn timed<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {

@@ -16,7 +16,6 @@ pub(crate) mod transfer;
 
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,7 +23,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::header::EXPECT;
 use http::{StatusCode, Version};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 use tracing::{debug, info};
@@ -36,13 +35,12 @@ use crate::message::{Reply, RequestHead};
 use crate::meters;
 use crate::proxy::{Client, Pipeline};
 use crate::signal::{self, Signal};
+use crate::socket::READ_BYTES;
 use crate::upgrade;
 use answer::{Sending, Terms};
 pub(crate) use body_reader::{Body, BodyReader};
 pub(crate) use head_reader::{Found, HeadReader};
 
-/// What is read at a time of heads, and of what is thrown away.
-const READ_BYTES: usize = 8 << 10;
 /// What is read at a time of a long body.
 const BODY_READ_BYTES_MAX: usize = 64 << 10;
 /// Most that is read of what a client still sends when it was answered, and for how long.
@@ -288,11 +286,7 @@ impl Connection<'_> {
 
     /// Reads a little; 0: the client sends no more.
     fn poll_read_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
-        let mut buffer = ReadBuf::uninit(&mut bytes);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-        self.head.held.extend_from_slice(buffer.filled());
-        Poll::Ready(Ok(buffer.filled().len()))
+        self.stream.poll_read_some(context, &mut self.head.held)
     }
 
     /// Reads what is left of the body of a request that is answered, up to a bound; whether that was all.

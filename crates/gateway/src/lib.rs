@@ -38,6 +38,7 @@ mod server;
 mod service;
 mod signal;
 mod snapshot;
+mod socket;
 mod state;
 mod status;
 mod target;

@@ -151,10 +151,10 @@ impl Pipeline {
         let routes = self.snapshot.load();
         // Without a configuration nobody knows which hosts there are.
         let nowhere = || if self.status.is_loaded() { Refusal::NoService } else { Refusal::Unavailable };
-        let host = target.host().filter(|host| routes.serves(host)).ok_or_else(nowhere)?;
+        let candidates = target.host().and_then(|host| routes.at_host(&host)).ok_or_else(nowhere)?;
         let path = RequestPath::parse(target.path).map_err(|e| Refusal::Target(TargetError::Path(e)))?;
         let query = target.query.unwrap_or_default();
-        let service = routes.find(&host, head.method.as_str(), &path.decoded, query);
+        let service = routes.find(candidates, head.method.as_str(), &path.decoded, query);
         Ok((Arc::clone(service.ok_or(Refusal::NoService)?), path))
     }
 

@@ -44,14 +44,14 @@ impl Routes {
         routes
     }
 
-    /// Whether a host belongs to any service.
-    pub(crate) fn serves(&self, host: &str) -> bool {
-        self.at_host(host).is_some()
-    }
-
-    /// The service of a request; `path` is decoded.
-    pub(crate) fn find(&self, host: &str, method: &str, path: &[u8], query: &str) -> Option<&Arc<Service>> {
-        let candidates = self.at_host(host)?;
+    /// The service of a request, of those at its host; `path` is decoded.
+    pub(crate) fn find<'a>(
+        &self,
+        candidates: &'a [Arc<Service>],
+        method: &str,
+        path: &[u8],
+        query: &str,
+    ) -> Option<&'a Arc<Service>> {
         if self.routing == Routing::Host {
             return candidates.first();
         }
@@ -65,7 +65,8 @@ impl Routes {
         }
     }
 
-    fn at_host(&self, host: &str) -> Option<&[Arc<Service>]> {
+    /// The services at a host, if there are any.
+    pub(crate) fn at_host(&self, host: &str) -> Option<&[Arc<Service>]> {
         if let Some(services) = self.exact.get(host) {
             return Some(services);
         }
@@ -92,7 +93,7 @@ mod tests {
         });
         let routes = Routes::new(routing, services.collect());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let found = routes.find(host, "GET", path.as_bytes(), query);
+        let found = routes.at_host(host).and_then(|at| routes.find(at, "GET", path.as_bytes(), query));
         assert_eq!(found.map(|service| service.id.as_str()), expected, "{host}{target}");
     }
 

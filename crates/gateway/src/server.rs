@@ -22,7 +22,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -38,6 +37,7 @@ use crate::meters::{self, Bound};
 use crate::proxy::{Client, Pipeline};
 use crate::proxy_protocol;
 use crate::signal::{Signal, Waiter};
+use crate::socket::Socket;
 use crate::tls;
 use crate::workers::Workers;
 
@@ -193,11 +193,11 @@ async fn begin(
             peer
         };
         let transport = match tls {
-            None => Either::Left(tcp),
+            None => Socket::Plain(tcp),
             Some(HandShake { acceptor, max }) => {
                 let begun = timeout(max, acceptor.accept(tcp)).await;
                 let begun = begun.inspect_err(|_| meters::bound_hit(Bound::HandshakeTimeout));
-                Either::Right(Box::new(begun??))
+                Socket::Tls(Box::new(begun??))
             }
         };
         Ok::<_, std::io::Error>((transport, peer))
@@ -214,9 +214,9 @@ async fn speak(transport: Transport, peer: IpAddr, shared: &Shared, pipeline: &A
     let config = &shared.config;
     let write_max = Duration::from_millis(config.write_timeout_ms);
     let agreed = match &transport {
-        Either::Left(_) => None,
+        Socket::Plain(_) => None,
         // Without a word on it, HTTP/1 is spoken.
-        Either::Right(tls) => Some(tls.get_ref().1.alpn_protocol() == Some(tls::HTTP2)),
+        Socket::Tls(tls) => Some(tls.get_ref().1.alpn_protocol() == Some(tls::HTTP2)),
     };
     let mut stream = ClientStream::new(transport, write_max);
     let is_http2 = match agreed {

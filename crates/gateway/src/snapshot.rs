@@ -132,7 +132,7 @@ mod tests {
         let (services, _) = loader.in_force();
         let served: Vec<_> = services
             .iter()
-            .filter(|service| loader.snapshot.load().serves(&format!("{}.test", service.id)))
+            .filter(|service| loader.snapshot.load().at_host(&format!("{}.test", service.id)).is_some())
             .map(|service| format!("{}={}", service.id, service.proxy.as_ref().unwrap().api_backend))
             .collect();
         assert_eq!(served.join(" "), expected);

@@ -127,10 +127,7 @@ pub(crate) async fn send(
         Over::Http1(framing) => match pool.lease(place, connect_within).await {
             Ok(lease) => {
                 let mut exchange = http1::Exchange::new(lease, request, framing);
-                let head = tokio::select! {
-                    head = exchange.head() => head,
-                    () = stalled(progress, timeouts) => Err(UpstreamError::Timeout.into()),
-                };
+                let head = exchange.head(|| due(progress, timeouts)).await;
                 head.and_then(|head| exchange.into_answer(head))
             }
             Err(error) => Err(error.into()),
@@ -150,19 +147,24 @@ pub(crate) async fn send(
     exchanged.map_err(|error| progress.failure().map_or_else(|| error.into(), Refusal::from))
 }
 
-/// Ends when the upstream has taken too long: to answer, once it has the whole request; before, to connect or to
-/// take a piece of the body.
+/// When the upstream has taken too long: to answer, once it has the whole request; before, to connect or to take a
+/// piece of the body.
+fn due(progress: &Progress, timeouts: UpstreamTimeouts) -> Instant {
+    let max_ms =
+        if progress.is_sent() { timeouts.response_ms } else { timeouts.idle_ms.max(timeouts.connect_ms) };
+    progress.last() + Duration::from_millis(max_ms.into())
+}
+
+/// Ends when the upstream has taken too long.
 async fn stalled(progress: &Progress, timeouts: UpstreamTimeouts) {
     let response = Duration::from_millis(timeouts.response_ms.into());
-    let piece = Duration::from_millis(timeouts.idle_ms.max(timeouts.connect_ms).into());
     loop {
-        let deadline = progress.last() + if progress.is_sent() { response } else { piece };
-        let now = Instant::now();
-        if deadline <= now {
+        let (due, now) = (due(progress, timeouts), Instant::now());
+        if due <= now {
             return;
         }
-        // The end of the body may come meanwhile, and with it another deadline.
-        tokio::time::sleep_until(deadline.min(now + response)).await;
+        // The end of the body may come meanwhile, and with it another time.
+        tokio::time::sleep_until(due.min(now + response)).await;
     }
 }
 

@@ -13,13 +13,13 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_util::either::Either;
 
 use super::UpstreamError;
 use super::url::Origin;
+use crate::socket::Socket;
 
 /// What bytes to and from an upstream go over.
-pub(crate) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(crate) type Stream = Socket<TlsStream<TcpStream>>;
 
 /// Which HTTP a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Connector {
             })?;
         tcp.set_nodelay(true).map_err(|_| UpstreamError::NoConnection)?;
         if !origin.is_tls {
-            return Ok(Either::Left(tcp));
+            return Ok(Socket::Plain(tcp));
         }
         let name = ServerName::try_from(origin.host.clone()).map_err(|_| UpstreamError::NoAddress)?;
         let connector = match protocol {
@@ -127,7 +127,7 @@ impl Connector {
         if protocol == Protocol::Http2 && tls.get_ref().1.alpn_protocol() != Some(protocol.alpn()) {
             return Err(UpstreamError::BadAnswer);
         }
-        Ok(Either::Right(Box::new(tls)))
+        Ok(Socket::Tls(Box::new(tls)))
     }
 }
 

@@ -6,13 +6,14 @@
 
 mod download;
 
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
 use self::download::Head;
@@ -25,9 +26,8 @@ use crate::body::{BodyError, RequestBody};
 use crate::http1::decoder::{Decoder, Piece};
 use crate::http1::transfer::{Framing, Transfer, TransferError};
 use crate::message::Reply;
+use crate::socket::READ_BYTES;
 
-/// How much is read at a time at least.
-const READ_BYTES_MIN: usize = 8 << 10;
 /// How much of a long body is read at a time.
 const READ_BYTES_MAX: usize = 64 << 10;
 /// Most answers that announce another one.
@@ -39,26 +39,48 @@ pub(super) struct Connection {
     read: BytesMut,
     /// What requests are written into.
     write: BytesMut,
+    alarm: Alarm,
 }
 
 impl Connection {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, read: BytesMut::new(), write: BytesMut::new() }
+        Self { stream, read: BytesMut::new(), write: BytesMut::new(), alarm: Alarm::default() }
     }
 
     /// Whether the other side has neither closed it nor said anything unasked.
     pub(super) fn is_usable(&mut self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let polled = Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte));
-        self.read.is_empty() && polled.is_pending()
+        self.read.is_empty() && self.stream.is_silent()
     }
 
     /// Reads more, about `wanted` bytes; 0: it has ended.
     fn poll_read(&mut self, context: &mut Context<'_>, wanted: u64) -> Poll<std::io::Result<usize>> {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        self.read.reserve(wanted.clamp(READ_BYTES_MIN, READ_BYTES_MAX));
+        if wanted <= READ_BYTES {
+            return self.stream.poll_read_some(context, &mut self.read);
+        }
+        self.read.reserve(wanted.min(READ_BYTES_MAX));
         poll_read_buf(Pin::new(&mut self.stream), context, &mut self.read)
+    }
+}
+
+/// Wakes whoever polled it last. To move it to a later time costs nothing: that is done when it rings.
+#[derive(Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready when this time has come.
+    fn poll(&mut self, context: &mut Context<'_>, due: Instant) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if sleep.deadline() > due {
+            sleep.as_mut().reset(due);
+        }
+        while sleep.as_mut().poll(context).is_ready() {
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+        Poll::Pending
     }
 }
 
@@ -92,9 +114,16 @@ impl Exchange {
         Self { lease, upload, method: request.method, interim: 0 }
     }
 
-    /// Sends the request and waits for the head of its answer.
-    pub(super) async fn head(&mut self) -> Result<Head, SendError> {
-        std::future::poll_fn(|context| self.poll_head(context)).await
+    /// Sends the request and waits for the head of its answer, until it is `due`, which changes as the body is sent.
+    pub(super) async fn head(&mut self, due: impl Fn() -> Instant) -> Result<Head, SendError> {
+        poll_fn(|context| {
+            if let Poll::Ready(head) = self.poll_head(context) {
+                return Poll::Ready(head);
+            }
+            ready!(self.lease.connection.alarm.poll(context, due()));
+            Poll::Ready(Err(UpstreamError::Timeout.into()))
+        })
+        .await
     }
 
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, SendError>> {
