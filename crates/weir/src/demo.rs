@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +58,7 @@ pub(crate) struct Arguments {
 /// Runs until a signal comes, or until the story is told.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::install(&LogConfig { level: arguments.log.clone(), ..LogConfig::default() })?;
-    let metrics = telemetry::install_recorder()?;
+    let metrics = telemetry::Metrics::install()?;
     let temporary = tempfile::Builder::new().prefix("weir-demo-").tempdir().context("a temporary folder")?;
     let dir = arguments.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     let progress = Progress::start();
@@ -116,7 +115,7 @@ impl Running {
     async fn start(
         &mut self,
         setup: &Setup,
-        metrics: PrometheusHandle,
+        metrics: telemetry::Metrics,
         progress: &Progress,
     ) -> Result<(), Failure> {
         progress.show("starting the sample e-mail API");

@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Checked { value: settings, warnings } = load(&arguments.config).map_err(Failure::BadInput)?;
     logging::install(&settings.log)?;
     logging::log_all(&warnings);
-    let metrics = telemetry::install_recorder()?;
+    let metrics = telemetry::Metrics::install()?;
     roles::run(async |stop| {
         let spans = Export::start(settings.tracing.as_ref(), "weir-gateway")?;
         let role = GatewayRole::bind(settings, metrics).await?;

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use weir_listener::{CatalogHandle, PublishError};
 
@@ -56,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         load(&arguments.config).map_err(Failure::BadInput)?;
     logging::install(&settings.log)?;
     logging::log_all(&warnings);
-    let metrics = telemetry::install_recorder()?;
+    let metrics = telemetry::Metrics::install()?;
     roles::run(async |stop| {
         let spans = Export::start(settings.tracing.as_ref(), "weir-listener")?;
         let role = bind(ListenerInput { settings, catalog }, metrics, &stop).await?;
@@ -72,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// When an address is taken, or the catalog cannot be published.
 pub(crate) async fn bind(
     input: ListenerInput,
-    metrics: PrometheusHandle,
+    metrics: telemetry::Metrics,
     stop: &CancellationToken,
 ) -> Result<ListenerRole, Failure> {
     let ListenerInput { settings, catalog } = input;

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use weir_gateway::Gateway;
 use weir_listener::{CatalogHandle, Listener};
@@ -18,7 +17,7 @@ use crate::config::gateway::GatewaySettings;
 use crate::config::listener::ListenerSettings;
 use crate::failure::Failure;
 use crate::shutdown;
-use crate::telemetry::{Ready, TelemetryServer};
+use crate::telemetry::{Metrics, Ready, TelemetryServer};
 
 /// A gateway whose addresses are bound.
 pub(crate) struct GatewayRole {
@@ -31,7 +30,7 @@ impl GatewayRole {
     ///
     /// # Errors
     /// When that fails.
-    pub(crate) async fn bind(settings: GatewaySettings, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(settings: GatewaySettings, metrics: Metrics) -> anyhow::Result<Self> {
         let telemetry = TelemetryServer::bind(settings.telemetry_address, metrics).await?;
         let gateway = Gateway::bind(settings.gateway).await.context("cannot start the gateway")?;
         Ok(Self { gateway, telemetry })
@@ -65,7 +64,7 @@ impl ListenerRole {
     ///
     /// # Errors
     /// When one of them fails.
-    pub(crate) async fn bind(settings: ListenerSettings, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(settings: ListenerSettings, metrics: Metrics) -> anyhow::Result<Self> {
         let telemetry = TelemetryServer::bind(settings.telemetry_address, metrics).await?;
         let store = Store::open(settings.store).await.context("cannot open the store")?;
         let listener = Listener::bind(settings.listener, store).await.context("cannot start the listener")?;

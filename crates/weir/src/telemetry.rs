@@ -3,6 +3,8 @@
 //! Apart from the role's own port, so that probes and scrapes work while that one is saturated, and are not
 //! open to API consumers. It goes on serving while a role drains, then saying that it is not ready.
 
+mod recorder;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,22 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Upper ends of the buckets of every other `…_seconds`: from a decision in memory to a slow upstream.
-const SECONDS_BUCKETS: [f64; 17] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0, 30.0,
-];
-/// Those of the gateway's own part, which is short: from a call that is refused at once to one in trouble.
-const OWN_BUCKETS: [f64; 13] = [
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
-];
-/// How often the recorder folds what was measured into its buckets.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+pub(crate) use self::recorder::Metrics;
+
 /// Most connections at a time; probes and a few scrapers need no more.
 const CONNECTIONS_MAX: usize = 64;
 /// Longest wait for a request on an open connection.
@@ -43,24 +35,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Whether a role can serve, or why not.
 pub(crate) type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Makes the process record metrics.
-///
-/// # Errors
-/// When something else records them already.
-pub(crate) fn install_recorder() -> anyhow::Result<PrometheusHandle> {
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)
-        .and_then(|builder| {
-            builder.set_buckets_for_metric(Matcher::Full("weir_gateway_own_seconds".into()), &OWN_BUCKETS)
-        })
-        .context("the buckets of metrics")?;
-    builder.install_recorder().context("metrics are recorded already")
-}
-
 /// A telemetry address, bound.
 pub(crate) struct TelemetryServer {
     listener: TcpListener,
-    metrics: PrometheusHandle,
+    metrics: Metrics,
 }
 
 impl TelemetryServer {
@@ -68,7 +46,7 @@ impl TelemetryServer {
     ///
     /// # Errors
     /// When it cannot be bound.
-    pub(crate) async fn bind(address: SocketAddr, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, metrics: Metrics) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on telemetry_address {address}"))?;
@@ -84,11 +62,9 @@ impl TelemetryServer {
     pub(crate) async fn run(self, ready: Ready, stop: CancellationToken) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
-        let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = upkeep.tick() => self.metrics.run_upkeep(),
                 accepted = self.listener.accept() => match accepted {
                     // Over the maximum a connection is closed: a scraper comes again.
                     Ok((stream, _)) => if let Ok(permit) = connections.clone().try_acquire_owned() {
@@ -128,7 +104,7 @@ impl TelemetryServer {
     }
 }
 
-fn reply<B>(request: &Request<B>, metrics: &PrometheusHandle, ready: &Ready) -> Response<Full<Bytes>> {
+fn reply<B>(request: &Request<B>, metrics: &Metrics, ready: &Ready) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
     }
@@ -157,11 +133,14 @@ mod tests {
 
     #[track_caller]
     fn check(method: &str, path: &str, ready: Result<(), &str>, status: u16) {
-        let recorder = PrometheusBuilder::new().build_recorder();
         let ready = ready.map_err(ToOwned::to_owned);
         let ready: Ready = Arc::new(move || ready.clone());
         let request = Request::builder().method(method).uri(path).body(()).unwrap();
-        assert_eq!(reply(&request, &recorder.handle(), &ready).status().as_u16(), status, "{method} {path}");
+        assert_eq!(
+            reply(&request, &Metrics::for_tests(), &ready).status().as_u16(),
+            status,
+            "{method} {path}"
+        );
     }
 
     #[test]
@@ -176,8 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stopped_server_frees_its_address() {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let server = TelemetryServer::bind(([127, 0, 0, 1], 0).into(), recorder.handle()).await.unwrap();
+        let server = TelemetryServer::bind(([127, 0, 0, 1], 0).into(), Metrics::for_tests()).await.unwrap();
         let address = server.address().unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(Arc::new(|| Ok(())), stop.clone()));
