@@ -13,7 +13,14 @@
 //! - A holder that wants less says so first and stays below it from then on; only then does the ledger give it away.
 //! - Only the answer to a holder's latest message counts.
 //! - A lease that is not heard of until its deadline counts as used whole; its holder's last word corrects that.
-//! - A ledger that has forgotten a lease in a fail-over takes it over from what its holder tells.
+//! - A ledger that has forgotten a lease in a fail-over takes it over from what its holder tells; unless it may have
+//!   closed it so long ago that it does not remember, since then it would count twice.
+//! - A lease is asked for in one life of the ledger: one that comes late is void in the next. Last words are kept until
+//!   the ledger has lived on for some seconds after it heard them.
+//!
+//! No limit hangs on a gateway's clock: what a holder spends late is within what was presumed. A clock that is slow by
+//! less than half, or jumps ahead, only moves usage to a neighbouring window, or ends leases early. What hangs on clocks
+//! is that fail-overs forget nothing: a jump by more than three seconds can make a holder drop a last word too soon.
 
 pub mod holding;
 pub mod ledger;
@@ -62,10 +69,25 @@ pub struct Message {
     pub opens: Option<When>,
     /// Nothing will be spent any more: this is the last word.
     pub closes: bool,
-    /// Of the latest [`Grant`]; the ledger's own.
+    /// Of the latest [`Grant`]. When the lease is asked for: which life of the ledger is asked, as far as is known.
     pub declared: Option<Declared>,
     /// In the order in which they were first named.
     pub lines: Vec<Line>,
+}
+
+impl Message {
+    /// Says what was spent of a lease, and that nothing more will be. The ledger takes it whatever its round is. A gateway
+    /// that was killed says it of every lease that its journal has, with what the ledger declared, if it is known: without,
+    /// nothing was spent.
+    pub fn last_word(
+        id: LeaseId,
+        declared: Option<Declared>,
+        spent: impl IntoIterator<Item = (MetricName, u64)>,
+    ) -> Self {
+        let line = |(metric, spent)| Line { metric, spent, granted: spent, want: 0, least: 1 };
+        let lines = spent.into_iter().map(line).collect();
+        Self { id, round: 0, opens: None, closes: true, declared, lines }
+    }
 }
 
 /// What a ledger that has forgotten a lease needs to take it over. Its holder keeps it as it is.

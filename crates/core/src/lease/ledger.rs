@@ -11,6 +11,9 @@ use crate::id::MetricName;
 use crate::period::{Period, Timestamp, Window};
 use crate::usage::UsageValue;
 
+/// How long before a window begins a lease for it may be asked for.
+const AHEAD_MAX_MS: i64 = 2_000;
+
 /// A lease as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -213,10 +216,21 @@ pub struct Book<'a, C> {
     pub counters: &'a C,
     /// The lease that the message is about was closed lately.
     pub is_closed: bool,
+    /// Since when the ledger remembers whatever it closed. A fail-over leaves that as it is.
+    pub closed_since: Timestamp,
     /// The ledger's life.
     pub incarnation: u64,
     /// The ledger's clock.
     pub now: Timestamp,
+}
+
+impl<C> Book<'_, C> {
+    /// A lease that is not there was forgotten in a fail-over. Where it may also have been closed so long ago that this
+    /// is not remembered, it is left alone: to count it twice would be worse.
+    fn may_have_forgotten(&self, declared: &Declared) -> bool {
+        declared.incarnation != self.incarnation
+            && declared.moment.plus_ms(-AHEAD_MAX_MS) >= self.closed_since
+    }
 }
 
 /// What a holder's message does.
@@ -224,8 +238,11 @@ pub fn answer<C: Counters>(book: &Book<'_, C>, ask: &Ask) -> Step {
     let leases = book.leases;
     let nothing = |reply| Step { outcome: Outcome::Unchanged, changes: vec![], reply };
     let Some(lease) = leases.iter().find(|lease| lease.id == ask.id) else {
-        let forgotten = ask.declared.filter(|declared| declared.incarnation != book.incarnation);
+        let forgotten = ask.declared.filter(|declared| book.may_have_forgotten(declared));
+        let is_meant = ask.declared.is_some_and(|declared| declared.incarnation == book.incarnation);
         return match (ask.opens, forgotten) {
+            // From before a fail-over, perhaps: it may have been answered, and the lease be spent and closed since.
+            (Some(_), _) if !is_meant => nothing(Reply::Short),
             (Some(when), _) if !book.is_closed && !ask.closes => open(book, ask, when),
             (None, Some(declared)) if !book.is_closed => take_over(book, ask, declared.moment),
             // Closed before, or its opening was lost: should it come yet, it comes too late.
@@ -246,7 +263,7 @@ pub fn answer<C: Counters>(book: &Book<'_, C>, ask: &Ask) -> Step {
 }
 
 fn renew<C: Counters>(book: &Book<'_, C>, ask: &Ask, lease: &Lease) -> Step {
-    let (mut next, changes) = settle(lease, ask);
+    let (mut next, changes) = settle(book, lease, ask);
     let settled = |metric: &MetricName, window: &Window| {
         let more = changes.iter().filter(|change| window.period.window(change.moment) == *window);
         let more = more.map(|change| change.times * total(&change.unit, metric, window.period).cast_signed());
@@ -266,6 +283,10 @@ fn open<C: Counters>(book: &Book<'_, C>, ask: &Ask, when: When) -> Step {
         When::Now => book.now,
         When::Next => period.window(book.now).end.unwrap_or(book.now),
     };
+    if moment > book.now.plus_ms(AHEAD_MAX_MS) {
+        // Asked for before a window's end, and come after it: that would be the window after the one that was meant.
+        return Step { outcome: Outcome::Closed, changes: vec![], reply: Reply::Short };
+    }
     let line = |wish: &Wish| Line { unit: wish.unit.clone(), granted: 0, settled: 0 };
     let mut lease = blank(ask, moment, line);
     lease.round = ask.round;
@@ -304,16 +325,20 @@ fn close(lease: &Lease, ask: &Ask) -> Step {
 }
 
 /// The lease after its holder's account of it, and what that counts.
-fn settle(lease: &Lease, ask: &Ask) -> (Lease, Vec<Change>) {
+fn settle<C>(book: &Book<'_, C>, lease: &Lease, ask: &Ask) -> (Lease, Vec<Change>) {
     let mut next = lease.clone();
     let mut changes = vec![];
     next.round = ask.round;
+    // From before a fail-over: what was forgotten may be more than what is known, and the holder may have been granted
+    // again since what it says it does without.
+    let is_known = ask.declared.is_none_or(|declared| declared.incarnation == book.incarnation);
     for (line, wish) in next.lines.iter_mut().zip(&ask.lines) {
         // Less than before where its holder took a request back.
         let spent = wish.spent;
         changes.extend(change(line, lease.moment, spent, line.settled));
         line.settled = spent;
-        line.granted = wish.granted.min(line.granted).max(spent);
+        let granted = if is_known { wish.granted.min(line.granted) } else { wish.granted.max(line.granted) };
+        line.granted = granted.max(spent);
     }
     (next, changes)
 }
@@ -414,3 +439,6 @@ fn grant<C>(book: &Book<'_, C>, counters: &impl Counters, lease: &Lease) -> Gran
         weights,
     }
 }
+
+#[cfg(test)]
+mod tests;
