@@ -5,18 +5,18 @@
 //!
 //! `T` is what the owner keeps of each lease, such as its place in a journal.
 
-use std::collections::VecDeque;
+mod last_words;
 
+use self::last_words::{ANSWER_MS, LastWords};
 use super::{Declared, Grant, LIFETIME_MS, LINES_MAX, LeaseId, Line, Message, Reply, Standing, When};
 use crate::id::MetricName;
+use crate::period::Timestamp;
 use crate::usage::{Usage, UsageValue};
 
 /// How often demand is measured.
 const SAMPLE_MS: u64 = 200;
 /// A lease that nobody spent from for so long is given back.
 const IDLE_MS: u64 = 300;
-/// After this long without an answer it is said again.
-const ANSWER_MS: u64 = 1_000;
 /// Pause before asking again where little was granted.
 const SCARCE_MS: u64 = 100;
 /// Shortest pause between two messages about one lease that nothing hurries.
@@ -27,10 +27,6 @@ const AHEAD_MS: u64 = 200;
 const SPREAD_MS: u64 = 250;
 /// Most leases of one application that wait for their last word to be heard; more, and no new one is asked for.
 const CLOSING_MAX: usize = 8;
-/// How long a last word is remembered that was heard: a fail-over of the ledger may forget it.
-const REMEMBERED_MS: u64 = 5_000;
-/// Most last words that are remembered.
-const REMEMBERED_MAX: usize = 16;
 
 /// What a gateway holds for one application.
 #[derive(Debug)]
@@ -39,10 +35,7 @@ pub struct Holding<T> {
     current: Option<Held<T>>,
     /// In the windows that come next.
     next: Option<Held<T>>,
-    /// Nothing is spent from these any more; their last word is on its way.
-    closing: Vec<Held<T>>,
-    /// Their last word was heard, the latest one last.
-    closed: VecDeque<Held<T>>,
+    last_words: LastWords<T>,
     /// The ledger's life, as far as is known.
     incarnation: Option<u64>,
     used_at: u64,
@@ -68,15 +61,12 @@ struct Demand {
 
 /// A lease.
 #[derive(Debug)]
-pub struct Held<T> {
-    /// What its owner keeps of it.
-    pub tag: T,
+struct Held<T> {
+    tag: T,
     id: LeaseId,
     round: u32,
     opens: When,
     is_granted: bool,
-    /// Its last word is said.
-    closes: bool,
     /// When the latest message was sent, until it is answered.
     asked_at: Option<u64>,
     answered_at: u64,
@@ -132,10 +122,28 @@ impl Taken {
     }
 }
 
+/// What a request took from which lease, for [`Holding::take_back`].
+#[derive(Debug, Clone, Copy)]
+pub struct Receipt {
+    id: LeaseId,
+    taken: Taken,
+}
+
+/// What became of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard<'a, T> {
+    /// Nothing: it came too late, or was a last word's.
+    Nothing,
+    /// The lease may be spent from. Its owner writes down what the ledger declared before anything is.
+    Granted(&'a T, Declared),
+    /// The lease never came to be; nothing is left to be said of it.
+    Refused(T),
+}
+
 impl<T> Spent<'_, T> {
-    /// The lease it was taken from.
-    pub fn lease(&self) -> LeaseId {
-        self.lease.id
+    /// With this it can be taken back.
+    pub fn receipt(&self) -> Receipt {
+        Receipt { id: self.lease.id, taken: self.taken }
     }
 
     /// Where the limits that the request touched stand, and what is taken of each.
@@ -156,7 +164,6 @@ impl<T> Held<T> {
             round: 0,
             opens,
             is_granted: false,
-            closes: false,
             asked_at: None,
             answered_at: 0,
             begins: 0,
@@ -203,13 +210,13 @@ impl<T> Held<T> {
     }
 
     /// The next message about it.
-    fn message(&mut self, demands: &[Demand], closes: bool, now: u64) -> Message {
+    fn message(&mut self, demands: &[Demand], incarnation: Option<u64>, now: u64) -> Message {
         self.round += 1;
         let elapsed = now.saturating_sub(self.answered_at).max(50);
         let mut lines = Vec::with_capacity(self.lines.len());
         for (line, demand) in self.lines.iter_mut().zip(demands) {
             let lately = line.spent.saturating_sub(line.told).saturating_mul(1_000) / elapsed;
-            let want = if closes { 0 } else { demand.want(lately) };
+            let want = demand.want(lately);
             line.granted = line.granted.min(line.spent.saturating_add(want));
             line.told = line.spent;
             line.wanted = want;
@@ -223,9 +230,16 @@ impl<T> Held<T> {
             });
         }
         self.asked_at = Some(now);
-        self.closes = closes;
-        let opens = (!self.is_granted && !closes).then_some(self.opens);
-        Message { id: self.id, round: self.round, opens, closes, declared: self.declared, lines }
+        let opens = (!self.is_granted).then_some(self.opens);
+        let meant_for = |incarnation| Declared { incarnation, moment: Timestamp::default() };
+        let declared = self.declared.or(incarnation.map(meant_for));
+        Message { id: self.id, round: self.round, opens, closes: false, declared, lines }
+    }
+
+    fn last_word(self, demands: &[Demand]) -> (T, Message) {
+        let lines = demands.iter().zip(&self.lines).map(|(demand, line)| (demand.metric.clone(), line.spent));
+        let message = Message::last_word(self.id, self.declared, lines);
+        (self.tag, Message { round: self.round, ..message })
     }
 
     fn granted(&mut self, grant: Grant, asked_at: u64, now: u64) {
@@ -248,7 +262,8 @@ impl<T> Held<T> {
 impl Demand {
     /// Half as much again as what is used in a lease's time.
     fn want(&self, lately: u64) -> u64 {
-        let rate = self.per_second.max(lately);
+        let just_now = self.since_sample.saturating_mul(1_000) / SAMPLE_MS;
+        let rate = self.per_second.max(lately).max(just_now);
         if rate == 0 {
             0
         } else {
@@ -264,8 +279,7 @@ impl<T> Holding<T> {
             demands: vec![],
             current: None,
             next: None,
-            closing: vec![],
-            closed: VecDeque::new(),
+            last_words: LastWords::new(),
             incarnation: None,
             used_at: 0,
             used_before: 0,
@@ -304,20 +318,6 @@ impl<T> Holding<T> {
         let is_news = is_low && !self.is_low;
         self.is_low |= is_low;
         Some(Spent { lease, taken, is_low: is_news })
-    }
-
-    /// Takes a request back that was taken from a lease and did not go on; `record` is told of each line. `false`: the
-    /// lease's last word is said, so the request stays counted.
-    pub fn take_back(&mut self, id: LeaseId, usage: &Usage, mut record: impl FnMut(&T, usize, u64)) -> bool {
-        let Some(taken) = self.lines_of(usage) else { return false };
-        let mut leases = self.current.iter_mut().chain(&mut self.next).chain(&mut self.closing);
-        let Some(held) = leases.find(|held| held.id == id && !held.closes) else { return false };
-        for (line, by) in taken.iter() {
-            record(&held.tag, line, by);
-            let line = &mut held.lines[line];
-            line.spent = line.spent.saturating_sub(by);
-        }
-        true
     }
 
     /// `None`: a lease cannot express it.
@@ -362,19 +362,21 @@ impl<T> Holding<T> {
         self.sample(now);
         self.turn(now);
         self.is_low = false;
-        let mut messages: Vec<Message> = self.last_words(now);
+        let mut messages: Vec<Message> = self.last_words.due(now).collect();
         messages.extend(self.renewal(now));
         let mut opens = |when, demands: &[Demand]| {
             let (id, tag) = open(&mut demands.iter().map(|demand| &demand.metric))?;
             Some(Held::open(id, tag, when, demands.len()))
         };
-        if self.current.is_none() && self.may_open(now) {
+        if self.current.is_none() && self.next.is_none() && self.may_open(now) {
             self.current = opens(When::Now, &self.demands);
-            messages.extend(self.current.as_mut().map(|held| held.message(&self.demands, false, now)));
+            messages
+                .extend(self.current.as_mut().map(|held| held.message(&self.demands, self.incarnation, now)));
         }
         if self.next.is_none() && self.may_open(now) && self.is_near_the_end(now) {
             self.next = opens(When::Next, &self.demands);
-            messages.extend(self.next.as_mut().map(|held| held.message(&self.demands, false, now)));
+            messages
+                .extend(self.next.as_mut().map(|held| held.message(&self.demands, self.incarnation, now)));
         }
         messages
     }
@@ -395,6 +397,14 @@ impl<T> Holding<T> {
     fn turn(&mut self, now: u64) {
         if self.current.as_ref().is_some_and(|held| held.is_granted && held.window_ends <= now) {
             self.give_back_current();
+        }
+        if self.next.as_ref().is_some_and(|held| !held.is_granted && !held.is_waiting(now)) {
+            // Asked for again, it might come to be for the window after.
+            self.give_back_next();
+        }
+        if self.current.is_none()
+            && self.next.as_ref().is_some_and(|held| held.is_granted && held.begins <= now)
+        {
             self.current = self.next.take();
         }
         let lacks_lines = self.current.as_ref().is_some_and(|held| held.lines.len() < self.demands.len());
@@ -420,16 +430,36 @@ impl<T> Holding<T> {
     }
 
     fn put_away(&mut self, held: Option<Held<T>>) {
-        self.closing.extend(held.map(|mut held| {
-            held.asked_at = None;
-            held
-        }));
+        if let Some(held) = held {
+            let (tag, message) = held.last_word(&self.demands);
+            self.last_words.add(tag, message);
+        }
     }
 
-    fn last_words(&mut self, now: u64) -> Vec<Message> {
-        let demands = &self.demands;
-        let unheard = self.closing.iter_mut().filter(|held| !held.is_waiting(now));
-        unheard.map(|held| held.message(demands, true, now)).collect()
+    /// A lease of an earlier life of this gateway, whose last word was perhaps never heard.
+    pub fn restore(&mut self, tag: T, last_word: Message) {
+        self.last_words.add(tag, last_word);
+    }
+
+    /// A request did not come to pass: gives back what it took, and tells `record` of each line. `false`: the lease has
+    /// said its last word, and the request stays counted.
+    pub fn take_back(&mut self, receipt: &Receipt, mut record: impl FnMut(&T, usize, u64)) -> bool {
+        let Receipt { id, taken } = receipt;
+        let mut held = self.current.iter_mut().chain(&mut self.next);
+        if let Some(held) = held.find(|held| held.id == *id) {
+            for (line, by) in taken.iter() {
+                held.lines[line].spent -= by;
+                record(&held.tag, line, by);
+            }
+            return true;
+        }
+        let Some((tag, message)) = self.last_words.unsaid(*id) else { return false };
+        for (line, by) in taken.iter() {
+            message.lines[line].spent -= by;
+            message.lines[line].granted -= by;
+            record(tag, line, by);
+        }
+        true
     }
 
     fn renewal(&mut self, now: u64) -> Option<Message> {
@@ -438,8 +468,10 @@ impl<T> Holding<T> {
         let is_low = held.lines.iter().any(HeldLine::is_low);
         let pause = if held.lines.iter().any(|line| line.is_scarce) { SCARCE_MS } else { PAUSE_MS };
         let is_forgotten = held.declared.map(|declared| declared.incarnation) != self.incarnation;
-        let is_due = is_forgotten || now + ahead >= held.ends || (is_low && now >= held.answered_at + pause);
-        (is_due && !held.is_waiting(now)).then(|| held.message(&self.demands, false, now))
+        // With its window it ends for good.
+        let is_ending = now + ahead >= held.ends && held.ends < held.window_ends;
+        let is_due = is_forgotten || is_ending || (is_low && now >= held.answered_at + pause);
+        (is_due && !held.is_waiting(now)).then(|| held.message(&self.demands, self.incarnation, now))
     }
 
     /// How long before its end a lease is renewed.
@@ -450,7 +482,7 @@ impl<T> Holding<T> {
     /// Requests come so often that a lease is worth its while.
     fn may_open(&self, now: u64) -> bool {
         let is_busy = now < self.used_before + IDLE_MS && now < self.used_at + IDLE_MS;
-        is_busy && now >= self.rests_until && self.closing.len() < CLOSING_MAX
+        is_busy && now >= self.rests_until && self.last_words.unheard() < CLOSING_MAX
     }
 
     fn is_near_the_end(&self, now: u64) -> bool {
@@ -459,8 +491,7 @@ impl<T> Holding<T> {
         self.current.as_ref().is_some_and(is_near)
     }
 
-    /// The answer to a message, and the life of the ledger that gave it. Returns what was kept of a lease that never
-    /// came to be.
+    /// The answer to a message, and the life of the ledger that gave it.
     pub fn answered(
         &mut self,
         id: LeaseId,
@@ -468,56 +499,46 @@ impl<T> Holding<T> {
         reply: Reply,
         incarnation: u64,
         now: u64,
-    ) -> Option<T> {
-        if self.incarnation.replace(incarnation).is_some_and(|before| before != incarnation) {
-            // It may have forgotten what it heard last.
-            self.closing.extend(self.closed.drain(..));
+    ) -> Heard<'_, T> {
+        if self.incarnation.replace(incarnation) != Some(incarnation) {
+            // It may have forgotten what it heard last. Which of both lives is the later one shows the next answer.
+            self.last_words.forgotten();
             self.unheard();
+            return Heard::Nothing;
         }
-        let is_it = |held: &Option<Held<T>>| held.as_ref().is_some_and(|h| h.id == id && h.round == round);
-        let slot = if is_it(&self.current) {
-            &mut self.current
-        } else if is_it(&self.next) {
-            &mut self.next
-        } else {
-            self.heard(id, round, &reply, now);
-            return None;
-        };
+        if reply == Reply::Closed && self.last_words.heard(id, round, now) {
+            return Heard::Nothing;
+        }
+        let is_it = |slot: &&mut Option<Held<T>>| slot.as_ref().is_some_and(|held| held.id == id);
+        let slots = [&mut self.current, &mut self.next];
+        let Some(slot) = slots.into_iter().find(is_it) else { return Heard::Nothing };
+        // Only the first answer counts: the end of a lease is reckoned from when the message was sent.
+        let is_first = |held: &mut Held<T>| held.round == round && held.asked_at.is_some();
+        let Some(mut held) = slot.take_if(is_first) else { return Heard::Nothing };
+        let asked_at = held.asked_at.take().unwrap_or(now);
+        self.last_words.lived(asked_at);
         match reply {
             Reply::Granted(grant) => {
-                let held = slot.as_mut()?;
-                let asked_at = held.asked_at.take().unwrap_or(now);
                 self.answer_took = now.saturating_sub(asked_at).max(self.answer_took / 2);
+                let declared = grant.declared;
                 held.granted(grant, asked_at, now);
-                None
+                Heard::Granted(&slot.insert(held).tag, declared)
             }
             Reply::Short => {
                 self.rests_until = now + SCARCE_MS;
-                slot.take().map(|held| held.tag)
+                Heard::Refused(held.tag)
             }
             Reply::Closed => {
-                let held = slot.take();
-                self.put_away(held);
-                None
+                let (tag, message) = held.last_word(&self.demands);
+                self.last_words.add(tag, message);
+                Heard::Nothing
             }
-        }
-    }
-
-    /// Something was said of a lease that is closing: only that its last word was heard counts.
-    fn heard(&mut self, id: LeaseId, round: u32, reply: &Reply, now: u64) {
-        let is_it = |held: &Held<T>| held.id == id && held.round == round && held.closes;
-        if let Some(at) = self.closing.iter().position(is_it).filter(|_| *reply == Reply::Closed) {
-            let mut held = self.closing.swap_remove(at);
-            held.answered_at = now;
-            self.closed.push_back(held);
         }
     }
 
     /// What was kept of a lease that is over, one after the other.
-    pub fn retire(&mut self, now: u64) -> Option<T> {
-        let oldest = self.closed.front()?;
-        let is_over = now >= oldest.answered_at + REMEMBERED_MS || self.closed.len() > REMEMBERED_MAX;
-        if is_over { self.closed.pop_front().map(|held| held.tag) } else { None }
+    pub fn retire(&mut self) -> Option<T> {
+        self.last_words.retire()
     }
 
     /// Somebody else needs what is held here.
@@ -528,13 +549,13 @@ impl<T> Holding<T> {
 
     /// Messages that were not answered may be lost: they are said again.
     pub fn unheard(&mut self) {
-        let leases = self.current.iter_mut().chain(&mut self.next).chain(&mut self.closing);
-        leases.for_each(|held| held.asked_at = None);
+        self.current.iter_mut().chain(&mut self.next).for_each(|held| held.asked_at = None);
+        self.last_words.unanswered();
     }
 
     /// Whether there is nothing to be spent, said or heard.
     pub fn is_empty(&self) -> bool {
-        self.leases().next().is_none() && self.closed.is_empty()
+        self.current.is_none() && self.next.is_none() && self.last_words.is_empty()
     }
 
     /// When somebody was last admitted.
@@ -542,8 +563,12 @@ impl<T> Holding<T> {
         self.used_at
     }
 
-    /// All leases that are not over yet.
-    pub fn leases(&self) -> impl Iterator<Item = &Held<T>> {
-        self.current.iter().chain(&self.next).chain(&self.closing)
+    /// What is kept of all leases, until they are [retired](Self::retire).
+    pub fn tags(&self) -> impl Iterator<Item = &T> {
+        let held = self.current.iter().chain(&self.next).map(|held| &held.tag);
+        held.chain(self.last_words.tags())
     }
 }
+
+#[cfg(test)]
+mod tests;
