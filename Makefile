@@ -27,6 +27,9 @@ fmt: ## Format all code
 	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
 
+sim: ## Simulate the lease protocol where everything goes wrong; make sim SEEDS=100000
+	SEEDS=$(SEEDS) cargo test --locked --release -p weir-core --test simulation -- --nocapture
+
 fuzz: ## Run each fuzz target for a minute (needs g++); make fuzz ARGS=10 for ten seconds
 	scripts/fuzz.sh $(ARGS)
 
@@ -41,5 +44,7 @@ release: ## Build the binary to be deployed: target/release/weir
 clean: ## Remove everything that was built
 	cargo clean
 
+SEEDS ?= 3000
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt fuzz bench release clean
+.PHONY: help demo test check lint fmt sim fuzz bench release clean
