@@ -105,6 +105,7 @@ impl Embedded {
 
         let (mut ledger, next) = checkpoint::load(&config.dir)
             .map_err(|error| OpenError::Checkpoint { dir: config.dir.clone(), problem: error.to_string() })?;
+        ledger.leases.begin(now());
         let replay = |number, entry: &[u8]| ledger.apply(number, entry);
         let (log, next) = log::open(&config.dir, next, replay).map_err(folder)?;
         let stop = CancellationToken::new();

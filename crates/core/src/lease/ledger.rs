@@ -257,7 +257,7 @@ pub fn answer<C: Counters>(book: &Book<'_, C>, ask: &Ask) -> Step {
         return nothing(Reply::Closed);
     }
     if ask.round <= lease.round || ask.lines.len() != lease.lines.len() {
-        return nothing(Reply::Granted(grant(book, book.counters, lease)));
+        return nothing(granted(book, book.counters, lease));
     }
     renew(book, ask, lease)
 }
@@ -273,7 +273,7 @@ fn renew<C: Counters>(book: &Book<'_, C>, ask: &Ask, lease: &Lease) -> Step {
         line.unit.clone_from(&wish.unit);
     }
     extend(&mut next, book, &settled, ask);
-    let reply = Reply::Granted(grant(book, &settled, &next));
+    let reply = granted(book, &settled, &next);
     Step { outcome: Outcome::Put(next), changes, reply }
 }
 
@@ -294,7 +294,7 @@ fn open<C: Counters>(book: &Book<'_, C>, ask: &Ask, when: When) -> Step {
     if lease.lines.iter().all(|line| line.granted == 0) {
         return Step { outcome: Outcome::Closed, changes: vec![], reply: Reply::Short };
     }
-    let reply = Reply::Granted(grant(book, book.counters, &lease));
+    let reply = granted(book, book.counters, &lease);
     Step { outcome: Outcome::Put(lease), changes: vec![], reply }
 }
 
@@ -364,7 +364,7 @@ fn extend<C>(lease: &mut Lease, book: &Book<'_, C>, counters: &impl Counters, as
             COUNT_MAX
         };
         if piece >= wish.least {
-            lease.lines[at].granted = lease.lines[at].settled + kept.max(piece);
+            lease.lines[at].granted = (lease.lines[at].settled + kept.max(piece)).min(COUNT_MAX);
         }
     }
 }
@@ -406,8 +406,14 @@ fn taken(
     counters.used(metric, window).saturating_add(held)
 }
 
-fn grant<C>(book: &Book<'_, C>, counters: &impl Counters, lease: &Lease) -> Grant {
+fn granted<C>(book: &Book<'_, C>, counters: &impl Counters, lease: &Lease) -> Reply {
     let Book { leases, now, incarnation, .. } = *book;
+    let taken = |metric: &MetricName, window: &Window| taken(lease, leases, counters, metric, window);
+    Reply::Granted(grant(lease, &taken, incarnation, now))
+}
+
+/// What the holder of a lease hears; `taken` is what is used of each counter, or held by other leases.
+pub fn grant(lease: &Lease, taken: &impl Counters, incarnation: u64, now: Timestamp) -> Grant {
     let window = lease.window();
     let until = |then: Timestamp| u64::try_from(then.unix_ms() - now.unix_ms()).unwrap_or(0);
     let mut standings: Vec<Standing> = vec![];
@@ -420,7 +426,7 @@ fn grant<C>(book: &Book<'_, C>, counters: &impl Counters, lease: &Lease) -> Gran
                 let is_it = |s: &Standing| s.metric == increment.metric && s.window == window;
                 let at = standings.iter().position(is_it).unwrap_or_else(|| {
                     let metric = increment.metric.clone();
-                    let taken = taken(lease, leases, counters, &metric, &window);
+                    let taken = taken.used(&metric, &window);
                     standings.push(Standing { metric, window, max: ceiling.max, taken });
                     standings.len() - 1
                 });

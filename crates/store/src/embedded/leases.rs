@@ -27,10 +27,16 @@ pub(super) struct Leases {
     due: BTreeSet<(i64, usize)>,
     closed: HashSet<LeaseId>,
     closed_before: HashSet<LeaseId>,
-    rotated: Timestamp,
+    /// When `closed` begins, and `closed_before`.
+    since: [Timestamp; 2],
 }
 
 impl Leases {
+    /// Nothing is known of what was closed before.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.since = [now; 2];
+    }
+
     /// Looks at an account's leases again when their time comes.
     pub(super) fn watch(&mut self, account: usize, leases: &[Lease]) {
         let due = leases.iter().map(|lease| (lease.due().unix_ms(), account));
@@ -38,8 +44,9 @@ impl Leases {
     }
 
     fn close(&mut self, id: LeaseId, now: Timestamp) {
-        if now.unix_ms() - self.rotated.unix_ms() > RECENT_KEPT_MS {
-            self.rotated = now;
+        let [since, _] = self.since;
+        if now.unix_ms() - since.unix_ms() > RECENT_KEPT_MS {
+            self.since = [now, since];
             self.closed_before = std::mem::take(&mut self.closed);
         }
         self.closed.insert(id);
@@ -75,6 +82,7 @@ impl Ledger {
             leases: self.accounts[account].leases(),
             counters: &|metric: &MetricName, window: &Window| self.count_in(account, metric, window),
             is_closed: self.leases.is_closed(ask.message.id),
+            closed_since: self.leases.since[1],
             incarnation: INCARNATION,
             now,
         };
@@ -190,7 +198,7 @@ impl Ledger {
         Some(())
     }
 
-    /// What leases hold of each ceiling's counter; empty where there are none.
+    /// What leases hold of each ceiling's counter; empty where that is nothing.
     pub(super) fn held(&self, account: usize, increments: &[Increment], at: Timestamp) -> Vec<u64> {
         let leases = self.accounts[account].leases();
         if leases.is_empty() {
@@ -199,7 +207,8 @@ impl Ledger {
         let held = |(increment, ceiling): (&Increment, Ceiling)| {
             rules::held(leases, &increment.metric, &ceiling.period.window(at))
         };
-        ceilings(increments).map(held).collect()
+        let held: Vec<u64> = ceilings(increments).map(held).collect();
+        if held.iter().all(|held| *held == 0) { vec![] } else { held }
     }
 }
 
