@@ -10,11 +10,11 @@ mod answer;
 mod batch;
 mod catalog;
 mod connect;
+mod lease;
 mod queue;
 
 use std::sync::Arc;
 
-use weir_core::lease::ledger::Lease;
 use weir_core::{ApplicationRef, Timestamp};
 
 use crate::config::RedisConfig;
@@ -24,7 +24,7 @@ use crate::{
     StoreError,
 };
 use answer::Answer;
-use batch::Operation;
+use batch::{Operation, PRESUMED_MAX};
 use queue::{BATCH_OPERATIONS_MAX, Queue, Reply};
 
 /// Parts of the ledger; part of the layout. So few, since what a part costs in a call is shared by its operations.
@@ -39,7 +39,11 @@ fn shard_of_text(text: &str) -> usize {
 }
 
 /// The function library, one text for decisions and catalog.
-pub(crate) const FUNCTIONS: &str = include_str!("redis/functions.lua");
+pub(crate) const FUNCTIONS: &str = concat!(
+    include_str!("redis/counters.lua"),
+    include_str!("redis/leases.lua"),
+    include_str!("redis/functions.lua")
+);
 
 /// A store in Redis.
 #[derive(Clone)]
@@ -104,15 +108,23 @@ impl Redis {
         answers.pop().ok_or_else(|| StoreError::Answer("nothing".into()))
     }
 
-    pub(crate) async fn lease(&self, _ask: LeaseAsk) -> Result<LeaseOutcome, StoreError> {
-        Err(StoreError::Answer("leases".into()))
-    }
-
-    pub(crate) async fn leases(&self, _application: &ApplicationRef) -> Result<Vec<Lease>, StoreError> {
-        Ok(vec![])
+    pub(crate) async fn lease(&self, ask: LeaseAsk) -> Result<LeaseOutcome, StoreError> {
+        match self.one(Operation::lease(ask)).await? {
+            Answer::Heard { reply, incarnation } => Ok(LeaseOutcome::Answered { reply, incarnation }),
+            Answer::Stale { application, service } => Ok(LeaseOutcome::Stale { application, service }),
+            other => Err(StoreError::Answer(format!("{other:?} to a message about a lease"))),
+        }
     }
 
     pub(crate) async fn presume_due(&self) -> Result<(), StoreError> {
+        let mut shards: Vec<usize> = (0..SHARDS).collect();
+        // What is presumed is not due any more, so there is an end to this.
+        while !shards.is_empty() {
+            let operations = shards.iter().map(|shard| Operation::presume(*shard)).collect();
+            let (answers, _) = self.shared.queue.ask(operations).await?;
+            let is_full = |answer: &Answer| matches!(answer, Answer::Presumed(n) if *n == PRESUMED_MAX);
+            shards = shards.into_iter().zip(&answers).filter(|(_, a)| is_full(a)).map(|(s, _)| s).collect();
+        }
         Ok(())
     }
 
@@ -154,8 +166,8 @@ impl Redis {
 
 fn outcome(answer: Answer, at: Timestamp) -> Result<Outcome, StoreError> {
     match answer {
-        Answer::Admitted { used } => Ok(Outcome::Admitted { used, held: vec![], at }),
-        Answer::Refused { exceeded, used } => Ok(Outcome::Refused { exceeded, used, held: vec![], at }),
+        Answer::Admitted { used, held } => Ok(Outcome::Admitted { used, held, at }),
+        Answer::Refused { exceeded, used, held } => Ok(Outcome::Refused { exceeded, used, held, at }),
         Answer::Stale { application, service } => Ok(Outcome::Stale { application, service }),
         Answer::Buried => Err(StoreError::TakenBack),
         other => Err(StoreError::Answer(format!("{other:?} to an ask"))),

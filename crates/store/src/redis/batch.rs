@@ -7,12 +7,17 @@ use std::sync::Arc;
 use redis::Value;
 use rmp::encode::{ValueWriteError, write_array_len, write_sint, write_str, write_str_len, write_uint};
 use weir_core::counter::{ceilings, changed};
+use weir_core::lease::{Declared, When};
 use weir_core::{ApplicationRef, COUNT_MAX, Increment, Period, ServiceId, Timestamp, UsageValue};
 
 use super::answer::{Answer, Answers, Fit, Told};
+use super::lease::lease_id_bytes;
 use super::{SHARDS, shard_of};
 use crate::key::window_expiry;
-use crate::{Ask, Entry, Mode, RequestId, StoreError, Version};
+use crate::{Ask, Entry, LeaseAsk, Mode, RequestId, StoreError, Version};
+
+/// Of most so many applications of a shard leases are presumed at a time: bounds how long Redis is busy with them.
+pub(super) const PRESUMED_MAX: u64 = 64;
 
 /// One operation.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ enum Body {
     Ask { asks: Arc<Vec<Ask>>, place: usize },
     Report { idempotency_id: Vec<u8>, entries: Vec<Entry> },
     Cancel { id: RequestId, attempt: Option<u32> },
+    Lease(Box<LeaseAsk>),
+    Presume,
 }
 
 impl Operation {
@@ -51,6 +58,16 @@ impl Operation {
 
     pub(super) fn cancel(application: &ApplicationRef, id: RequestId, attempt: Option<u32>) -> Self {
         Self { shard: shard_of(application), looked_up: false, body: Body::Cancel { id, attempt } }
+    }
+
+    /// A message about a lease: said again, it changes nothing.
+    pub(super) fn lease(ask: LeaseAsk) -> Self {
+        Self { shard: shard_of(&ask.application), looked_up: false, body: Body::Lease(Box::new(ask)) }
+    }
+
+    /// Presumes leases whose time is over, in a shard.
+    pub(super) fn presume(shard: usize) -> Self {
+        Self { shard, looked_up: false, body: Body::Presume }
     }
 
     fn as_ask(&self) -> Option<&Ask> {
@@ -268,7 +285,41 @@ fn write_group<'a>(
             write_sint(out, attempt.map_or(-1, i64::from))?;
             Ok(3)
         }
+        Body::Lease(ask) => write_lease(out, ask, named),
+        Body::Presume => {
+            write_str(out, "P")?;
+            write_uint(out, PRESUMED_MAX)?;
+            Ok(2)
+        }
     }
+}
+
+fn write_lease<'a>(
+    out: &mut Vec<u8>,
+    ask: &'a LeaseAsk,
+    named: &mut Named<'a>,
+) -> Result<usize, ValueWriteError> {
+    let message = &ask.message;
+    let declared = message.declared.unwrap_or(Declared { incarnation: 0, moment: Timestamp::default() });
+    write_str(out, "L")?;
+    write_application(out, &ask.application)?;
+    write_str(out, &version_text(ask.application_version))?;
+    write_uint(out, named.service(&ask.application.service, ask.service_version) as u64)?;
+    write_bytes(out, &lease_id_bytes(message.id))?;
+    write_str(out, &message.holder)?;
+    write_uint(out, message.round.into())?;
+    write_uint(out, message.opens.map_or(0, |when| if when == When::Now { 1 } else { 2 }))?;
+    write_uint(out, message.closes.into())?;
+    write_uint(out, declared.incarnation.min(COUNT_MAX))?;
+    write_sint(out, declared.moment.unix_ms())?;
+    write_uint(out, message.lines.len() as u64)?;
+    for wish in &message.lines {
+        write_uint(out, named.usage(&wish.unit) as u64)?;
+        for number in [wish.spent, wish.granted, wish.want, wish.least] {
+            write_uint(out, number.min(COUNT_MAX))?;
+        }
+    }
+    Ok(12 + 5 * message.lines.len())
 }
 
 /// A batch, divided into shards.
@@ -354,9 +405,10 @@ fn answer_of(ask: &Ask, number: u64, fit: &Fit) -> Answer {
         set @ UsageValue::Set(_) => changed(*used, set),
     };
     let used = fit.before.iter().zip(ceilings(&ask.increments)).map(after).collect();
+    let held = fit.held.clone();
     if number <= fit.fitting {
-        Answer::Admitted { used }
+        Answer::Admitted { used, held }
     } else {
-        Answer::Refused { exceeded: fit.refusing, used }
+        Answer::Refused { exceeded: fit.refusing, used, held }
     }
 }

@@ -7,9 +7,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use weir_core::lease::ledger::Lease;
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 use super::batch::{read_version, version_text};
+use super::lease::read_leases;
 use super::{Redis, SHARDS, shard_of, shard_of_text};
 use crate::ask::judge_revision;
 use crate::{Publication, PublishError, Record, StoreError};
@@ -58,6 +60,16 @@ impl Redis {
     /// A shared connection for one read: checking one out of the pool would cost more than the read.
     fn reader(&self) -> redis::aio::ConnectionManager {
         self.shared.reader.clone()
+    }
+
+    pub(crate) async fn leases(&self, application: &ApplicationRef) -> Result<Vec<Lease>, StoreError> {
+        let leases: Option<Vec<u8>> = redis::cmd("HGET")
+            .arg(key(shard_of(application), "leases"))
+            .arg(application.to_string())
+            .query_async(&mut self.reader())
+            .await?;
+        let broken = || StoreError::Answer("leases of unknown shape".into());
+        leases.map_or(Ok(vec![]), |bytes| read_leases(&mut &bytes[..]).ok_or_else(broken))
     }
 
     pub(crate) async fn revision(&self) -> Result<u64, StoreError> {

@@ -1,365 +1,9 @@
--- The ledger inside Redis: decides and counts a batch, of one shard or of several, in one step.
---
--- KEYS are the shards' bases, "weir:{7}"; every other key of a shard begins with it, so all of them share its slot:
---   :counts                          hash   <service>/<app>:<metric> -> counter
---   :closed:<service>/<app>:<window> hash   metric -> count, in windows that are not the counter's own: those that
---                                           have ended, and those that a report has named before they came
---   :versions                        hash   <service>/<app> -> version, <service> -> version
---   :records                         hash   <service>/<app> -> record
---   :recent, :recent-older           hash   request id -> what was counted for it; two generations.
---                                           "writer:<writer>" -> number of its last batch; "since" -> ms
---   :report:<part>:<id>              string idempotency ids, kept ten minutes
---
--- A counter is what it holds in seven windows, from the minute to eternity, as doubles of eight bytes, lowest first,
--- then the minute of its last change, counted from 1970, around which the windows are. Whoever first looks at it in a
--- new window moves what the old one held to :closed. All that is counted is counted in eternity, too, so what has no
--- counter has nothing in :closed either.
---
--- What was counted for a request is its latest attempt, the minute, the application and, as MessagePack, metric, value,
--- first period and whether it sets for each increment; then, where one of them sets a value, by how much each window
--- changed. Without an application: it was taken back.
---
--- All that a batch needs is read at once, decided upon in order, and written at once. Numbers are whole, 0 to 2^53 - 1.
--- The script holds no policy: which counters change by how much under which ceilings is computed by the caller.
---
--- @SUFFIX@ is replaced by a hash of this text, since function names are global and versions live side by side.
-
-local COUNT_MAX = 9007199254740991
-local ATTEMPT_MAX = 4294967295
-local CLOCK_SKEW_MS_MAX = 1000
-local RECENT_KEPT_MS = 10000
-local REPORT_KEPT_MS = 600000
-local CLOSED_KEPT_S = 73 * 3600
-local CLOSED_MINUTE_KEPT_S = 120
-
--- Lua passes on only so many values at once.
-local VALUES_MAX = 4000
-
--- In memory a counter is {minute, hour, day, week, month, year, eternity, minute of the last change, has changed}. The
--- last place is what `struct.unpack` adds: where it stopped. Doubles hold whole numbers up to 2^53.
-local COUNTER_FORMAT = '<dddddddd'
-local CHANGED_AT, HAS_CHANGED = 8, 9
-
--- The first bytes of what was counted for a request.
-local RECENT_FORMAT = '<I4I4s'
-
 -- Answers begin with one of these. TOGETHER: how many of the requests fit, the place of the ceiling that refuses the
 -- others, and what the ceilings held before; ONE: likewise of one. ADMITTED: without meaning twice, what they hold.
-local TOGETHER, ONE, ADMITTED, STALE, BURIED, TAKEN_BACK, REPORTED = 0, 1, 2, 3, 4, 5, 6
-
--- Usages by their MessagePack: most requests of a plan bring the same.
-local USAGES_MAX, USAGE_BYTES_MAX = 1024, 1024
-local usages, usage_count = {}, 0
-
--- packed: for each increment {metric, sets (1) or adds (0), value, first period, period, max, period, max, ...};
--- periods count from 1 (minute) to 7 (eternity).
-local function read_usage(packed)
-  local usage = { fields = {}, sets = {}, values = {}, firsts = {}, ceilings = {}, has_set = false, value_max = 0 }
-  local ceilings, undo = usage.ceilings, {}
-  for place, increment in ipairs(cmsgpack.unpack(packed)) do
-    local metric, sets, value, first = increment[1], increment[2] == 1, increment[3], increment[4]
-    usage.fields[place], usage.sets[place], usage.values[place], usage.firsts[place] = ':' .. metric, sets, value, first
-    usage.has_set, usage.value_max = usage.has_set or sets, math.max(usage.value_max, value)
-    for at = 5, #increment, 2 do
-      local n = #ceilings
-      ceilings[n + 1], ceilings[n + 2], ceilings[n + 3] = place, increment[at], increment[at + 1]
-    end
-    local n = #undo
-    undo[n + 1], undo[n + 2], undo[n + 3], undo[n + 4] = metric, value, first, increment[2]
-  end
-  usage.undo = cmsgpack.pack(undo)
-  return usage
-end
-
-local function usage_of(packed)
-  local usage = usages[packed]
-  if not usage then
-    usage = read_usage(packed)
-    if #packed <= USAGE_BYTES_MAX then
-      if usage_count == USAGES_MAX then usages, usage_count = {}, 0 end
-      usages[packed], usage_count = usage, usage_count + 1
-    end
-  end
-  return usage
-end
-
--- Year, month and day of the month of a day counted from 1970-01-01: by eras of 400 years, in which days repeat, and
--- years that begin with March, so that a leap day ends them.
-local function date_of(day)
-  local from_era = day + 719468
-  local of_era = from_era % 146097
-  local leap_days = math.floor(of_era / 1460) - math.floor(of_era / 36524) + math.floor(of_era / 146096)
-  local year = math.floor((of_era - leap_days) / 365)
-  local from_march = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
-  local month = math.floor((5 * from_march + 2) / 153)
-  local of_month = from_march - math.floor((153 * month + 2) / 5) + 1
-  month = month < 10 and month + 3 or month - 9
-  return year + math.floor(from_era / 146097) * 400 + (month <= 2 and 1 or 0), month, of_month
-end
-
--- Names of the windows around a minute. A week belongs to the year of its Thursday.
-local WINDOWS_MAX = 1024
-local windows_by_minute, windows_count = {}, 0
-
-local function windows_of(minute)
-  local windows = windows_by_minute[minute]
-  if windows then return windows end
-  local day = math.floor(minute / 1440)
-  local year, month, of_month = date_of(day)
-  local thursday = day - (day + 3) % 7 + 3
-  local week_year = date_of(thursday)
-  local leap_days = math.floor((week_year - 1969) / 4) - math.floor((week_year - 1901) / 100)
-    + math.floor((week_year - 1601) / 400)
-  local year_start = (week_year - 1970) * 365 + leap_days
-  local date = string.format('%04d-%02d-%02d', year, month, of_month)
-  local hour = string.format('%sT%02d', date, math.floor(minute / 60) % 24)
-  windows = {
-    string.format('%s:%02d', hour, minute % 60), hour, date,
-    string.format('%04d-W%02d', week_year, math.floor((thursday - year_start) / 7) + 1),
-    string.sub(date, 1, 7), string.sub(date, 1, 4), 'ever',
-  }
-  if windows_count == WINDOWS_MAX then windows_by_minute, windows_count = {}, 0 end
-  windows_by_minute[minute], windows_count = windows, windows_count + 1
-  return windows
-end
-
--- Calls visit(first, last) for pieces of first to last that can be passed on at once.
-local function in_pieces(first, last, visit)
-  for from = first, last, VALUES_MAX do visit(from, math.min(from + VALUES_MAX - 1, last)) end
-end
-
-local function set_hash(key, values)
-  in_pieces(1, #values, function(first, last) redis.call('HSET', key, unpack(values, first, last)) end)
-end
-
-local function server_ms()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
-
--- Windows other than a counter's own.
-
-local function closed_key(shard, name, window)
-  local application, metric = string.match(name, '^(.*):([^:]*)$')
-  return shard.base .. ':closed:' .. application .. ':' .. window, metric
-end
-
-local function set_closed(shard, name, period, window, value, expires_s)
-  local key, metric = closed_key(shard, name, window)
-  if redis.call('HSET', key, metric, value) == 1 then
-    local kept_s = period == 1 and CLOSED_MINUTE_KEPT_S or CLOSED_KEPT_S
-    redis.call('EXPIREAT', key, expires_s or math.floor(shard.now_ms / 1000) + kept_s)
-  end
-end
-
--- Moves a counter on to the windows around the batch's minute. A report may have counted in them before they came.
-local function turn(shard, name, counter)
-  local before, after = windows_of(counter[CHANGED_AT]), windows_of(shard.minute)
-  for period = 1, 6 do
-    if before[period] ~= after[period] then
-      if counter[period] > 0 then set_closed(shard, name, period, before[period], counter[period]) end
-      local key, metric = closed_key(shard, name, after[period])
-      local early = redis.call('HGET', key, metric)
-      if early then redis.call('HDEL', key, metric) end
-      counter[period] = tonumber(early or 0)
-    end
-  end
-  counter[CHANGED_AT], counter[HAS_CHANGED] = shard.minute, true
-end
-
--- Counters.
-
--- Reads those that are named from a place on.
-local function read_counters(shard, from)
-  local names, counters, minute, unpack_counter = shard.names, shard.counters, shard.minute, struct.unpack
-  in_pieces(from, #names, function(first, last)
-    local found = redis.call('HMGET', shard.base .. ':counts', unpack(names, first, last))
-    for place = first, last do
-      local name, packed = names[place], found[place - first + 1]
-      if not counters[name] then
-        local counter = packed and { unpack_counter(COUNTER_FORMAT, packed) } or { 0, 0, 0, 0, 0, 0, 0, minute, false }
-        counter[HAS_CHANGED] = false
-        counters[name] = counter
-        -- Not where another listener's clock is ahead.
-        if counter[CHANGED_AT] < minute then turn(shard, name, counter) end
-      end
-    end
-  end)
-end
-
-local function write_counters(shard)
-  local values, n, names, counters, pack = {}, 0, shard.names, shard.counters, struct.pack
-  for place = 1, #names do
-    local name = names[place]
-    local c = counters[name]
-    if c[HAS_CHANGED] then
-      values[n + 1], values[n + 2] = name, pack(COUNTER_FORMAT, c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8])
-      n = n + 2
-      c[HAS_CHANGED] = false
-    end
-  end
-  set_hash(shard.base .. ':counts', values)
-end
-
-local function name_counters(shard, application, fields)
-  local names = shard.names
-  local n = #names
-  for place = 1, #fields do names[n + place] = application .. fields[place] end
-end
-
-local function is_own(counter, period, minute)
-  return counter[CHANGED_AT] == minute or windows_of(counter[CHANGED_AT])[period] == windows_of(minute)[period]
-end
-
--- What a counter holds in the window around a minute; nil where it was never raised, or the window is forgotten.
-local function find(shard, name, period, minute)
-  local counter = shard.counters[name]
-  if is_own(counter, period, minute) then return counter[period] end
-  local key, metric = closed_key(shard, name, windows_of(minute)[period])
-  local closed = redis.call('HGET', key, metric)
-  return closed and tonumber(closed) or nil
-end
-
-local function put(shard, name, period, minute, value, expires_s)
-  local counter = shard.counters[name]
-  if is_own(counter, period, minute) then
-    counter[period], counter[HAS_CHANGED] = value, true
-  else
-    set_closed(shard, name, period, windows_of(minute)[period], value, expires_s)
-  end
-end
-
--- Counts a usage so many times; its counters are the names behind a place. `minute` and `expiries` where it is not of
--- now. Returns by how much each window changed, if one of them was set.
-local function count(shard, named, usage, times, minute, expiries)
-  local names, counters, changes = shard.names, shard.counters, usage.has_set and {} or nil
-  minute = minute or shard.minute
-  for place = 1, #usage.fields do
-    local name, sets, value = names[named + place], usage.sets[place], usage.values[place] * times
-    local counter = counters[name]
-    if value > 0 and not changes and counter[CHANGED_AT] == minute then
-      -- As below, without the detours: nearly all usage is added, and of now.
-      for period = usage.firsts[place], 7 do
-        local after = counter[period] + value
-        counter[period] = after < COUNT_MAX and after or COUNT_MAX
-      end
-      counter[HAS_CHANGED] = true
-    elseif value > 0 or sets then
-      for period = usage.firsts[place], 7 do
-        local before = find(shard, name, period, minute) or 0
-        local after = sets and value or math.min(before + value, COUNT_MAX)
-        put(shard, name, period, minute, after, expiries and expiries[period])
-        if changes then changes[#changes + 1] = sets and value - before or value end
-      end
-    end
-  end
-  return changes
-end
-
--- Recent requests.
-
--- Reads what is known of requests, and the writer's number and age of the generation in the same breath.
-local function read_recent(shard)
-  local ids, recent = shard.ids, shard.recent
-  for _, generation in ipairs({ ':recent-older', ':recent' }) do
-    in_pieces(1, #ids, function(first, last)
-      local found = redis.call('HMGET', shard.base .. generation, unpack(ids, first, last))
-      for place = first, last do
-        local packed = found[place - first + 1]
-        if packed then recent[ids[place]] = packed end
-      end
-    end)
-  end
-end
-
-local function remember(shard, id, packed)
-  local written = shard.written
-  shard.recent[id], written[#written + 1] = packed, id
-end
-
--- Every ten seconds the recent requests grow a generation older.
-local function write_recent(shard)
-  local recent, older, now_ms = shard.base .. ':recent', shard.base .. ':recent-older', shard.now_ms
-  local values, n = { shard.writer, string.format('%.0f', shard.number) }, 2
-  local since_ms = tonumber(shard.recent['since'])
-  if not since_ms or now_ms - since_ms > RECENT_KEPT_MS then
-    if since_ms and redis.call('EXISTS', recent) == 1 then
-      -- A rename would free what was there at once, and take its time for that.
-      redis.call('UNLINK', older)
-      redis.call('RENAME', recent, older)
-      redis.call('EXPIRE', older, 3600)
-    end
-    values[3], values[4], n = 'since', string.format('%.0f', now_ms), 4
-  end
-  local written, known = shard.written, shard.recent
-  for place = 1, #written do
-    local id = written[place]
-    local packed = known[id]
-    if packed then
-      values[n + 1], values[n + 2] = id, packed
-      n = n + 2
-    else
-      redis.call('HDEL', recent, id)
-      redis.call('HDEL', older, id)
-    end
-  end
-  set_hash(recent, values)
-end
-
--- What is known of a request: its owner, the latest attempt; its application, unless it was taken back; the minute; and
--- the place behind.
-local function recall(packed)
-  local owner, minute, application, at = struct.unpack(RECENT_FORMAT, packed)
-  return owner, application ~= '' and application or nil, minute, at
-end
-
-local function record_of(shard, attempt, application, usage, changes)
-  local record = struct.pack(RECENT_FORMAT, attempt, shard.minute, application) .. usage.undo
-  return changes and record .. cmsgpack.pack(changes) or record
-end
-
-local function undo(shard, packed)
-  local _, application, minute, at = recall(packed)
-  local increments, changes = cmsgpack.unpack(string.sub(packed, at))
-  local named, fields, n = #shard.names, {}, 0
-  for place = 1, #increments, 4 do fields[#fields + 1] = ':' .. increments[place] end
-  name_counters(shard, application, fields)
-  read_counters(shard, named + 1)
-  for place = 1, #increments, 4 do
-    local value, first, sets = increments[place + 1], increments[place + 2], increments[place + 3] == 1
-    named = named + 1
-    if value > 0 or sets then
-      for period = first, 7 do
-        n = n + 1
-        local name, by = shard.names[named], changes and changes[n] or value
-        local before = find(shard, name, period, minute)
-        -- A window that is gone has nothing to give back.
-        if before then put(shard, name, period, minute, math.min(math.max(before - by, 0), COUNT_MAX)) end
-      end
-    end
-  end
-end
-
--- Takes back what was counted for a request, of one attempt or (-1) of any. Attempts up to `last` that come later
--- count nothing. Returns 1 if something was counted.
-local function take_back(shard, id, attempt, last)
-  local known, taken = shard.recent[id], 0
-  if known then
-    local owner, application = recall(known)
-    if not application then
-      last = math.max(last, owner)
-    else
-      -- It belongs to another attempt.
-      if attempt ~= -1 and attempt ~= owner then return 0 end
-      undo(shard, known)
-      taken = 1
-    end
-  end
-  if known or last >= 0 then
-    remember(shard, id, last >= 0 and struct.pack(RECENT_FORMAT, last, 0, '') or nil)
-  end
-  return taken
-end
+-- Where leases hold something of a ceiling, LENT is added to these three, and what they hold of each follows. Before all
+-- answers of a shard stands how many leases were presumed.
+local TOGETHER, ONE, ADMITTED, STALE, BURIED, TAKEN_BACK, REPORTED, HEARD, PRESUMED_DUE = 0, 1, 2, 3, 4, 5, 6, 7, 8
+local LENT = 16
 
 -- Operations. Each kind is read first, so that a batch knows what it needs, and decided later; both walk through the
 -- values from a place on and return the place behind. What the reading has put into `names` and `asked`, the deciding
@@ -397,34 +41,49 @@ local function read_ask(shard, at)
 end
 
 -- Puts what the counter of each ceiling holds behind a place of the answers. Returns how often a usage fits, up to
--- `wanted` times, and the place of the ceiling that refuses one more.
-local function fit(shard, named, usage, wanted, behind)
+-- `wanted` times, the place of the ceiling that refuses one more, and what leases hold, if there are any.
+local function fit(shard, named, usage, wanted, behind, leases)
   local names, counters, minute, answers = shard.names, shard.counters, shard.minute, shard.answers
   local ceilings, values, sets = usage.ceilings, usage.values, usage.sets
-  local fitting, refusing, place_of_ceiling = wanted, 0, 0
+  local fitting, refusing, place_of_ceiling, held = wanted, 0, 0, leases and {}
   for at = 1, #ceilings, 3 do
     local place, period, max = ceilings[at], ceilings[at + 1], ceilings[at + 2]
     local name, value = names[named + place], values[place]
     local counter = counters[name]
     local used = counter[CHANGED_AT] == minute and counter[period] or find(shard, name, period, minute) or 0
     local room = max - (sets[place] and 0 or used)
+    if leases then
+      local lent = held_of(leases, usage.fields[place], period, windows_of(minute)[period])
+      held[place_of_ceiling + 1] = lent
+      -- Leases never exceed a limit: nothing more asks only what is used.
+      if value > 0 or sets[place] then room = room - lent end
+    end
     local times = room < value and 0 or value > 0 and math.floor(room / value) or wanted
     if times < fitting then fitting, refusing = times, place_of_ceiling end
     place_of_ceiling = place_of_ceiling + 1
     answers[behind + place_of_ceiling] = used
   end
-  return fitting, refusing
+  return fitting, refusing, held
 end
 
 -- Answers with how often a usage fits and what the ceilings hold; returns how often.
-local function answer(shard, kind, named, usage, wanted)
+local function answer(shard, kind, named, usage, wanted, leases)
   local answers = shard.answers
   local n = #answers
   -- In their order, or Lua would not keep them as a list.
   answers[n + 1], answers[n + 2], answers[n + 3] = kind, 0, 0
-  local fitting, refusing = fit(shard, named, usage, wanted, n + 3)
+  local fitting, refusing, held = fit(shard, named, usage, wanted, n + 3, leases)
   answers[n + 2], answers[n + 3] = fitting, refusing
+  if held and math.max(0, unpack(held)) > 0 then
+    answers[n + 1] = kind + LENT
+    for place = 1, #held do answers[#answers + 1] = held[place] end
+  end
   return fitting
+end
+
+local function answer_stale(shard, application, held_version, held_service)
+  local record = held_version and redis.call('HGET', shard.base .. ':records', application)
+  reply(shard, STALE, held_version, record or false, held_service)
 end
 
 -- Decides one request by itself.
@@ -432,8 +91,7 @@ local function decide(shard, ask, id)
   if not ask.is_current then
     -- Judged anew, it may be refused: what an earlier attempt counted must not stay.
     if ask.looked_up then take_back(shard, id, -1, ask.attempt - 1) end
-    local record = ask.held_version and redis.call('HGET', shard.base .. ':records', ask.application)
-    return reply(shard, STALE, ask.held_version, record or false, ask.held_service)
+    return answer_stale(shard, ask.application, ask.held_version, ask.held_service)
   end
   -- Even a first attempt may come after a later one, or after it was taken back.
   local known = (ask.counts or ask.looked_up) and shard.recent[id]
@@ -442,12 +100,12 @@ local function decide(shard, ask, id)
     if application then
       -- The latest attempt owns the outcome: taking back an earlier one must not touch it.
       if ask.attempt > owner then remember(shard, id, struct.pack('<I4', ask.attempt) .. string.sub(known, 5)) end
-      return answer(shard, ADMITTED, ask.named, ask.usage, 1)
+      return answer(shard, ADMITTED, ask.named, ask.usage, 1, ask.leases)
     elseif ask.attempt <= owner then
       return reply(shard, BURIED)
     end
   end
-  if answer(shard, ONE, ask.named, ask.usage, 1) == 1 and ask.counts then
+  if answer(shard, ONE, ask.named, ask.usage, 1, ask.leases) == 1 and ask.counts then
     local changes = count(shard, ask.named, ask.usage, 1)
     remember(shard, id, record_of(shard, ask.attempt, ask.application, ask.usage, changes))
   end
@@ -468,13 +126,13 @@ local function decide_ask(shard, at)
   local values, held, answered, named = shard.values, shard.held, shard.answered + 1, shard.named
   local service, usage, counts = values[at + 3], shard.usages[values[at + 4]], values[at + 5] == 1
   local attempt, wanted, first = values[at + 7], values[at + 8], at + 9
-  local last = first + wanted - 1
+  local last, leases = first + wanted - 1, shard.leases[values[at + 1]]
   local is_current = held[answered] == values[at + 2] and held[service] == shard.service_versions[service]
   shard.named, shard.answered = named + #usage.fields, answered
   -- Those of which nothing is known, and that only add, less than counters hold, are counted together: as many as fit.
   local only_adds = counts and not usage.has_set and usage.value_max * wanted <= COUNT_MAX
   if is_current and only_adds and not knows_any(shard, first, last) then
-    local fitting = answer(shard, TOGETHER, named, usage, wanted)
+    local fitting = answer(shard, TOGETHER, named, usage, wanted, leases)
     if fitting > 0 then
       count(shard, named, usage, fitting)
       local record = record_of(shard, attempt, values[at + 1], usage)
@@ -485,6 +143,7 @@ local function decide_ask(shard, at)
   local ask = {
     application = values[at + 1], usage = usage, counts = counts, looked_up = values[at + 6] == 1, attempt = attempt,
     named = named, is_current = is_current, held_version = held[answered], held_service = held[service],
+    leases = leases,
   }
   for place = first, last do decide(shard, ask, values[place]) end
   return last + 1
@@ -516,17 +175,83 @@ local function report(shard, at)
   return behind
 end
 
-local READ = { A = read_ask, R = read_report, C = read_cancel }
-local DECIDE = { A = decide_ask, R = report, C = cancel }
+-- Messages about leases are 'L', application, its version, place of the service, the lease's id, its holder, round,
+-- whether it opens one (1: now, 2: next), whether it closes it, incarnation (0: none is known) and moment that were
+-- declared, number of lines, and for each the place of a unit, what is spent, granted, wanted, and least of use.
+local function read_lease(shard, at)
+  local values = shard.values
+  local behind = at + 12 + 5 * values[at + 11]
+  shard.asked[#shard.asked + 1] = values[at + 1]
+  shard.ids[#shard.ids + 1] = tombstone(values[at + 4])
+  shard.incarnation = shard.incarnation or incarnation()
+  for line = at + 12, behind - 1, 5 do
+    name_counters(shard, values[at + 1], shard.usages[values[line]].fields)
+  end
+  return behind
+end
+
+local function message_of(shard, at)
+  local values = shard.values
+  local message = {
+    application = values[at + 1], id = values[at + 4], holder = values[at + 5], round = values[at + 6],
+    opens = values[at + 7], closes = values[at + 8] == 1, incarnation = values[at + 9], moment = values[at + 10],
+    wishes = {},
+  }
+  for place = 1, values[at + 11] do
+    local line = at + 7 + 5 * place
+    message.wishes[place] = {
+      unit = shard.usages[values[line]].packed, spent = values[line + 1], granted = values[line + 2],
+      want = values[line + 3], least = values[line + 4],
+    }
+  end
+  return message
+end
+
+-- Answered with the incarnation and what the message comes to; where a lease is out, also with the clock, the lease, and
+-- what is used of each limit of each line, or held by others.
+local function hear_lease(shard, at)
+  local values, held, message = shard.values, shard.held, message_of(shard, at)
+  local application, service = message.application, values[at + 3]
+  shard.answered = shard.answered + 1
+  for _, wish in ipairs(message.wishes) do shard.named = shard.named + #usage_of(wish.unit).fields end
+  local version = held[shard.answered]
+  local is_current = version == values[at + 2] and held[service] == shard.service_versions[service]
+  if not is_current and not message.closes then
+    answer_stale(shard, application, version, held[service])
+  else
+    shard.leases[application] = shard.leases[application] or {}
+    local came_to, lease = hear(shard, message)
+    reply(shard, HEARD, shard.incarnation, came_to)
+    if lease then
+      reply(shard, shard.clock_ms, cmsgpack.pack(lease))
+      for line = LINES, #lease, 3 do
+        visit_limits(shard, application, lease, line, lease, function(taken) reply(shard, math.min(taken, COUNT_MAX)) end)
+      end
+    end
+  end
+  return at + 12 + 5 * values[at + 11]
+end
+
+-- Presuming is 'P' and of how many applications at most; answered with of how many it was.
+local function read_presume(_, at) return at + 2 end
+
+local function presume_some(shard, at)
+  reply(shard, PRESUMED_DUE, presume_due(shard, shard.values[at + 1]))
+  return at + 2
+end
+
+local READ = { A = read_ask, R = read_report, C = read_cancel, L = read_lease, P = read_presume }
+local DECIDE = { A = decide_ask, R = report, C = cancel, L = hear_lease, P = presume_some }
 
 -- values: number of services, their names and versions; number of usages, their MessagePack; operations.
-local function read_shard(base, packed, writer, number, now_ms)
+local function read_shard(base, packed, writer, number, now_ms, clock_ms)
   local values = cmsgpack.unpack(packed)
   local shard = {
     base = base, values = values, writer = 'writer:' .. writer, number = number, now_ms = now_ms,
-    minute = math.floor(now_ms / 60000), service_versions = {}, usages = {}, operations_at = 0,
+    clock_ms = clock_ms, minute = math.floor(now_ms / 60000), service_versions = {}, usages = {}, operations_at = 0,
     names = {}, counters = {}, named = 0, asked = {}, held = {}, answered = values[1],
-    ids = { 'since', 'writer:' .. writer }, recent = {}, written = {}, answers = {},
+    ids = { 'since', 'writer:' .. writer }, recent = {}, written = {}, answers = { 0 },
+    leases = {}, lent = {},
   }
   local at = 2
   for place = 1, values[1] do
@@ -548,12 +273,14 @@ local function read_versions(shard)
   end)
 end
 
-local function decide_shard(shard)
+local function decide_shard(shard, is_lending)
   read_versions(shard)
   read_counters(shard, 1)
+  if is_lending then read_leases(shard, shard.asked, shard.values[1] + 1) end
   local values, at = shard.values, shard.operations_at
   while at <= #values do at = DECIDE[values[at]](shard, at) end
   write_counters(shard)
+  write_leases(shard)
   write_recent(shard)
   return cmsgpack.pack(shard.answers)
 end
@@ -561,21 +288,22 @@ end
 -- args: writer, number, now in ms, and for each shard what it is to do. Answers for each shard with what came of it.
 local function step(keys, args)
   local number, now_ms = tonumber(args[2]), tonumber(args[3])
-  local skew_ms = server_ms() - now_ms
+  local clock_ms = server_ms()
+  local skew_ms = clock_ms - now_ms
   if math.abs(skew_ms) > CLOCK_SKEW_MS_MAX then
     return redis.error_reply(string.format('WEIRCLOCK %.0f', skew_ms))
   end
   local shards = {}
   for place, base in ipairs(keys) do
-    local shard = read_shard(base, args[place + 3], args[1], number, now_ms)
+    local shard = read_shard(base, args[place + 3], args[1], number, now_ms, clock_ms)
     -- Before anything is written, since a batch is done as a whole or not at all.
     if tonumber(shard.recent[shard.writer] or 0) >= number then
       return redis.error_reply('WEIRFENCED a later batch of this writer was seen')
     end
     shards[place] = shard
   end
-  local answers = {}
-  for place, shard in ipairs(shards) do answers[place] = decide_shard(shard) end
+  local answers, is_lending = {}, lends_any(keys)
+  for place, shard in ipairs(shards) do answers[place] = decide_shard(shard, is_lending) end
   return answers
 end
 

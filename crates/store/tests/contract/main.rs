@@ -44,4 +44,5 @@ async fn the_embedded_store_keeps_the_contract() {
 async fn redis_keeps_the_contract() {
     let home = Home::redis().await;
     cases::all(&home.store).await;
+    leases::all(&home.store).await;
 }
