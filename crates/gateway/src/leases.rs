@@ -13,7 +13,6 @@ mod known;
 mod outage;
 mod slots;
 
-use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,8 +22,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
-use weir_core::lease::holding::Holding;
-use weir_core::lease::{LeaseId, Standing};
+use weir_core::lease::holding::{Holding, Receipt};
+use weir_core::lease::{LeaseId, Message, Standing};
 use weir_core::proxy::{Decisions, WhenAway};
 use weir_core::{ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, ServiceId, Timestamp, Usage};
 use weir_journal::{Corrupt, Journal, Opened};
@@ -36,10 +35,10 @@ use crate::config::Config;
 use crate::listener::Listener;
 use crate::meters::LeaseMeters;
 use crate::ratelimit::Tightest;
-use keeper::{Keeper, Left};
+use keeper::Keeper;
 use known::{Accepted, Known};
 use outage::Outage;
-use slots::{Record, Slots, Tag};
+use slots::{LeaseRecord, Record, Slots, Tag};
 
 /// How long a refusal is remembered: until then nothing may have been freed.
 const REFUSAL_KEPT_MS: u64 = 100;
@@ -57,6 +56,8 @@ pub(crate) struct Leases {
     slots: Slots,
     boot: [u8; 16],
     sequence: AtomicU64,
+    /// The store's life, as the latest answer told; 0: none has.
+    incarnation: AtomicU64,
     known: Known,
     applications: Mutex<HashMap<ApplicationRef, Arc<Application>>>,
     wanted: mpsc::Sender<Arc<Application>>,
@@ -95,7 +96,7 @@ pub(crate) type Decided = Result<(Ticket, Tightest), Denial>;
 /// Where a request was counted that was decided here.
 pub(crate) enum Ticket {
     /// Taken from a lease.
-    Lease(Arc<Application>, LeaseId),
+    Lease(Arc<Application>, Receipt),
     /// It passed without a listener.
     Outage(outage::Key),
 }
@@ -122,29 +123,16 @@ impl Leases {
             }
             None => (None, vec![]),
         };
-        let mut boot = [0; 16];
-        getrandom::fill(&mut boot)?;
-        let (wanted, waiting) = mpsc::channel(WANTED_MAX);
+        let (leases, wanted) = Self::new(journal)?;
+        let leases = Arc::new(leases);
+        leases.take_over(left);
         let (recalls_in, recalls) = mpsc::channel(RECALLS_MAX);
-        let leases = Arc::new(Self {
-            slots: Slots(journal),
-            boot,
-            sequence: AtomicU64::new(0),
-            known: Known::new(),
-            applications: Mutex::default(),
-            wanted,
-            stopping: AtomicBool::new(false),
-            emptied: Notify::new(),
-            outage: Outage::new(),
-            meters: LeaseMeters::new(),
-        });
         let keeper = Keeper {
             listeners: listeners.to_vec(),
             leases: Arc::clone(&leases),
             links: Links::for_leases(listeners, &recalls_in, end),
-            wanted: waiting,
+            wanted,
             recalls,
-            left: take_over(left, &leases.outage),
         };
         let end = end.clone();
         tokio::spawn(async move {
@@ -154,6 +142,64 @@ impl Leases {
             }
         });
         Ok(leases)
+    }
+
+    /// Nothing held yet, and whom to see to.
+    fn new(journal: Option<Journal>) -> Result<(Self, mpsc::Receiver<Arc<Application>>), StartError> {
+        let mut boot = [0; 16];
+        getrandom::fill(&mut boot)?;
+        let (wanted, waiting) = mpsc::channel(WANTED_MAX);
+        let leases = Self {
+            slots: Slots(journal),
+            boot,
+            sequence: AtomicU64::new(0),
+            incarnation: AtomicU64::new(0),
+            known: Known::new(),
+            applications: Mutex::default(),
+            wanted,
+            stopping: AtomicBool::new(false),
+            emptied: Notify::new(),
+            outage: Outage::new(),
+            meters: LeaseMeters::new(),
+        };
+        Ok((leases, waiting))
+    }
+
+    /// Settles the leases that earlier runs left, and reports what passed in their outages.
+    fn take_over(&self, left: Vec<weir_journal::Left>) {
+        let (now, mut presumed_used) = (clock::now_ms(), 0_usize);
+        for weir_journal::Left { record, counts, machine_restarted, slot } in left {
+            match Record::read(&record) {
+                // More may have been spent than the disk has. Unsettled, it counts as used whole at its deadline.
+                Some(Record::Lease(_)) if machine_restarted => {
+                    slot.release();
+                    presumed_used += 1;
+                }
+                Some(Record::Lease(record)) => self.settle(record, &counts, Tag::of(slot), now),
+                // Also after a restart of the machine: to count too little is better than nothing.
+                Some(Record::Tally(record)) => self.outage.put_left(record, counts, Tag::of(slot)),
+                None => {
+                    error!("a record of the journal cannot be read: what it held counts as used");
+                    slot.release();
+                }
+            }
+        }
+        if presumed_used > 0 {
+            warn!(
+                leases = presumed_used,
+                "the machine restarted: what was held on lease before counts as used"
+            );
+        }
+    }
+
+    fn settle(&self, record: LeaseRecord, counts: &[u64], tag: Tag, now: u64) {
+        let LeaseRecord { id, application: ApplicationRef { service, application }, metrics } = record;
+        // A journal has fewer places than there may be applications.
+        let Some(application) = self.application(&service, application.as_str(), now) else { return };
+        let spent = metrics.into_iter().zip(counts.iter().copied());
+        let last_word = Message::last_word(id, tag.declared(), spent);
+        application.state.lock().holding.restore(tag, last_word);
+        self.want(&application);
     }
 
     /// Decides on a call; `None`: a listener has to.
@@ -176,13 +222,13 @@ impl Leases {
         }
         let spent = state.holding.spend(question.usage, now, |slot, line, by| slot.add(line, by))?;
         let limits = Tightest::of(spent.standings().map(status));
-        let (lease, is_low) = (spent.lease(), spent.is_low);
+        let (receipt, is_low) = (spent.receipt(), spent.is_low);
         drop(state);
         if is_low {
             self.want(&application);
         }
         self.meters.decided.increment(1);
-        Some(Ok((Ticket::Lease(application, lease), limits)))
+        Some(Ok((Ticket::Lease(application, receipt), limits)))
     }
 
     /// Lets a call pass that nobody decided on, of a service that chose so; `None`: it may not.
@@ -197,12 +243,12 @@ impl Leases {
 
     /// Takes back a call that was decided here and did not go on.
     pub(crate) fn take_back(&self, ticket: &Ticket, usage: &Usage) {
-        let (application, lease) = match ticket {
-            Ticket::Lease(application, lease) => (application, *lease),
+        let (application, receipt) = match ticket {
+            Ticket::Lease(application, receipt) => (application, receipt),
             Ticket::Outage(key) => return self.outage.take_back(key, usage),
         };
         let mut state = application.state.lock();
-        let taken_back = state.holding.take_back(lease, usage, |slot, line, by| slot.take_back(line, by));
+        let taken_back = state.holding.take_back(receipt, |slot, line, by| slot.take_back(line, by));
         if !taken_back {
             self.meters.stayed_counted.increment(1);
         }
@@ -262,7 +308,8 @@ impl Leases {
         if applications.len() >= APPLICATIONS_MAX {
             return None;
         }
-        let application = Arc::new(Application::new(reference.clone(), now));
+        let incarnation = Some(self.incarnation.load(Ordering::Relaxed)).filter(|known| *known != 0);
+        let application = Arc::new(Application::new(reference.clone(), incarnation, now));
         applications.insert(reference, Arc::clone(&application));
         Some(application)
     }
@@ -283,10 +330,10 @@ impl Leases {
 }
 
 impl Application {
-    fn new(reference: ApplicationRef, now: u64) -> Self {
+    fn new(reference: ApplicationRef, incarnation: Option<u64>, now: u64) -> Self {
         let mut hasher = DefaultHasher::new();
         reference.hash(&mut hasher);
-        let holding = Holding::new(hasher.finish(), now);
+        let holding = Holding::new(hasher.finish(), now).knowing(incarnation);
         let state = State { holding, records_version: 0, refused: None };
         Self { reference, state: Mutex::new(state), is_wanted: AtomicBool::new(false) }
     }
@@ -309,28 +356,6 @@ impl State {
     }
 }
 
-/// The leases to settle of what earlier runs left; what they have to report is put into `outage`.
-fn take_over(left: Vec<weir_journal::Left>, outage: &Outage) -> VecDeque<Left> {
-    let (mut to_settle, mut presumed_used) = (VecDeque::new(), 0_usize);
-    for weir_journal::Left { record, counts, machine_restarted, slot } in left {
-        match Record::read(&record) {
-            // More may have been spent than the disk has. Unsettled, it counts as used whole at its deadline.
-            Some(Record::Lease(_)) if machine_restarted => {
-                slot.release();
-                presumed_used += 1;
-            }
-            Some(Record::Lease(record)) => to_settle.push_back(Left::new(record, &counts, Tag::of(slot))),
-            // Also after a restart of the machine: to count too little is better than nothing.
-            Some(Record::Tally(record)) => outage.put_left(record, counts, Tag::of(slot)),
-            None => error!("a record of the journal cannot be read: what it held counts as used"),
-        }
-    }
-    if presumed_used > 0 {
-        warn!(leases = presumed_used, "the machine restarted: what was held on lease before counts as used");
-    }
-    to_settle
-}
-
 /// A limit as the client is told.
 fn status((standing, taken): (&Standing, u64)) -> LimitStatus {
     let Standing { metric, window, max, .. } = standing;
@@ -340,7 +365,7 @@ fn status((standing, taken): (&Standing, u64)) -> LimitStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leases::slots::{LeaseRecord, TallyRecord};
+    use crate::leases::slots::TallyRecord;
 
     #[test]
     fn after_a_restart_of_the_machine_tallies_are_reported_and_leases_are_not_settled() {
@@ -363,10 +388,11 @@ mod tests {
             drop(slots);
             let Opened { journal, mut left, .. } = open();
             left.iter_mut().for_each(|left| left.machine_restarted = machine_restarted);
-            let outage = Outage::new();
-            let to_settle = take_over(left, &outage);
-            assert_eq!(to_settle.len(), settled);
-            assert!(!outage.is_empty());
+            let (leases, mut wanted) = Leases::new(None).unwrap();
+            leases.take_over(left);
+            let outstanding = wanted.try_recv().map_or(0, |a| a.state.lock().holding.outstanding());
+            assert_eq!(outstanding, settled);
+            assert!(!leases.outage.is_empty());
             assert_eq!(journal.depth(), still_claimed);
         }
     }

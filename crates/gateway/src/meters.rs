@@ -59,8 +59,10 @@ pub(crate) fn describe() {
         "Calls that did not go on and stay counted: their lease was settled meanwhile"
     );
     describe_counter!("weir_gateway_journal_full_total", "Leases not asked for: the journal has no place");
-    describe_gauge!("weir_gateway_leases", "Leases out");
-    describe_gauge!("weir_gateway_leases_left", "Leases of an earlier run that are not settled yet");
+    describe_gauge!(
+        "weir_gateway_leases",
+        "Leases out, those of an earlier run included until they are settled"
+    );
     describe_gauge!("weir_gateway_journal_leases", "Leases in the journal");
     describe_gauge!("weir_gateway_listeners_up", "Listeners with an open stream");
     describe_gauge!("weir_gateway_configuration_revision", "Revision of the configuration in force");
@@ -149,7 +151,6 @@ pub(crate) struct LeaseMeters {
     pub(crate) stayed_counted: Counter,
     pub(crate) journal_full: Counter,
     pub(crate) out: Gauge,
-    pub(crate) left: Gauge,
     pub(crate) journal_depth: Gauge,
 }
 
@@ -164,7 +165,6 @@ impl LeaseMeters {
             stayed_counted: counter!("weir_gateway_lease_stayed_counted_total"),
             journal_full: counter!("weir_gateway_journal_full_total"),
             out: gauge!("weir_gateway_leases"),
-            left: gauge!("weir_gateway_leases_left"),
             journal_depth: gauge!("weir_gateway_journal_leases"),
         }
     }

@@ -33,8 +33,8 @@
 //! | 16 | bytes of the record, and above 32 bits: how many counters |
 //! | 24 | CRC-32 of the slot's number, of its bytes 8 to 24 and 32 to 48, and of the record |
 //! | 32 | id of the kernel's run that it was claimed under, 16 bytes |
-//! | 48 | up to 16 counters, sealed |
-//! | 176 | the record, up to 848 bytes, zeros up to a whole word |
+//! | 48 | up to 18 counters, sealed |
+//! | 192 | the record, up to 832 bytes, zeros up to a whole word |
 //!
 //! A *sealed* word has its number in the lower 48 bits. The upper 16 are a check over the number, and in a counter over
 //! the slot's CRC and the counter's index as well: a counter of an earlier claim does not pass.

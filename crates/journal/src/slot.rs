@@ -13,7 +13,7 @@ use crate::open::HEAD_WORDS;
 use crate::sealed::{add, number, seal, unseal};
 
 /// How many counters a slot has room for.
-pub const COUNTERS_MAX: usize = 16;
+pub const COUNTERS_MAX: usize = 18;
 
 /// How long a record can be.
 pub const RECORD_BYTES_MAX: usize = (SLOT_WORDS - RECORD) * WORD_BYTES;

@@ -46,9 +46,7 @@ async fn a_killed_gateway_loses_nothing(plan: Plan) {
         (received..=at_most).contains(&used).then_some(())
     })
     .await;
-    until("the journal to be settled", || {
-        (metric(&stack, 0, "weir_gateway_leases_left ") == 0).then_some(())
-    });
+    until("the journal to be settled", || (metric(&stack, 0, "weir_gateway_leases ") == 0).then_some(()));
     let used = client.used("app", "hits", v1::Period::Eternity).await.expect("the listener answers");
     assert!((received..=at_most).contains(&used), "{used} counted, {received} received");
 }

@@ -13,6 +13,8 @@ use crate::id::MetricName;
 use crate::period::Timestamp;
 use crate::usage::{Usage, UsageValue};
 
+/// Most metrics that one request may take from a lease; requests keep this in memory until they are answered.
+const TAKEN_MAX: usize = 8;
 /// How often demand is measured.
 const SAMPLE_MS: u64 = 200;
 /// A lease that nobody spent from for so long is given back.
@@ -112,13 +114,15 @@ pub struct Spent<'a, T> {
 /// Lines and amounts.
 #[derive(Debug, Clone, Copy, Default)]
 struct Taken {
-    entries: [(u8, u64); LINES_MAX],
-    len: usize,
+    lines: [u8; TAKEN_MAX],
+    amounts: [u64; TAKEN_MAX],
+    len: u8,
 }
 
 impl Taken {
     fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        self.entries[..self.len].iter().map(|(line, by)| (usize::from(*line), *by))
+        let taken = self.lines.iter().zip(&self.amounts).take(self.len.into());
+        taken.map(|(line, by)| (usize::from(*line), *by))
     }
 }
 
@@ -291,6 +295,13 @@ impl<T> Holding<T> {
         }
     }
 
+    /// The ledger's present life, as other answers told: without it the first opening only finds it out.
+    #[must_use]
+    pub fn knowing(mut self, incarnation: Option<u64>) -> Self {
+        self.incarnation = incarnation;
+        self
+    }
+
     /// Takes a request's usage from a lease, all or nothing; `record` is told of each line that is taken from, first.
     /// `None`: it has to be decided by the listener.
     pub fn spend(
@@ -326,7 +337,9 @@ impl<T> Holding<T> {
         for (metric, value) in usage.iter() {
             let UsageValue::Add(by) = value else { return None };
             let line = self.demands.iter().position(|demand| demand.metric == *metric)?;
-            *taken.entries.get_mut(taken.len)? = (u8::try_from(line).ok()?, by);
+            let place = usize::from(taken.len);
+            *taken.lines.get_mut(place)? = u8::try_from(line).ok()?;
+            taken.amounts[place] = by;
             taken.len += 1;
         }
         Some(taken)
@@ -556,6 +569,11 @@ impl<T> Holding<T> {
     /// Whether there is nothing to be spent, said or heard.
     pub fn is_empty(&self) -> bool {
         self.current.is_none() && self.next.is_none() && self.last_words.is_empty()
+    }
+
+    /// How many leases are out, as far as the ledger has been heard.
+    pub fn outstanding(&self) -> usize {
+        self.current.iter().chain(&self.next).count() + self.last_words.unheard()
     }
 
     /// When somebody was last admitted.

@@ -1,6 +1,5 @@
 //! Says to listeners what there is to say of leases, and hands in the answers: one task, on streams of its own.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,12 +13,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tracing::{error, info, warn};
 use weir_core::ApplicationRef;
-use weir_core::lease::{LeaseId, Line, Message, Reply};
+use weir_core::lease::holding::Heard;
+use weir_core::lease::{LeaseId, Message, Reply};
 use weir_proto::LeaseAnswer;
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{self, stream_ask};
 
-use super::slots::{LeaseRecord, Record, Tag};
+use super::slots::{LeaseRecord, Record};
 use super::{Application, Leases, clock, known};
 use crate::backend::Links;
 use crate::backend::link::Ask;
@@ -27,12 +27,8 @@ use crate::listener::Listener;
 
 /// How often applications with leases are looked at.
 const TICK: Duration = Duration::from_millis(20);
-/// How often what was left by an earlier run is said again, until it is heard.
-const LEFT_PAUSE_MS: u64 = 500;
 /// How often what nobody needs any more is looked for.
 const FORGET_PAUSE_MS: u64 = 10_000;
-/// Most last words of an earlier run that are said at a time.
-const LEFT_AT_A_TIME: usize = 512;
 
 /// Keeps leases.
 pub(super) struct Keeper {
@@ -41,41 +37,17 @@ pub(super) struct Keeper {
     pub(super) links: Links,
     pub(super) wanted: mpsc::Receiver<Arc<Application>>,
     pub(super) recalls: mpsc::Receiver<v1::LeaseRecall>,
-    /// Leases of an earlier run, and how their last words are said.
-    pub(super) left: VecDeque<Left>,
-}
-
-/// A lease that an earlier run of this gateway did not settle.
-pub(super) struct Left {
-    application: ApplicationRef,
-    message: Message,
-    tag: Tag,
-}
-
-impl Left {
-    /// From the journal.
-    pub(super) fn new(record: LeaseRecord, counts: &[u64], tag: Tag) -> Self {
-        let line =
-            |(metric, spent): (_, &u64)| Line { metric, spent: *spent, granted: *spent, want: 0, least: 1 };
-        let message = Message {
-            id: record.id,
-            round: u32::MAX,
-            opens: None,
-            closes: true,
-            declared: None,
-            lines: record.metrics.into_iter().zip(counts).map(line).collect(),
-        };
-        Self { application: record.application, message, tag }
-    }
 }
 
 /// What came of a message.
-enum Heard {
-    Lease { application: Arc<Application>, id: LeaseId, round: u32, answer: Option<Answer> },
-    Left { left: Left, answer: Option<Answer> },
+struct Outcome {
+    application: Arc<Application>,
+    id: LeaseId,
+    round: u32,
+    answer: Option<Answer>,
 }
 
-type Answers = FuturesUnordered<BoxFuture<'static, Heard>>;
+type Answers = FuturesUnordered<BoxFuture<'static, Outcome>>;
 
 impl Keeper {
     /// Until the end of the gateway.
@@ -85,7 +57,7 @@ impl Keeper {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reporting = self.report();
-        let (mut left_at, mut forgot_at) = (0, clock::now_ms());
+        let mut forgot_at = clock::now_ms();
         loop {
             tokio::select! {
                 wanted = self.wanted.recv() => {
@@ -102,10 +74,6 @@ impl Keeper {
                         !application.state.lock().holding.is_empty()
                     });
                     let now = clock::now_ms();
-                    if now >= left_at + LEFT_PAUSE_MS && !self.left.is_empty() {
-                        left_at = now;
-                        self.say_what_is_left(&answers);
-                    }
                     if reporting.is_finished() && !self.leases.outage.is_empty() && self.links.is_any_up() {
                         reporting = self.report();
                     }
@@ -127,7 +95,7 @@ impl Keeper {
         if leases.stopping.load(Ordering::Relaxed) {
             state.holding.give_back();
         }
-        while let Some(tag) = state.holding.retire(now) {
+        while let Some(tag) = state.holding.retire() {
             tag.release();
         }
         let Some(link) = self.links.lease_link(&application.reference) else { return };
@@ -152,25 +120,15 @@ impl Keeper {
             let is_taken = link.ask(Ask { ask: stream_ask::Ask::Lease(request), answer });
             leases.meters.messages.increment(is_taken.into());
             let (application, Message { id, round, .. }) = (Arc::clone(application), message);
-            answers.push(Box::pin(async move {
-                Heard::Lease { application, id, round, answer: answered.await.ok() }
-            }));
+            answers.push(Box::pin(
+                async move { Outcome { application, id, round, answer: answered.await.ok() } },
+            ));
         }
     }
 
-    fn hear(&mut self, heard: Heard, answers: &Answers) {
-        match heard {
-            Heard::Lease { application, id, round, answer } => {
-                self.answered(&application, id, round, answer);
-                self.tend(&application, answers);
-            }
-            Heard::Left { left, answer } => match read(answer.as_ref()) {
-                Some((LeaseAnswer::Reply(Reply::Closed, _) | LeaseAnswer::Denied(_), _)) => {
-                    left.tag.release()
-                }
-                _ => self.left.push_back(left),
-            },
-        }
+    fn hear(&self, Outcome { application, id, round, answer }: Outcome, answers: &Answers) {
+        self.answered(&application, id, round, answer);
+        self.tend(&application, answers);
     }
 
     fn answered(&self, application: &Arc<Application>, id: LeaseId, round: u32, answer: Option<Answer>) {
@@ -178,11 +136,14 @@ impl Keeper {
         let mut state = application.state.lock();
         match read(answer.as_ref()) {
             Some((LeaseAnswer::Reply(reply, version), incarnation)) => {
+                self.leases.incarnation.store(incarnation, Ordering::Relaxed);
                 if matches!(reply, Reply::Granted(_)) {
                     state.records_version = version;
                 }
-                if let Some(tag) = state.holding.answered(id, round, reply, incarnation, now) {
-                    tag.release();
+                match state.holding.answered(id, round, reply, incarnation, now) {
+                    Heard::Granted(tag, declared) => tag.declare(declared),
+                    Heard::Refused(tag) => tag.release(),
+                    Heard::Nothing => {}
                 }
             }
             Some((LeaseAnswer::Denied(_), _)) => {
@@ -216,19 +177,6 @@ impl Keeper {
         tokio::spawn(async move { leases.outage.report(&listeners).await })
     }
 
-    fn say_what_is_left(&mut self, answers: &Answers) {
-        let count = self.left.len().min(LEFT_AT_A_TIME);
-        for left in self.left.drain(..count) {
-            let link = self.links.lease_link(&left.application);
-            let (answer, answered) = oneshot::channel();
-            let request = v1::LeaseRequest::new(&left.application, &left.message);
-            if let Some(link) = link {
-                link.ask(Ask { ask: stream_ask::Ask::Lease(request), answer });
-            }
-            answers.push(Box::pin(async move { Heard::Left { left, answer: answered.await.ok() } }));
-        }
-    }
-
     fn forget(&self, now: u64) {
         self.leases.known.forget_old(now);
         self.leases.applications.lock().retain(|_, application| {
@@ -238,8 +186,8 @@ impl Keeper {
     }
 
     fn measure(&self, active: &HashMap<ApplicationRef, Arc<Application>>) {
-        let out = active.values().map(|application| application.state.lock().holding.leases().count()).sum();
-        self.leases.tell(out, self.left.len());
+        let out = active.values().map(|application| application.state.lock().holding.outstanding()).sum();
+        self.leases.tell(out);
     }
 }
 
@@ -276,8 +224,7 @@ impl Leases {
         let drained = async {
             loop {
                 let emptied = self.emptied.notified();
-                if self.applications.lock().values().all(|a| a.state.lock().holding.leases().next().is_none())
-                {
+                if self.applications.lock().values().all(|a| a.state.lock().holding.outstanding() == 0) {
                     return;
                 }
                 emptied.await;
@@ -288,10 +235,9 @@ impl Leases {
         }
     }
 
-    fn tell(&self, out: usize, left: usize) {
+    fn tell(&self, out: usize) {
         self.meters.out.set(out as f64);
         self.meters.journal_depth.set(self.slots.depth() as f64);
-        self.meters.left.set(left as f64);
         self.emptied.notify_waiters();
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! Without a journal nothing is lost either: what a killed gateway held counts as used.
 
-use weir_core::lease::LeaseId;
-use weir_core::{ApplicationRef, MetricName};
-use weir_journal::{Journal, Slot};
+use weir_core::lease::{Declared, LINES_MAX, LeaseId};
+use weir_core::{ApplicationRef, MetricName, Timestamp};
+use weir_journal::{COUNTERS_MAX, ClaimError, Journal, Slot};
+
+/// Behind the lines: counters that hold what the ledger declared of a lease, 48 bits each.
+const INCARNATION: usize = LINES_MAX;
+const MOMENT: usize = LINES_MAX + 1;
+const _: () = assert!(MOMENT < COUNTERS_MAX);
 
 /// Places for what is spent.
 pub(super) struct Slots(pub(super) Option<Journal>);
@@ -17,8 +22,12 @@ impl Slots {
     /// A place; `None`: the journal is full.
     pub(super) fn claim(&self, record: &Record) -> Option<Tag> {
         let Some(journal) = &self.0 else { return Some(Tag(None)) };
-        let slot = journal.claim(&record.bytes(), record.metrics().len()).ok()?;
-        Some(Tag(Some(slot)))
+        match journal.claim(&record.bytes(), COUNTERS_MAX) {
+            Ok(slot) => Some(Tag(Some(slot))),
+            // Unwritten, it counts as used if this gateway is killed.
+            Err(ClaimError::RecordTooLong(_) | ClaimError::TooManyCounters(_)) => Some(Tag(None)),
+            Err(ClaimError::Full(_)) => None,
+        }
     }
 
     /// How many places are taken.
@@ -36,6 +45,27 @@ impl Tag {
     /// For what must not be written down.
     pub(super) fn nowhere() -> Self {
         Self(None)
+    }
+
+    /// What the ledger says of a lease, which it may need to be told again. Written before anything is spent.
+    pub(super) fn declare(&self, declared: Declared) {
+        let Some(slot) = &self.0 else { return };
+        let moment = declared.moment.unix_ms().unsigned_abs();
+        for (place, number) in [(MOMENT, moment), (INCARNATION, declared.incarnation)] {
+            let known = slot.count(place);
+            if known != number {
+                slot.take_back(place, known);
+                slot.add(place, number);
+            }
+        }
+    }
+
+    /// What was declared of a lease of an earlier run; `None`: it was never granted.
+    pub(super) fn declared(&self) -> Option<Declared> {
+        let slot = self.0.as_ref()?;
+        let (incarnation, moment) = (slot.count(INCARNATION), slot.count(MOMENT));
+        let moment = Timestamp::from_unix_ms(i64::try_from(moment).ok()?);
+        (incarnation > 0).then_some(Declared { incarnation, moment })
     }
 
     /// So much is spent of a line.

@@ -66,7 +66,7 @@ fn what_belongs_to_another_slot_or_counter_is_found() {
     let neighbour = HEAD_BYTES + 2 * SLOT_BYTES;
     for (what, from, to, bytes) in [
         ("a slot in another's place", neighbour, OFFSET, SLOT_BYTES),
-        ("another's record", neighbour + 176, OFFSET + 176, 16),
+        ("another's record", neighbour + 192, OFFSET + 192, 16),
         ("another counter of the slot", OFFSET + 56, OFFSET + 48, 8),
     ] {
         world.patch(0, &whole);
