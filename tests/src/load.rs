@@ -33,6 +33,8 @@ impl Tally {
 pub struct Load {
     enough: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
+    /// Those that were 503.
+    unavailable: Arc<AtomicU64>,
     tasks: JoinSet<Tally>,
 }
 
@@ -41,7 +43,7 @@ impl Load {
     /// requests of GET `target` to host `api.test`.
     pub fn start(addresses: &[SocketAddr], connections: usize, requests_max: u64, target: &str) -> Self {
         let enough = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(AtomicU64::new(0));
+        let (answered, unavailable) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let left = Arc::new(AtomicU64::new(requests_max));
         let mut tasks = JoinSet::new();
         for (_, address) in (0..connections).zip(addresses.iter().cycle()) {
@@ -51,10 +53,11 @@ impl Load {
                 left: Arc::clone(&left),
                 enough: Arc::clone(&enough),
                 answered: Arc::clone(&answered),
+                unavailable: Arc::clone(&unavailable),
             };
             tasks.spawn(sender.run());
         }
-        Self { enough, answered, tasks }
+        Self { enough, answered, unavailable, tasks }
     }
 
     /// How many answers have come so far.
@@ -66,6 +69,14 @@ impl Load {
     pub async fn answers(&self, more: u64) {
         let wanted = self.answered() + more;
         crate::wait::until_async("answers to come", || async { (self.answered() >= wanted).then_some(()) })
+            .await;
+    }
+
+    /// Waits until this many more calls were answered 503.
+    pub async fn refusals(&self, more: u64) {
+        let refused = || self.unavailable.load(Ordering::SeqCst);
+        let wanted = refused() + more;
+        crate::wait::until_async("calls to be refused", || async { (refused() >= wanted).then_some(()) })
             .await;
     }
 
@@ -96,6 +107,7 @@ struct Sender {
     left: Arc<AtomicU64>,
     enough: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
+    unavailable: Arc<AtomicU64>,
 }
 
 impl Sender {
@@ -115,6 +127,7 @@ impl Sender {
                 }
             };
             *tally.0.entry(status).or_default() += 1;
+            self.unavailable.fetch_add((status == 503).into(), Ordering::SeqCst);
             self.answered.fetch_add(1, Ordering::SeqCst);
         }
         tally
