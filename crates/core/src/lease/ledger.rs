@@ -204,7 +204,12 @@ fn change(line: &Line, moment: Timestamp, up: u64, down: u64) -> Option<Change> 
 
 /// What an application's leases hold of a counter.
 pub fn held(leases: &[Lease], metric: &MetricName, window: &Window) -> u64 {
-    leases.iter().map(|lease| lease.held(metric, window)).fold(0, u64::saturating_add)
+    held_by(leases.iter(), metric, window)
+}
+
+fn held_by<'a>(leases: impl Iterator<Item = &'a Lease>, metric: &MetricName, window: &Window) -> u64 {
+    let held = leases.map(|lease| lease.held(metric, window)).fold(0, u64::saturating_add);
+    held.min(COUNT_MAX)
 }
 
 /// What there is of an application when a message comes.
@@ -402,8 +407,7 @@ fn taken(
     window: &Window,
 ) -> u64 {
     let others = leases.iter().filter(|other| other.id != lease.id);
-    let held = others.map(|other| other.held(metric, window)).fold(0, u64::saturating_add);
-    counters.used(metric, window).saturating_add(held)
+    counters.used(metric, window).saturating_add(held_by(others, metric, window)).min(COUNT_MAX)
 }
 
 fn granted<C>(book: &Book<'_, C>, counters: &impl Counters, lease: &Lease) -> Reply {

@@ -25,13 +25,15 @@ impl World {
             _ => self.random.below(4_000),
         };
         self.after(pause, Event::Request { gateway, application });
-        if !self.gateways[gateway].is_up {
-            return;
-        }
-        self.seen.requests += 1;
-        let usage = self.scenario.applications[application].draw_usage(&mut self.random);
-        if !self.spend(gateway, application, &usage) {
-            self.ask_for_verdict(gateway, application, usage);
+        let is_burst = self.random.happens(10);
+        for _ in 0..if is_burst { self.random.between(10, 60) } else { 1 } {
+            if self.gateways[gateway].is_up {
+                self.seen.requests += 1;
+                let usage = self.scenario.applications[application].draw_usage(&mut self.random);
+                if !self.spend(gateway, application, &usage) {
+                    self.ask_for_verdict(gateway, application, usage);
+                }
+            }
         }
     }
 

@@ -256,8 +256,9 @@ local function renew(shard, message, lease)
   local is_known = message.incarnation == 0 or message.incarnation == shard.incarnation
   for place, wish in ipairs(message.wishes) do
     local line = LINES + 3 * (place - 1)
-    -- What a fail-over has forgotten may be more than what is known.
-    local granted = is_known and math.min(wish.granted, lease[line + 1]) or wish.granted
+    -- From before a fail-over: what was forgotten may be more than what is known, and its holder may have been granted
+    -- again since what it says it does without.
+    local granted = (is_known and math.min or math.max)(wish.granted, lease[line + 1])
     lease[line], lease[line + 1] = wish.unit, math.max(granted, wish.spent)
   end
   lease[ROUND] = message.round
@@ -311,6 +312,8 @@ local function hear(shard, message)
     if known[1] == message.id then lease = known end
   end
   if not lease then
+    -- From before a fail-over, perhaps: it may have been answered, and the lease be spent and closed since.
+    if message.opens > 0 and message.incarnation ~= shard.incarnation then return SHORT end
     local is_closed = shard.recent[tombstone(message.id)]
     if message.opens > 0 and not is_closed and not message.closes then return open(shard, message) end
     if message.opens == 0 and not is_closed and is_forgotten(shard, message) then return take_over(shard, message) end

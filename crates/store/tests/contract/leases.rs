@@ -1,15 +1,18 @@
 //! The contract of leases, case by case: what is held is nobody else's, what is said twice or late counts once.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use weir_core::lease::ledger::{Ask as Said, Wish};
-use weir_core::lease::{LeaseId, Reply, When};
+use weir_core::lease::{Declared, LeaseId, Reply, When};
+use weir_core::{Period, Timestamp};
 use weir_store::{LeaseAsk, LeaseOutcome, Store, Subject};
 use weir_tests::wait::until_async;
 
 use crate::words::{app, apply, increments, publication, read, record};
 
-const APPLICATIONS: [&str; 7] = ["lent", "shared", "twice", "dead", "renamed", "methods", "free"];
+const APPLICATIONS: [&str; 9] =
+    ["lent", "shared", "twice", "dead", "renamed", "methods", "free", "forgotten", "ahead"];
 
 /// Revisions rise from case to case: these come after all others.
 pub(crate) async fn all(store: &Store) {
@@ -21,6 +24,8 @@ pub(crate) async fn all(store: &Store) {
     what_has_no_limit_is_only_settled(store).await;
     dead_holders_are_presumed_and_corrected(store).await;
     old_records_grant_nothing_but_settle(store).await;
+    what_a_fail_over_forgot_is_taken_over(store).await;
+    nothing_is_lent_of_a_window_far_ahead(store).await;
 }
 
 /// What a gateway says: a line is a unit, what is spent, what is granted and what is wanted.
@@ -65,8 +70,11 @@ fn closing(mut ask: LeaseAsk) -> LeaseAsk {
     ask
 }
 
-/// `"granted 5 10"`, `"closed"`, `"short"`, `"stale"`.
-async fn hear(store: &Store, ask: LeaseAsk) -> String {
+/// `"granted 5 10"`, `"closed"`, `"short"`, `"stale"`. Leases are asked of this life of the store, unless another is named.
+async fn hear(store: &Store, mut ask: LeaseAsk) -> String {
+    if ask.message.opens.is_some() && ask.message.declared.is_none() {
+        ask.message.declared = Some(Declared { incarnation: incarnation(store).await, moment: in_ms(0) });
+    }
     match store.lease(ask).await.unwrap() {
         LeaseOutcome::Answered { reply: Reply::Granted(grant), .. } => {
             assert!(grant.ends_in_ms <= 1_000 && grant.begins_in_ms == 0, "{grant:?}");
@@ -76,6 +84,14 @@ async fn hear(store: &Store, ask: LeaseAsk) -> String {
         LeaseOutcome::Answered { reply: Reply::Closed, .. } => "closed".into(),
         LeaseOutcome::Answered { reply: Reply::Short, .. } => "short".into(),
         LeaseOutcome::Stale { .. } => "stale".into(),
+    }
+}
+
+/// The life of the store, as anybody hears it.
+pub(crate) async fn incarnation(store: &Store) -> u64 {
+    match store.lease(closing(said("nobody", (0, 0, 0), &[]))).await.unwrap() {
+        LeaseOutcome::Answered { incarnation, .. } => incarnation,
+        LeaseOutcome::Stale { .. } => panic!("a last word is heard whatever the versions"),
     }
 }
 
@@ -196,4 +212,56 @@ async fn old_records_grant_nothing_but_settle(store: &Store) {
     old.message.round = 3;
     assert_eq!(hear(store, closing(old)).await, "closed", "a last word is heard whatever the versions");
     assert_eq!(read(store, "renamed", "hits=0<=100/year").await, "ok 2");
+}
+
+async fn what_a_fail_over_forgot_is_taken_over(store: &Store) {
+    const UNIT: &str = "hits=1<=100/year all=1";
+    const USED: &str = "hits=0<=100/year all=0<=100/eternity";
+    let now = incarnation(store).await;
+    let declared = |mut ask: LeaseAsk, incarnation| {
+        // As if it had been granted since the store remembers what it closed.
+        ask.message.declared = Some(Declared { incarnation, moment: in_ms(3_000) });
+        ask
+    };
+    let renewed = said("forgotten", (1, 1, 7), &[(UNIT, [30, 40, 20])]);
+    assert_eq!(hear(store, declared(renewed.clone(), now)).await, "closed", "this life never knew of it");
+    assert_eq!(read(store, "forgotten", USED).await, "ok 0 0");
+    let renewed = said("forgotten", (1, 2, 7), &[(UNIT, [30, 40, 20])]);
+    for _ in 0..2 {
+        assert_eq!(hear(store, declared(renewed.clone(), now + 1)).await, "granted 50");
+        assert_eq!(read(store, "forgotten", USED).await, "ok 30 30", "all that was spent of it, once");
+    }
+    assert_eq!(apply(store, "forgotten", "hits=51<=100/year").await, "over 0: 30", "20 are held");
+    let closed = closing(said("forgotten", (1, 2, 8), &[(UNIT, [35, 35, 0])]));
+    let unheard = closing(said("forgotten", (1, 3, 3), &[(UNIT, [5, 5, 0])]));
+    for last_word in [closed, unheard, closing(renewed)] {
+        assert_eq!(hear(store, declared(last_word, now + 1)).await, "closed");
+    }
+    assert_eq!(read(store, "forgotten", USED).await, "ok 40 40", "35 and 5; what was closed stays so");
+    let opened = opening(said("forgotten", (1, 5, 1), &[(UNIT, [0, 0, 5])]));
+    assert_eq!(hear(store, declared(opened, now + 1)).await, "short", "it was asked of another life");
+    let mut old = closing(said("forgotten", (1, 4, 3), &[(UNIT, [5, 5, 0])]));
+    old.message.declared = Some(Declared { incarnation: now + 1, moment: in_ms(-86_400_000) });
+    assert_eq!(hear(store, old).await, "closed");
+    assert_eq!(read(store, "forgotten", USED).await, "ok 40 40", "it may have been counted long since");
+}
+
+async fn nothing_is_lent_of_a_window_far_ahead(store: &Store) {
+    let to_next_hour = || {
+        let now = in_ms(0);
+        Period::Hour.window(now).end.unwrap().unix_ms() - now.unix_ms()
+    };
+    until_async("the next hour to be more than seconds ahead", || async {
+        (to_next_hour() > 10_000).then_some(())
+    })
+    .await;
+    let mut ask = said("ahead", (1, 1, 1), &[("hits=1<=100/year", [0, 0, 1])]);
+    ask.message.opens = Some(When::Next);
+    assert_eq!(hear(store, ask).await, "short");
+    assert_eq!(store.leases(&app("ahead")).await.unwrap(), []);
+}
+
+pub(crate) fn in_ms(ms: i64) -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    Timestamp::from_unix_ms(i64::try_from(since_epoch.as_millis()).unwrap() + ms)
 }
