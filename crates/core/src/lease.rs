@@ -28,8 +28,11 @@ pub mod ledger;
 use crate::id::MetricName;
 use crate::period::{Timestamp, Window};
 
-/// How long a lease lives before it has to be renewed, in milliseconds.
+/// How long a lease lives before it has to be renewed, in milliseconds, unless its holder asks for longer.
 pub const LIFETIME_MS: u64 = 1_000;
+
+/// Longest that a lease may live without being renewed, in milliseconds.
+pub const LIFETIME_MAX_MS: u64 = 600_000;
 
 /// How long the ledger waits for a holder's last word after a lease's end, in milliseconds.
 pub const GRACE_MS: u64 = 1_000;
@@ -69,6 +72,8 @@ pub struct Message {
     pub opens: Option<When>,
     /// Nothing will be spent any more: this is the last word.
     pub closes: bool,
+    /// How long the lease is to live without being renewed, in milliseconds: [`LIFETIME_MS`] to [`LIFETIME_MAX_MS`].
+    pub lasts_ms: u64,
     /// Of the latest [`Grant`]. When the lease is asked for: which life of the ledger is asked, as far as is known.
     pub declared: Option<Declared>,
     /// In the order in which they were first named.
@@ -86,7 +91,7 @@ impl Message {
     ) -> Self {
         let line = |(metric, spent)| Line { metric, spent, granted: spent, want: 0, least: 1 };
         let lines = spent.into_iter().map(line).collect();
-        Self { id, round: 0, opens: None, closes: true, declared, lines }
+        Self { id, round: 0, opens: None, closes: true, lasts_ms: LIFETIME_MS, declared, lines }
     }
 }
 

@@ -13,7 +13,7 @@ use stateright::{Checker, Model, Property};
 use weir_core::counter::{Ceiling, Increment};
 use weir_core::id::MetricName;
 use weir_core::lease::ledger::{self, Ask, Book, Lease, Line, Outcome, Wish};
-use weir_core::lease::{Declared, LeaseId, Reply, When};
+use weir_core::lease::{Declared, LIFETIME_MS, LeaseId, Reply, When};
 use weir_core::period::{Period, Timestamp, Window};
 use weir_core::usage::UsageValue;
 
@@ -221,6 +221,7 @@ impl Ledger {
             round,
             opens: said.opens.then_some(When::Now),
             closes: said.closes,
+            lasts_ms: LIFETIME_MS,
             declared,
             lines: vec![Wish {
                 unit: unit(max),

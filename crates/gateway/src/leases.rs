@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
-use weir_core::lease::holding::{Holding, Receipt};
+use weir_core::lease::holding::{Holding, Receipt, Terms};
 use weir_core::lease::{LeaseId, Message, Standing};
 use weir_core::proxy::{Decisions, WhenAway};
 use weir_core::{ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, ServiceId, Timestamp, Usage};
@@ -289,6 +289,10 @@ impl Leases {
         self.known.put(question, accepted, message.accepted_for_any_referrer, now);
         let mut state = application.state.lock();
         state.refused = None;
+        state.holding.set_terms(match question.service.proxy.when_away {
+            WhenAway::AllowKnown => Terms::Outage,
+            WhenAway::Deny | WhenAway::Allow => Terms::Ordinary,
+        });
         state.holding.note(question.usage, now);
         if state.holding.is_empty() {
             state.records_version = records_version;

@@ -1,7 +1,9 @@
 //! Leases: what gateways say of them, and what they are answered.
 
 use weir_core::lease::ledger;
-use weir_core::lease::{Declared, Grant, LINES_MAX, LeaseId, Line, Message, Reply, Standing, When};
+use weir_core::lease::{
+    Declared, Grant, LIFETIME_MAX_MS, LIFETIME_MS, LINES_MAX, LeaseId, Line, Message, Reply, Standing, When,
+};
 use weir_core::usage::USAGE_MAX;
 use weir_core::{ApplicationRef, Denial, LimitStatus, MetricName, Timestamp};
 
@@ -32,6 +34,7 @@ impl v1::LeaseRequest {
             round: message.round,
             opens: opens.into(),
             closes: message.closes,
+            lasts_ms: (message.lasts_ms != LIFETIME_MS).then_some(message.lasts_ms),
             declared: message.declared.map(Into::into),
             lines: message.lines.iter().map(Into::into).collect(),
         }
@@ -62,6 +65,7 @@ impl v1::LeaseRequest {
                 v1::LeaseWindow::Next => Some(When::Next),
             },
             closes: self.closes,
+            lasts_ms: self.lasts_ms.unwrap_or(LIFETIME_MS).clamp(LIFETIME_MS, LIFETIME_MAX_MS),
             declared: self.declared.map(Into::into),
             lines: lines?,
         };

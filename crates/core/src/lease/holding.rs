@@ -50,6 +50,39 @@ pub struct Holding<T> {
     spread: u64,
     /// Too little is left of a lease.
     is_low: bool,
+    terms: Terms,
+}
+
+/// What an application's leases are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Terms {
+    /// To decide without asking, while the ledger can be asked.
+    #[default]
+    Ordinary,
+    /// Also to go on while it cannot: leases live for two minutes, hold as much for an outage as for ordinary use, and are
+    /// kept as long after the last request.
+    Outage,
+}
+
+/// How long leases under [`Terms::Outage`] live, and are kept.
+const OUTAGE_MS: u64 = 120_000;
+/// At least so many requests pass in an outage, where there is as much.
+const OUTAGE_REQUESTS: u64 = 20;
+
+impl Terms {
+    fn lasts_ms(self) -> u64 {
+        match self {
+            Self::Ordinary => LIFETIME_MS,
+            Self::Outage => OUTAGE_MS,
+        }
+    }
+
+    fn idle_ms(self) -> u64 {
+        match self {
+            Self::Ordinary => IDLE_MS,
+            Self::Outage => OUTAGE_MS,
+        }
+    }
 }
 
 /// How much of a metric is used.
@@ -214,14 +247,17 @@ impl<T> Held<T> {
     }
 
     /// The next message about it.
-    fn message(&mut self, demands: &[Demand], incarnation: Option<u64>, now: u64) -> Message {
+    fn message(&mut self, demands: &[Demand], terms: Terms, incarnation: Option<u64>, now: u64) -> Message {
         self.round += 1;
         let elapsed = now.saturating_sub(self.answered_at).max(50);
         let mut lines = Vec::with_capacity(self.lines.len());
         for (line, demand) in self.lines.iter_mut().zip(demands) {
             let lately = line.spent.saturating_sub(line.told).saturating_mul(1_000) / elapsed;
-            let want = demand.want(lately);
-            line.granted = line.granted.min(line.spent.saturating_add(want));
+            let want = demand.want(lately, terms);
+            // What has no limit is held from nobody.
+            if terms == Terms::Ordinary || !line.weights.is_empty() {
+                line.granted = line.granted.min(line.spent.saturating_add(want));
+            }
             line.told = line.spent;
             line.wanted = want;
             let HeldLine { spent, granted, .. } = *line;
@@ -237,7 +273,8 @@ impl<T> Held<T> {
         let opens = (!self.is_granted).then_some(self.opens);
         let meant_for = |incarnation| Declared { incarnation, moment: Timestamp::default() };
         let declared = self.declared.or(incarnation.map(meant_for));
-        Message { id: self.id, round: self.round, opens, closes: false, declared, lines }
+        let lasts_ms = terms.lasts_ms();
+        Message { id: self.id, round: self.round, opens, closes: false, lasts_ms, declared, lines }
     }
 
     fn last_word(self, demands: &[Demand]) -> (T, Message) {
@@ -264,14 +301,15 @@ impl<T> Held<T> {
 }
 
 impl Demand {
-    /// Half as much again as what is used in a lease's time.
-    fn want(&self, lately: u64) -> u64 {
+    /// Half as much again as what is used in a lease's time; for an outage, as much as is used in it.
+    fn want(&self, lately: u64, terms: Terms) -> u64 {
         let just_now = self.since_sample.saturating_mul(1_000) / SAMPLE_MS;
         let rate = self.per_second.max(lately).max(just_now);
-        if rate == 0 {
-            0
-        } else {
-            (rate.saturating_mul(LIFETIME_MS) / 1_000).saturating_mul(3) / 2 + self.least
+        let used = rate.saturating_mul(terms.lasts_ms()) / 1_000;
+        match (terms, rate) {
+            (Terms::Ordinary, 0) => 0,
+            (Terms::Ordinary, _) => used.saturating_mul(3) / 2 + self.least,
+            (Terms::Outage, _) => used.max(self.least.saturating_mul(OUTAGE_REQUESTS)),
         }
     }
 }
@@ -292,7 +330,13 @@ impl<T> Holding<T> {
             answer_took: 0,
             spread: spread % SPREAD_MS,
             is_low: false,
+            terms: Terms::default(),
         }
+    }
+
+    /// From now on leases are for this.
+    pub fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
     }
 
     /// The ledger's present life, as other answers told: without it the first opening only finds it out.
@@ -383,13 +427,17 @@ impl<T> Holding<T> {
         };
         if self.current.is_none() && self.next.is_none() && self.may_open(now) {
             self.current = opens(When::Now, &self.demands);
-            messages
-                .extend(self.current.as_mut().map(|held| held.message(&self.demands, self.incarnation, now)));
+            messages.extend(
+                self.current
+                    .as_mut()
+                    .map(|held| held.message(&self.demands, self.terms, self.incarnation, now)),
+            );
         }
         if self.next.is_none() && self.may_open(now) && self.is_near_the_end(now) {
             self.next = opens(When::Next, &self.demands);
-            messages
-                .extend(self.next.as_mut().map(|held| held.message(&self.demands, self.incarnation, now)));
+            messages.extend(
+                self.next.as_mut().map(|held| held.message(&self.demands, self.terms, self.incarnation, now)),
+            );
         }
         messages
     }
@@ -421,7 +469,7 @@ impl<T> Holding<T> {
             self.current = self.next.take();
         }
         let lacks_lines = self.current.as_ref().is_some_and(|held| held.lines.len() < self.demands.len());
-        if lacks_lines || now >= self.used_at + IDLE_MS {
+        if lacks_lines || now >= self.used_at + self.terms.idle_ms() {
             self.give_back();
         }
     }
@@ -481,10 +529,13 @@ impl<T> Holding<T> {
         let is_low = held.lines.iter().any(HeldLine::is_low);
         let pause = if held.lines.iter().any(|line| line.is_scarce) { SCARCE_MS } else { PAUSE_MS };
         let is_forgotten = held.declared.map(|declared| declared.incarnation) != self.incarnation;
+        // However long it lives, it is heard of.
+        let renewed_by = held.ends.min(held.answered_at.saturating_add(LIFETIME_MS));
         // With its window it ends for good.
-        let is_ending = now + ahead >= held.ends && held.ends < held.window_ends;
+        let is_ending = now + ahead >= renewed_by && renewed_by < held.window_ends;
         let is_due = is_forgotten || is_ending || (is_low && now >= held.answered_at + pause);
-        (is_due && !held.is_waiting(now)).then(|| held.message(&self.demands, self.incarnation, now))
+        (is_due && !held.is_waiting(now))
+            .then(|| held.message(&self.demands, self.terms, self.incarnation, now))
     }
 
     /// How long before its end a lease is renewed.
@@ -494,7 +545,11 @@ impl<T> Holding<T> {
 
     /// Requests come so often that a lease is worth its while.
     fn may_open(&self, now: u64) -> bool {
-        let is_busy = now < self.used_before + IDLE_MS && now < self.used_at + IDLE_MS;
+        let is_busy = match self.terms {
+            Terms::Ordinary => now < self.used_before + IDLE_MS && now < self.used_at + IDLE_MS,
+            // Whoever was seen once is known.
+            Terms::Outage => self.used_at > 0 && now < self.used_at + OUTAGE_MS,
+        };
         is_busy && now >= self.rests_until && self.last_words.unheard() < CLOSING_MAX
     }
 

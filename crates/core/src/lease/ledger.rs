@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{CORRECTABLE_MS, Declared, GRACE_MS, Grant, LIFETIME_MS, LeaseId, Reply, Standing, When};
+use super::{
+    CORRECTABLE_MS, Declared, GRACE_MS, Grant, LIFETIME_MAX_MS, LIFETIME_MS, LeaseId, Reply, Standing, When,
+};
 use crate::counter::{COUNT_MAX, Increment};
 use crate::id::MetricName;
 use crate::period::{Period, Timestamp, Window};
@@ -57,6 +59,8 @@ pub struct Ask {
     pub opens: Option<When>,
     /// As in the message.
     pub closes: bool,
+    /// As in the message.
+    pub lasts_ms: u64,
     /// As in the message.
     pub declared: Option<Declared>,
     /// As in the message, with what a unit of each adds.
@@ -353,7 +357,7 @@ fn extend<C>(lease: &mut Lease, book: &Book<'_, C>, counters: &impl Counters, as
     let Book { leases, now, .. } = *book;
     let window = lease.window();
     let from = now.max(window.start);
-    let end = from.plus_ms(LIFETIME_MS.cast_signed());
+    let end = from.plus_ms(ask.lasts_ms.clamp(LIFETIME_MS, LIFETIME_MAX_MS).cast_signed());
     let end = window.end.map_or(end, |window_end| window_end.min(end));
     lease.deadline = end.plus_ms(GRACE_MS.cast_signed());
     if end <= now {
@@ -376,8 +380,9 @@ fn extend<C>(lease: &mut Lease, book: &Book<'_, C>, counters: &impl Counters, as
 
 /// How many gateways hold leases of the application, this lease's included.
 fn holders(leases: &[Lease], lease: &Lease) -> u64 {
-    let mut holders: Vec<&str> = leases.iter().filter(|l| !l.is_presumed).map(|l| &*l.holder).collect();
-    holders.push(&lease.holder);
+    // Each run of a gateway: several may share a name.
+    let mut holders: Vec<[u8; 16]> = leases.iter().filter(|l| !l.is_presumed).map(|l| l.id.boot).collect();
+    holders.push(lease.id.boot);
     holders.sort_unstable();
     holders.dedup();
     holders.len() as u64

@@ -275,6 +275,7 @@ fn ask(application: &Application, holder: &str, message: &Message) -> Ask {
         round: message.round,
         opens: message.opens,
         closes: message.closes,
+        lasts_ms: message.lasts_ms,
         declared: message.declared,
         lines: message.lines.iter().map(wish).collect(),
     }

@@ -152,6 +152,7 @@ fn ask(holder: &Arc<str>, message: &Message, units: Vec<Vec<Increment>>) -> Ask 
         round: message.round,
         opens: message.opens,
         closes: message.closes,
+        lasts_ms: message.lasts_ms,
         declared: message.declared,
         lines: message.lines.iter().zip(units).map(wish).collect(),
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redis::Value;
 use rmp::encode::{ValueWriteError, write_array_len, write_sint, write_str, write_str_len, write_uint};
 use weir_core::counter::{ceilings, changed};
-use weir_core::lease::{Declared, When};
+use weir_core::lease::{Declared, LIFETIME_MAX_MS, LIFETIME_MS, When};
 use weir_core::{ApplicationRef, COUNT_MAX, Increment, Period, ServiceId, Timestamp, UsageValue};
 
 use super::answer::{Answer, Answers, Fit, Told};
@@ -312,6 +312,7 @@ fn write_lease<'a>(
     write_uint(out, message.closes.into())?;
     write_uint(out, declared.incarnation.min(COUNT_MAX))?;
     write_sint(out, declared.moment.unix_ms())?;
+    write_uint(out, message.lasts_ms.clamp(LIFETIME_MS, LIFETIME_MAX_MS))?;
     write_uint(out, message.lines.len() as u64)?;
     for wish in &message.lines {
         write_uint(out, named.usage(&wish.unit) as u64)?;
@@ -319,7 +320,7 @@ fn write_lease<'a>(
             write_uint(out, number.min(COUNT_MAX))?;
         }
     }
-    Ok(12 + 5 * message.lines.len())
+    Ok(13 + 5 * message.lines.len())
 }
 
 /// A batch, divided into shards.

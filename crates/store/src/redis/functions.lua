@@ -177,14 +177,14 @@ end
 
 -- Messages about leases are 'L', application, its version, place of the service, the lease's id, its holder, round,
 -- whether it opens one (1: now, 2: next), whether it closes it, incarnation (0: none is known) and moment that were
--- declared, number of lines, and for each the place of a unit, what is spent, granted, wanted, and least of use.
+-- declared, how long it lasts in ms, number of lines, and for each the place of a unit, what is spent, granted, wanted, and least of use.
 local function read_lease(shard, at)
   local values = shard.values
-  local behind = at + 12 + 5 * values[at + 11]
+  local behind = at + 13 + 5 * values[at + 12]
   shard.asked[#shard.asked + 1] = values[at + 1]
   shard.ids[#shard.ids + 1] = tombstone(values[at + 4])
   shard.incarnation = shard.incarnation or incarnation()
-  for line = at + 12, behind - 1, 5 do
+  for line = at + 13, behind - 1, 5 do
     name_counters(shard, values[at + 1], shard.usages[values[line]].fields)
   end
   return behind
@@ -195,10 +195,10 @@ local function message_of(shard, at)
   local message = {
     application = values[at + 1], id = values[at + 4], holder = values[at + 5], round = values[at + 6],
     opens = values[at + 7], closes = values[at + 8] == 1, incarnation = values[at + 9], moment = values[at + 10],
-    wishes = {},
+    lasts_ms = values[at + 11], wishes = {},
   }
-  for place = 1, values[at + 11] do
-    local line = at + 7 + 5 * place
+  for place = 1, values[at + 12] do
+    local line = at + 8 + 5 * place
     message.wishes[place] = {
       unit = shard.usages[values[line]].packed, spent = values[line + 1], granted = values[line + 2],
       want = values[line + 3], least = values[line + 4],

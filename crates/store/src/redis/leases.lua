@@ -4,8 +4,8 @@
 -- lines the usage of a unit, what is granted and what is settled}. Moments are of Redis' own clock, since a lease may be
 -- renewed through any listener.
 
-local HOLDER, ROUND, MOMENT, DEADLINE, PRESUMED, LINES = 2, 3, 4, 5, 6, 7
-local LIFETIME_MS, GRACE_MS, CORRECTABLE_MS, AHEAD_MAX_MS = 1000, 1000, 72 * 3600000, 2000
+local ROUND, MOMENT, DEADLINE, PRESUMED, LINES = 3, 4, 5, 6, 7
+local GRACE_MS, CORRECTABLE_MS, AHEAD_MAX_MS = 1000, 72 * 3600000, 2000
 
 -- What a message comes to.
 local GRANTED, CLOSED, SHORT = 0, 1, 2
@@ -166,13 +166,12 @@ local function shortest_ms(lease)
   return 3600000
 end
 
--- How many gateways hold leases of an application.
+-- How many gateways hold leases of an application, each run of one by itself: its name is in front of a lease's.
 local function holders_of(leases)
   local seen, holders = {}, 0
   for _, lease in ipairs(leases) do
-    if lease[PRESUMED] == 0 and not seen[lease[HOLDER]] then
-      seen[lease[HOLDER]], holders = true, holders + 1
-    end
+    local boot = string.sub(lease[1], 1, 16)
+    if lease[PRESUMED] == 0 and not seen[boot] then seen[boot], holders = true, holders + 1 end
   end
   return holders
 end
@@ -202,7 +201,7 @@ end
 local function extend(shard, message, lease)
   local now_ms, length_ms = shard.clock_ms, shortest_ms(lease)
   local start_ms = math.floor(lease[MOMENT] / length_ms) * length_ms
-  local end_ms = math.min(math.max(now_ms, start_ms) + LIFETIME_MS, start_ms + length_ms)
+  local end_ms = math.min(math.max(now_ms, start_ms) + message.lasts_ms, start_ms + length_ms)
   lease[DEADLINE] = end_ms + GRACE_MS
   if end_ms <= now_ms then return end
   local share = 2 * holders_of(shard.leases[message.application])

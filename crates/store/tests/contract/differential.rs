@@ -186,6 +186,7 @@ impl Gateways {
                 round: known.round - u32::from(saying.is_late && known.round > 0),
                 opens: saying.opens,
                 closes: saying.closes,
+                lasts_ms: if saying.gateway == 1 { 1_000 } else { 60_000 },
                 declared: match saying.life {
                     Life::Unknown => None,
                     Life::This => Some(declared(self.incarnation)),
@@ -206,7 +207,7 @@ impl Gateways {
         self.incarnation = incarnation;
         let Reply::Granted(grant) = reply else { return format!("{reply:?}") };
         assert_eq!(grant.declared.incarnation, incarnation);
-        assert!(grant.ends_in_ms <= 1_000 || grant.begins_in_ms > 0, "{grant:?}");
+        assert!(grant.ends_in_ms <= 60_000 || grant.begins_in_ms > 0, "{grant:?}");
         if let Some(known) = self.leases.get_mut(&id) {
             for (known, granted) in known.granted.iter_mut().zip(&grant.granted) {
                 *known = *granted;

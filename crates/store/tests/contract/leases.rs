@@ -54,6 +54,7 @@ fn said(
             round,
             opens: None,
             closes: false,
+            lasts_ms: 1_000,
             declared: None,
             lines: lines.iter().map(wish).collect(),
         },

@@ -52,6 +52,7 @@ impl Desk {
             round: round.parse().unwrap(),
             opens: None,
             closes: false,
+            lasts_ms: LIFETIME_MS,
             declared: Some(Declared { incarnation: self.incarnation, moment: self.now }),
             lines: vec![],
         };
