@@ -80,12 +80,8 @@ impl RedisServer {
             "weir",
             "on",
             ">pass",
-            "~weir:*",
-            "+@all",
-            "-@dangerous",
-            "+info",
         ];
-        let mut server = Self::start_with(&options);
+        let mut server = Self::start_with(&[&options[..], &documented_rights()].concat());
         server.certificates = Some(dir);
         (server, port, pem)
     }
@@ -143,6 +139,14 @@ impl RedisServer {
         self.kill();
         self.run();
     }
+}
+
+/// The rights that Weir needs in Redis, as docs/operating.md has them.
+fn documented_rights() -> Vec<&'static str> {
+    let text = include_str!("../../docs/operating.md");
+    let (_, rights) = text.split_once("ACL SETUSER weir on >… ").expect("the rights");
+    let (rights, _) = rights.split_once("```").expect("an end of them");
+    rights.split_whitespace().collect()
 }
 
 impl Drop for RedisServer {

@@ -1,8 +1,8 @@
 //! Asking gateways for what they hold on lease and do not spend.
 //!
-//! Every stream that has said something of a lease is told of every recall of a service it may ask about; a gateway that
-//! holds nothing of the application does nothing. A recall is not repeated for the same application for a moment, and one
-//! that is lost is made good by the end of the lease.
+//! A recall goes through the store to all its listeners. Each tells every stream that has said something of a lease and may
+//! ask about the service; a gateway that holds nothing of the application does nothing. A recall is not repeated for the
+//! same application for a moment, and one that is lost is made good by the end of the lease.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,12 +39,8 @@ impl Recalls {
         streams.push((Arc::clone(gateway), stream.clone()));
     }
 
-    /// Asks for what gateways hold of an application.
-    pub(crate) fn recall(&self, application: &ApplicationRef) {
-        if !self.is_time(application) {
-            return;
-        }
-        metrics::counter!("weir_listener_recalls_total").increment(1);
+    /// Tells the gateways of this listener that what they hold of an application is asked for.
+    pub(crate) fn tell(&self, application: &ApplicationRef) {
         let message = v1::AuthRepStreamResponse { answers: vec![answer(application)] };
         for (gateway, stream) in self.streams.lock().iter() {
             if gateway.serves(&application.service) {
@@ -54,7 +50,8 @@ impl Recalls {
         }
     }
 
-    fn is_time(&self, application: &ApplicationRef) -> bool {
+    /// Whether an application may be asked back: it was not just now.
+    pub(crate) fn is_time(&self, application: &ApplicationRef) -> bool {
         let mut asked = self.asked.lock();
         if asked.get(application).is_some_and(|at| at.elapsed() < PAUSE) {
             return false;

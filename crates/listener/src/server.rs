@@ -144,6 +144,7 @@ impl Listener {
         tokio::spawn(follow(store, seen, poll, ended.clone()));
         tokio::spawn(http::serve(self.http, ended.clone()));
         tokio::spawn(presume(self.shared.catalog.store.clone(), ended.clone()));
+        tokio::spawn(pass_recalls_on(Arc::clone(&self.shared), ended.clone()));
 
         let incoming = TcpListenerStream::new(self.grpc);
         let serving = router.serve_with_incoming_shutdown(incoming, ended.cancelled());
@@ -167,6 +168,14 @@ async fn presume(store: Store, stop: CancellationToken) {
         if let Err(error) = store.presume_due().await {
             tracing::debug!(error = %error, "leases that are over cannot be counted now");
         }
+    }
+}
+
+/// Tells gateways what any listener of the store asks back, until stopped.
+async fn pass_recalls_on(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut recalls = shared.catalog.store.recalls();
+    while let Some(Some(application)) = stop.run_until_cancelled(recalls.recv()).await {
+        shared.engine.recalls.tell(&application);
     }
 }
 

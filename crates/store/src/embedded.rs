@@ -5,7 +5,7 @@
 //! nothing; the log is forced to disk at the configured moment, which is what a power cut can cost. The folder belongs
 //! to one process at a time.
 //!
-//! Same algorithm as `redis/functions.lua`; the contract suite runs over both.
+//! Same algorithm as the functions in Redis; the contract suite runs over both.
 
 mod account;
 mod bytes;
@@ -25,12 +25,14 @@ use std::time::Duration;
 
 use hashbrown::HashSet;
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weir_core::lease::ledger::Lease;
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 use crate::config::EmbeddedConfig;
 use crate::key::now;
+use crate::recalls::Hearers;
 use crate::{
     Ask, LeaseAsk, LeaseOutcome, Mode, OpenError, Outcome, Publication, PublishError, Record, Report,
     RequestId, StoreError, ask,
@@ -66,6 +68,7 @@ struct Shared {
     /// The log could not be written last time: nothing is counted until it can.
     failing: AtomicBool,
     checkpoint_bytes: AtomicU64,
+    recalls: Hearers,
     /// Serialises publications and checkpoints.
     maintenance: Mutex<()>,
     /// Held as long as the store: one process per folder.
@@ -114,6 +117,7 @@ impl Embedded {
             log,
             failing: AtomicBool::new(false),
             checkpoint_bytes: AtomicU64::new(checkpoint::bytes(&config.dir)),
+            recalls: Hearers::default(),
             maintenance: Mutex::new(()),
             _lock: lock,
             _background: stop.clone().drop_guard(),
@@ -197,6 +201,14 @@ impl Embedded {
             ledger.presume_due(tail, now());
         }
         self.persist().await.map_err(StoreError::Log)
+    }
+
+    pub(crate) fn recall(&self, application: &ApplicationRef) {
+        self.shared.recalls.tell(application);
+    }
+
+    pub(crate) fn recalls(&self) -> mpsc::Receiver<ApplicationRef> {
+        self.shared.recalls.join()
     }
 
     pub(crate) async fn cancel(&self, request: RequestId, attempt: Option<u32>) -> Result<bool, StoreError> {

@@ -11,10 +11,12 @@ pub mod config;
 mod embedded;
 mod error;
 mod key;
+mod recalls;
 mod redis;
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use weir_core::lease::ledger::Lease;
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
@@ -126,6 +128,22 @@ impl Store {
         match self {
             Self::Embedded(store) => store.presume_due().await,
             Self::Redis(store) => store.presume_due().await,
+        }
+    }
+
+    /// Asks all who hear [`Self::recalls`], in any process, for what is out on lease of an application.
+    pub async fn recall(&self, application: &ApplicationRef) {
+        match self {
+            Self::Embedded(store) => store.recall(application),
+            Self::Redis(store) => store.recall(application).await,
+        }
+    }
+
+    /// What is asked back from now on, until the receiver is dropped. Some of it may be lost.
+    pub fn recalls(&self) -> mpsc::Receiver<ApplicationRef> {
+        match self {
+            Self::Embedded(store) => store.recalls(),
+            Self::Redis(store) => store.recalls(),
         }
     }
 

@@ -12,6 +12,7 @@ mod catalog;
 mod connect;
 mod lease;
 mod queue;
+mod recalls;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ pub struct Redis {
 }
 
 struct Shared {
+    client: redis::Client,
     pool: deadpool_redis::Pool,
     reader: redis::aio::ConnectionManager,
     functions: connect::Functions,
@@ -71,7 +73,13 @@ impl Redis {
         metrics::describe_counter!("weir_store_failures_total", "Calls to Redis whose outcome was unknown");
         let opened = connect::open(&config).await?;
         let queue = Queue::new(opened.decider, opened.functions.clone(), &config);
-        let shared = Shared { pool: opened.pool, reader: opened.reader, functions: opened.functions, queue };
+        let shared = Shared {
+            client: opened.client,
+            pool: opened.pool,
+            reader: opened.reader,
+            functions: opened.functions,
+            queue,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -130,7 +130,10 @@ impl Engine {
         if begun.elapsed() >= RECALL_WAIT {
             return false;
         }
-        self.recalls.recall(application);
+        if self.recalls.is_time(application) {
+            metrics::counter!("weir_listener_recalls_total").increment(1);
+            self.store.recall(application).await;
+        }
         tokio::time::sleep(RECALL_PAUSE).await;
         // Whether somebody told or not: the store is asked again.
         let _ = tokio::time::timeout(RECALL_LOOK, self.recalls.until_some_came_back()).await;

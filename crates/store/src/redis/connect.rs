@@ -12,11 +12,12 @@ use crate::config::RedisConfig;
 
 /// Connections of the pool: catalog work only.
 const POOL_CONNECTIONS: usize = 4;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(200);
 
 pub(super) struct Opened {
+    pub(super) client: redis::Client,
     pub(super) pool: deadpool_redis::Pool,
     /// For decisions only.
     pub(super) decider: ConnectionManager,
@@ -93,7 +94,7 @@ pub(super) async fn open(config: &RedisConfig) -> Result<Opened, OpenError> {
         .recycle_timeout(Some(CONNECT_TIMEOUT))
         .build()
         .map_err(|error| OpenError::Pool(error.to_string()))?;
-    Ok(Opened { pool, decider, reader, functions })
+    Ok(Opened { client, pool, decider, reader, functions })
 }
 
 fn client(config: &RedisConfig) -> redis::RedisResult<redis::Client> {

@@ -26,6 +26,7 @@ pub(crate) async fn all(store: &Store) {
     old_records_grant_nothing_but_settle(store).await;
     what_a_fail_over_forgot_is_taken_over(store).await;
     nothing_is_lent_of_a_window_far_ahead(store).await;
+    all_hear_what_anybody_asks_back(store).await;
 }
 
 /// What a gateway says: a line is a unit, what is spent, what is granted and what is wanted.
@@ -260,6 +261,21 @@ async fn nothing_is_lent_of_a_window_far_ahead(store: &Store) {
     ask.message.opens = Some(When::Next);
     assert_eq!(hear(store, ask).await, "short");
     assert_eq!(store.leases(&app("ahead")).await.unwrap(), []);
+}
+
+async fn all_hear_what_anybody_asks_back(store: &Store) {
+    let mut hearers = [store.recalls(), store.recalls()];
+    for hearer in &mut hearers {
+        // Nobody says when a hearer is connected; what is said before is lost.
+        until_async("a recall to be heard", || {
+            let heard = hearer.try_recv();
+            async {
+                store.recall(&app("lent")).await;
+                (heard.ok()? == app("lent")).then_some(())
+            }
+        })
+        .await;
+    }
 }
 
 pub(crate) fn in_ms(ms: i64) -> Timestamp {

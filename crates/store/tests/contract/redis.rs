@@ -233,3 +233,33 @@ fn year_of(unix_ms: u128) -> String {
 async fn redis_client(server: &RedisServer) -> ::redis::aio::MultiplexedConnection {
     ::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_rights_are_enough() {
+    let (_server, port, authority) = RedisServer::start_with_tls_and_user();
+    let mut config = RedisConfig::new(Secret::new(&format!("rediss://weir:pass@localhost:{port}")));
+    config.tls_ca_pem = Some(authority.into_bytes());
+    let store = Store::open(Config::Redis(config)).await.unwrap();
+    crate::cases::all(&store).await;
+    crate::leases::all(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recalls_reach_other_listeners_also_after_a_restart() {
+    let mut server = RedisServer::start();
+    let [here, there] = [open(&server).await, open(&server).await];
+    let mut heard = there.recalls();
+    for application in ["a", "b"] {
+        weir_tests::wait::until_async("the recall to be heard", || {
+            let next = heard.try_recv();
+            let here = &here;
+            async move {
+                here.recall(&app(application)).await;
+                (next.ok()? == app(application)).then_some(())
+            }
+        })
+        .await;
+        server.kill();
+        server.restart();
+    }
+}
