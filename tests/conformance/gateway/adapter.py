@@ -139,6 +139,8 @@ class Plane:
         self.run("listener")
         for name in set(self.processes) - {"listener"}:
             self.metrics_say(name, "weir_gateway_listeners_up 1")
+            # What passed in the outage is told first.
+            self.metrics_say(name, "weir_gateway_outage_reports_waiting 0")
 
     def change(self, case, state):
         """Changes a case's applications, and returns when the listener decides by it."""
@@ -253,6 +255,8 @@ class Processes(suite.Adapter):
         mode = {"user_key": "user_key", "app_id": "app_id_and_key"}[credentials["mode"]]
         proxy = {"hosts": suite.fill(service["hosts"], names), "api_backend": suite.fill(service["api_backend"], names),
                  "credentials_location": credentials["in"], "credential_names": credentials["names"],
+                 # Where the suite says more than we have, it means our default.
+                 "when_away": service["when_away"] if service["when_away"] in ("allow_known", "allow") else None,
                  "secret_token": service["secret_token"], "host_rewrite": suite.fill(service["host_rewrite"], names),
                  "errors": {suite.ERRORS[name]: refusal(error) for name, error in service["errors"].items()}}
         period, most = LIMITS.get(fate, (None, None))

@@ -1,5 +1,7 @@
 //! Leases when things die: what was spent is counted, what was not is given back, and no limit is ever passed.
 
+use std::time::{Duration, Instant};
+
 use weir_proto::v1;
 use weir_tests::http::get;
 use weir_tests::load::Load;
@@ -128,6 +130,79 @@ async fn what_passes_in_an_outage_is_counted_afterwards() {
     stack.gateways[0].start();
     stack.counter_settles_at("app", "hits", 6).await;
     assert_eq!(get(stack.gateways[0].address, TARGET).status, 429);
+}
+
+/// Calls are answered for so long.
+async fn goes_on(load: &Load, long: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < long {
+        load.answers(100).await;
+    }
+}
+
+/// Step 13 of the example's story: the listener is stopped under load and comes back.
+async fn the_listener_goes_and_comes_back(when_away: &str) {
+    let limit = "{ metric = \"hits\", period = \"day\", max = 100_000_000 }";
+    let proxy = format!("when_away = \"{when_away}\"");
+    let plan = Plan { gateways: 2, journals: true, ..Plan::small(&catalog_with(1, limit, &proxy)) };
+    let mut stack = Stack::start(&plan).await;
+    let load = Load::start(&stack.addresses(), CONNECTIONS, REQUESTS_MAX, TARGET);
+    // Until leases are as large as they need be.
+    goes_on(&load, Duration::from_secs(2)).await;
+    stack.listeners[0].kill();
+    match when_away {
+        "deny" => load.refusals(50).await,
+        // Longer than ordinary leases live.
+        _ => goes_on(&load, Duration::from_secs(3)).await,
+    }
+    stack.listeners[0].start();
+    load.answers(STRETCH).await;
+    let tally = load.stop().await;
+    let passed = tally.of(200);
+    assert_eq!(tally.total(), passed + tally.of(503), "{tally:?}");
+    match when_away {
+        "deny" => assert!(tally.of(503) > 0, "{tally:?}"),
+        // Those that waited for a decision as the listener went.
+        "allow_known" => assert!(tally.of(503) <= CONNECTIONS as u64, "{tally:?}"),
+        _ => assert_eq!(tally.of(503), 0, "{tally:?}"),
+    }
+    assert_eq!(stack.upstream.received(), passed, "{tally:?}");
+    stack.counter_settles_at("app", "hits", passed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_listener_goes_and_comes_back_and_the_service_denies() {
+    the_listener_goes_and_comes_back("deny").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_listener_goes_and_comes_back_and_the_service_allows_who_is_known() {
+    the_listener_goes_and_comes_back("allow_known").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_listener_goes_and_comes_back_and_the_service_allows_all() {
+    the_listener_goes_and_comes_back("allow").await;
+}
+
+/// Goal: under `allow_known` an application goes on in an outage, inside its limit, and a stranger does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_known_goes_on_inside_the_limit() {
+    let limit = "{ metric = \"hits\", period = \"day\", max = 30 }";
+    let plan = Plan::small(&catalog_with(1, limit, "when_away = \"allow_known\""));
+    let mut stack = Stack::start(&plan).await;
+    assert_eq!(get(stack.gateways[0].address, TARGET).status, 200);
+    until("a lease", || (metric(&stack, 0, "weir_gateway_leases ") == 1).then_some(()));
+    stack.listeners[0].kill();
+    assert_eq!(get(stack.gateways[0].address, "/?user_key=nobodys").status, 503);
+    let mut passed = 1;
+    while get(stack.gateways[0].address, TARGET).status == 200 {
+        passed += 1;
+        assert!(passed <= 30, "beyond the limit");
+    }
+    assert!(passed >= 10, "{passed} calls: half of what is left is held for an outage");
+    stack.listeners[0].start();
+    stack.counter_settles_at("app", "hits", passed).await;
 }
 
 /// Goal: `deny` is what happens unless the service chose otherwise, and it counts nothing.
