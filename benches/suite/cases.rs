@@ -99,7 +99,7 @@ impl Group {
             }
             Self::Connections => &["connections_64_cpu_us"],
             Self::Services => &["services_1_cpu_us"],
-            Self::Micro => &[],
+            Self::Micro => &["lease_decision_ns"],
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod core;
 mod journal;
+mod lease;
 mod store;
 mod wire;
 

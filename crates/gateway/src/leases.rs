@@ -165,6 +165,41 @@ impl Leases {
         Ok((leases, waiting))
     }
 
+    /// Without a keeper.
+    #[cfg(feature = "measuring")]
+    pub(crate) fn for_measuring(journal: Journal) -> Result<Arc<Self>, StartError> {
+        Ok(Arc::new(Self::new(Some(journal))?.0))
+    }
+
+    /// Accepts a caller, and has the caller's first lease granted.
+    #[cfg(feature = "measuring")]
+    pub(crate) fn hold(self: &Arc<Self>, question: &Question<'_>, granted: &weir_core::lease::Reply) {
+        let now = clock::now_ms();
+        let application = self.application(&question.service.id, "app-0", now).expect("room for one");
+        let accepted =
+            Accepted { application: Arc::clone(&application), records_version: 1, until_ms: u64::MAX };
+        self.known.put(question, accepted, true, now);
+        let mut state = application.state.lock();
+        state.records_version = 1;
+        state.holding.set_terms(Terms::Outage);
+        // The first answer only tells which life of the ledger it is.
+        for _ in 0..2 {
+            state.holding.note(question.usage, now);
+            let messages = state.holding.due(now, |metrics| {
+                let id = self.next_id();
+                let record = Record::Lease(LeaseRecord {
+                    id,
+                    application: application.reference.clone(),
+                    metrics: metrics.cloned().collect(),
+                });
+                Some((id, self.slots.claim(&record)?))
+            });
+            for Message { id, round, .. } in messages {
+                state.holding.answered(id, round, granted.clone(), 1, now);
+            }
+        }
+    }
+
     /// Settles the leases that earlier runs left, and reports what passed in their outages.
     fn take_over(&self, left: Vec<weir_journal::Left>) {
         let (now, mut presumed_used) = (clock::now_ms(), 0_usize);

@@ -26,6 +26,8 @@ mod http1;
 mod http2;
 mod leases;
 mod listener;
+#[cfg(feature = "measuring")]
+pub mod measuring;
 mod message;
 mod meters;
 mod proxy;

@@ -49,7 +49,7 @@ impl Service {
         Self::new(id, credentials, proxy, pools)
     }
 
-    fn new(
+    pub(crate) fn new(
         id: ServiceId,
         credentials: CredentialKind,
         mut proxy: Proxy,
