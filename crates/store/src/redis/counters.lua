@@ -7,7 +7,8 @@
 --   :versions                        hash   <service>/<app> -> version, <service> -> version
 --   :records                         hash   <service>/<app> -> record
 --   :recent, :recent-older           hash   request id -> what was counted for it; two generations.
---                                           "writer:<writer>" -> number of its last batch; "since" -> ms;
+--                                           "writer:<writer>" -> number of its last batch; "since" -> ms, with
+--                                           "+" behind it once anything was out on lease in that time;
 --                                           "lease:<id>" -> "" where a lease was closed
 --   :leases                          hash   <service>/<app> -> its leases as MessagePack; none: no field
 --   :due                             zset   <service>/<app> -> when the first of its leases is over, in ms
@@ -34,6 +35,7 @@ local RECENT_KEPT_MS = 10000
 local REPORT_KEPT_MS = 600000
 local CLOSED_KEPT_S = 73 * 3600
 local CLOSED_MINUTE_KEPT_S = 120
+local PLUS = 43
 
 -- Lua passes on only so many values at once.
 local VALUES_MAX = 4000
@@ -276,9 +278,16 @@ local function read_recent(shard)
         if packed then recent[ids[place]] = packed end
       end
     end)
-    shard.closed_since_ms = shard.closed_since_ms or tonumber(recent['since'])
+    shard.older_since = shard.older_since or recent['since']
   end
-  shard.closed_since_ms = shard.closed_since_ms or shard.clock_ms
+end
+
+local function since_ms_of(since) return since and (tonumber(since) or tonumber(string.sub(since, 1, -2))) end
+
+-- Whether anything may be out on lease. Mostly nothing is, and this costs no look.
+local function may_lend(shard)
+  local since = shard.recent['since']
+  return not since or string.byte(since, -1) == PLUS
 end
 
 local function remember(shard, id, packed)
@@ -290,7 +299,7 @@ end
 local function write_recent(shard)
   local recent, older, now_ms = shard.base .. ':recent', shard.base .. ':recent-older', shard.clock_ms
   local values, n = { shard.writer, string.format('%.0f', shard.number) }, 2
-  local since_ms = tonumber(shard.recent['since'])
+  local since_ms, lends = since_ms_of(shard.recent['since']), nil
   if not since_ms or now_ms - since_ms > RECENT_KEPT_MS then
     if since_ms and redis.call('EXISTS', recent) == 1 then
       -- A rename would free what was there at once, and take its time for that.
@@ -298,7 +307,12 @@ local function write_recent(shard)
       redis.call('RENAME', recent, older)
       redis.call('EXPIRE', older, 3600)
     end
-    values[3], values[4], n = 'since', string.format('%.0f', now_ms), 4
+    since_ms, lends = now_ms, redis.call('EXISTS', shard.base .. ':leases') == 1
+  elseif next(shard.lent) and not may_lend(shard) then
+    lends = true
+  end
+  if lends ~= nil then
+    values[3], values[4], n = 'since', string.format('%.0f', since_ms) .. (lends and '+' or ''), 4
   end
   local written, known = shard.written, shard.recent
   for place = 1, #written do

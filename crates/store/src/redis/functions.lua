@@ -273,10 +273,10 @@ local function read_versions(shard)
   end)
 end
 
-local function decide_shard(shard, is_lending)
+local function decide_shard(shard)
   read_versions(shard)
   read_counters(shard, 1)
-  if is_lending then read_leases(shard, shard.asked, shard.values[1] + 1) end
+  if may_lend(shard) then read_leases(shard, shard.asked, shard.values[1] + 1) end
   local values, at = shard.values, shard.operations_at
   while at <= #values do at = DECIDE[values[at]](shard, at) end
   write_counters(shard)
@@ -302,8 +302,8 @@ local function step(keys, args)
     end
     shards[place] = shard
   end
-  local answers, is_lending = {}, lends_any(keys)
-  for place, shard in ipairs(shards) do answers[place] = decide_shard(shard, is_lending) end
+  local answers = {}
+  for place, shard in ipairs(shards) do answers[place] = decide_shard(shard) end
   return answers
 end
 

@@ -10,13 +10,6 @@ local GRACE_MS, CORRECTABLE_MS, AHEAD_MAX_MS = 1000, 72 * 3600000, 2000
 -- What a message comes to.
 local GRANTED, CLOSED, SHORT = 0, 1, 2
 
--- Nearly all batches are of applications of which nothing is out on lease.
-local function lends_any(keys)
-  local leases = {}
-  for place, base in ipairs(keys) do leases[place] = base .. ':leases' end
-  return redis.call('EXISTS', unpack(leases)) > 0
-end
-
 -- One life of this Redis: a replica that takes over gives itself another id.
 local function incarnation()
   local id = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -300,8 +293,9 @@ local function take_over(shard, message)
 end
 
 local function is_forgotten(shard, message)
+  local closed_since_ms = since_ms_of(shard.older_since) or shard.clock_ms
   return message.incarnation ~= 0 and message.incarnation ~= shard.incarnation
-    and message.moment - AHEAD_MAX_MS >= shard.closed_since_ms
+    and message.moment - AHEAD_MAX_MS >= closed_since_ms
 end
 
 -- What a message comes to, and the lease that is granted.
