@@ -30,7 +30,7 @@ pub(crate) async fn all(store: &Store) {
 }
 
 /// What a gateway says: a line is a unit, what is spent, what is granted and what is wanted.
-fn said(
+pub(crate) fn said(
     application: &str,
     (gateway, sequence, round): (u8, u64, u32),
     lines: &[(&str, [u64; 3])],
@@ -44,7 +44,7 @@ fn said(
     };
     // Names are the gateways' own, and no two leases share one.
     let mut boot = [gateway; 16];
-    boot[..4].copy_from_slice(&application.as_bytes()[..4]);
+    boot[..application.len()].copy_from_slice(application.as_bytes());
     LeaseAsk {
         application: Arc::new(Subject::new(app(application))),
         application_version: record(application).version,
@@ -62,18 +62,18 @@ fn said(
     }
 }
 
-fn opening(mut ask: LeaseAsk) -> LeaseAsk {
+pub(crate) fn opening(mut ask: LeaseAsk) -> LeaseAsk {
     ask.message.opens = Some(When::Now);
     ask
 }
 
-fn closing(mut ask: LeaseAsk) -> LeaseAsk {
+pub(crate) fn closing(mut ask: LeaseAsk) -> LeaseAsk {
     ask.message.closes = true;
     ask
 }
 
 /// `"granted 5 10"`, `"closed"`, `"short"`, `"stale"`. Leases are asked of this life of the store, unless another is named.
-async fn hear(store: &Store, mut ask: LeaseAsk) -> String {
+pub(crate) async fn hear(store: &Store, mut ask: LeaseAsk) -> String {
     if ask.message.opens.is_some() && ask.message.declared.is_none() {
         ask.message.declared = Some(Declared { incarnation: incarnation(store).await, moment: in_ms(0) });
     }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use weir_core::Secret;
+use weir_core::lease::Declared;
 use weir_store::{Config, OpenError, RedisConfig, Store};
 use weir_tests::redis::RedisServer;
 
+use crate::leases::{closing, hear, in_ms, incarnation, opening, said};
 use crate::words::{app, apply, ask, publication, read, report, words};
 
 async fn open(server: &RedisServer) -> Store {
@@ -262,4 +264,47 @@ async fn recalls_reach_other_listeners_also_after_a_restart() {
         server.kill();
         server.restart();
     }
+}
+
+/// Makes what was counted and closed lately older by a generation.
+async fn age(server: &RedisServer, store: &Store) {
+    let script = "for _, key in ipairs(redis.call('KEYS', 'weir:{*}:recent')) do
+            local since = redis.call('HGET', key, 'since')
+            local aged = string.gsub(since, '%d+', function(ms) return string.format('%.0f', tonumber(ms) - 11000) end)
+            redis.call('HSET', key, 'since', aged)
+        end";
+    let mut client = redis_client(server).await;
+    ::redis::cmd("EVAL").arg(script).arg(0).query_async::<()>(&mut client).await.unwrap();
+    read(store, "a", "hits=0<=10/year").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_outlive_the_memory_of_closed_ones() {
+    const UNIT: &str = "hits=1<=10/year";
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let held = || said("a", (1, 1, 1), &[(UNIT, [0, 0, 3])]);
+    let closed = || said("a", (1, 2, 1), &[(UNIT, [2, 2, 0])]);
+    assert_eq!(hear(&store, opening(closed())).await, "short", "it wants nothing");
+    assert_eq!(hear(&store, opening(held())).await, "granted 3");
+    let last_word = |incarnation| {
+        let mut ask = closing(closed());
+        ask.message.declared = Some(Declared { incarnation, moment: in_ms(-60_000) });
+        ask
+    };
+    let forgotten = last_word(incarnation(&store).await + 1);
+    assert_eq!(hear(&store, forgotten.clone()).await, "closed");
+    age(&server, &store).await;
+    assert_eq!(hear(&store, opening(closed())).await, "closed", "it is remembered");
+    assert_eq!(apply(&store, "a", "hits=8<=10/year").await, "over 0: 0", "3 are held");
+    for _ in 0..2 {
+        age(&server, &store).await;
+    }
+    assert_eq!(hear(&store, forgotten).await, "closed");
+    assert_eq!(
+        apply(&store, "a", "hits=8<=10/year").await,
+        "over 0: 0",
+        "nobody knows whether it was counted"
+    );
+    assert_eq!(apply(&store, "a", "hits=7<=10/year").await, "ok 7");
 }
