@@ -1,7 +1,7 @@
 -- Answers begin with one of these. TOGETHER: how many of the requests fit, the place of the ceiling that refuses the
 -- others, and what the ceilings held before; ONE: likewise of one. ADMITTED: without meaning twice, what they hold.
--- Where leases hold something of a ceiling, LENT is added to these three, and what they hold of each follows. Before all
--- answers of a shard stands how many leases were presumed.
+-- Where leases hold something of a ceiling, LENT is added to these three, and what they hold of each follows. Before
+-- all answers of a shard stands how many leases were presumed.
 local TOGETHER, ONE, ADMITTED, STALE, BURIED, TAKEN_BACK, REPORTED, HEARD, PRESUMED_DUE = 0, 1, 2, 3, 4, 5, 6, 7, 8
 local LENT = 16
 
@@ -177,14 +177,19 @@ end
 
 -- Messages about leases are 'L', application, its version, place of the service, the lease's id, its holder, round,
 -- whether it opens one (1: now, 2: next), whether it closes it, incarnation (0: none is known) and moment that were
--- declared, how long it lasts in ms, number of lines, and for each the place of a unit, what is spent, granted, wanted, and least of use.
+-- declared, how long it lasts in ms, number of lines, and for each the place of a unit, what is spent, granted, wanted,
+-- and least of use.
+local LEASE_HEAD, LEASE_LINE = 13, 5
+
+local function behind_lease(values, at) return at + LEASE_HEAD + LEASE_LINE * values[at + LEASE_HEAD - 1] end
+
 local function read_lease(shard, at)
   local values = shard.values
-  local behind = at + 13 + 5 * values[at + 12]
+  local behind = behind_lease(values, at)
   shard.asked[#shard.asked + 1] = values[at + 1]
   shard.ids[#shard.ids + 1] = tombstone(values[at + 4])
   shard.incarnation = shard.incarnation or incarnation()
-  for line = at + 13, behind - 1, 5 do
+  for line = at + LEASE_HEAD, behind - 1, LEASE_LINE do
     name_counters(shard, values[at + 1], shard.usages[values[line]].fields)
   end
   return behind
@@ -197,9 +202,8 @@ local function message_of(shard, at)
     opens = values[at + 7], closes = values[at + 8] == 1, incarnation = values[at + 9], moment = values[at + 10],
     lasts_ms = values[at + 11], wishes = {},
   }
-  for place = 1, values[at + 12] do
-    local line = at + 8 + 5 * place
-    message.wishes[place] = {
+  for line = at + LEASE_HEAD, behind_lease(values, at) - 1, LEASE_LINE do
+    message.wishes[#message.wishes + 1] = {
       unit = shard.usages[values[line]].packed, spent = values[line + 1], granted = values[line + 2],
       want = values[line + 3], least = values[line + 4],
     }
@@ -207,8 +211,8 @@ local function message_of(shard, at)
   return message
 end
 
--- Answered with the incarnation and what the message comes to; where a lease is out, also with the clock, the lease, and
--- what is used of each limit of each line, or held by others.
+-- Answered with the incarnation and what the message comes to; where a lease is out, also with the clock, the lease,
+-- and what is used of each limit of each line, or held by others.
 local function hear_lease(shard, at)
   local values, held, message = shard.values, shard.held, message_of(shard, at)
   local application, service = message.application, values[at + 3]
@@ -225,11 +229,13 @@ local function hear_lease(shard, at)
     if lease then
       reply(shard, shard.clock_ms, cmsgpack.pack(lease))
       for line = LINES, #lease, 3 do
-        visit_limits(shard, application, lease, line, lease, function(taken) reply(shard, math.min(taken, COUNT_MAX)) end)
+        visit_limits(shard, application, lease, line, lease, function(taken)
+          reply(shard, math.min(taken, COUNT_MAX))
+        end)
       end
     end
   end
-  return at + 12 + 5 * values[at + 11]
+  return behind_lease(values, at)
 end
 
 -- Presuming is 'P' and of how many applications at most; answered with of how many it was.

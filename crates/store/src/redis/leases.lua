@@ -1,8 +1,8 @@
 -- Leases: the rules of `weir_core::lease::ledger`, which says why they are as they are.
 --
 -- In memory and in :leases a lease is {id, holder, round, moment, deadline, is presumed (1 or 0), then for each of its
--- lines the usage of a unit, what is granted and what is settled}. Moments are of Redis' own clock, since a lease may be
--- renewed through any listener.
+-- lines the usage of a unit, what is granted and what is settled}. Moments are of Redis' own clock, since a lease may
+-- be renewed through any listener.
 
 local ROUND, MOMENT, DEADLINE, PRESUMED, LINES = 3, 4, 5, 6, 7
 local GRACE_MS, CORRECTABLE_MS, AHEAD_MAX_MS = 1000, 72 * 3600000, 2000

@@ -11,8 +11,8 @@ use weir_tests::wait::until_async;
 
 use crate::words::{app, apply, increments, publication, read, record};
 
-const APPLICATIONS: [&str; 9] =
-    ["lent", "shared", "twice", "dead", "renamed", "methods", "free", "forgotten", "ahead"];
+const APPLICATIONS: [&str; 10] =
+    ["lent", "shared", "twice", "dead", "renamed", "methods", "free", "forgotten", "ahead", "crowded"];
 
 /// Revisions rise from case to case: these come after all others.
 pub(crate) async fn all(store: &Store) {
@@ -26,6 +26,7 @@ pub(crate) async fn all(store: &Store) {
     old_records_grant_nothing_but_settle(store).await;
     what_a_fail_over_forgot_is_taken_over(store).await;
     nothing_is_lent_of_a_window_far_ahead(store).await;
+    what_is_said_at_once_is_heard_one_by_one(store).await;
     all_hear_what_anybody_asks_back(store).await;
 }
 
@@ -261,6 +262,20 @@ async fn nothing_is_lent_of_a_window_far_ahead(store: &Store) {
     ask.message.opens = Some(When::Next);
     assert_eq!(hear(store, ask).await, "short");
     assert_eq!(store.leases(&app("ahead")).await.unwrap(), []);
+}
+
+async fn what_is_said_at_once_is_heard_one_by_one(store: &Store) {
+    const UNIT: &str = "hits=1<=1000/year";
+    let asked = (1..=20_u64).map(|n| async move {
+        let opened = hear(store, opening(said("crowded", (1, n, 1), &[(UNIT, [0, 0, 10]); 2]))).await;
+        (opened, apply(store, "crowded", "hits=1<=1000/year all=1").await)
+    });
+    for (opened, admitted) in futures_util::future::join_all(asked).await {
+        assert_eq!(opened, "granted 10 10");
+        assert!(admitted.starts_with("ok"), "{admitted}");
+    }
+    assert_eq!(apply(store, "crowded", "hits=581<=1000/year").await, "over 0: 20", "400 are held");
+    assert_eq!(apply(store, "crowded", "hits=580<=1000/year").await, "ok 600");
 }
 
 async fn all_hear_what_anybody_asks_back(store: &Store) {
