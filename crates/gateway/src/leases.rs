@@ -16,6 +16,7 @@ mod slots;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -135,8 +136,10 @@ impl Leases {
             recalls,
         };
         let end = end.clone();
+        let syncing = Arc::clone(&leases).sync(Duration::from_millis(config.journal_sync_interval_ms));
         tokio::spawn(async move {
             tokio::select! {
+                () = syncing => {}
                 () = keeper.keep() => {}
                 () = end.cancelled() => {}
             }
@@ -163,6 +166,24 @@ impl Leases {
             meters: LeaseMeters::new(),
         };
         Ok((leases, waiting))
+    }
+
+    /// Forces the journal to disk, for ever.
+    async fn sync(self: Arc<Self>, pause: Duration) {
+        let mut was_failing = false;
+        loop {
+            tokio::time::sleep(pause).await;
+            if self.slots.depth() == 0 {
+                continue;
+            }
+            let leases = Arc::clone(&self);
+            let synced = tokio::task::spawn_blocking(move || leases.slots.sync()).await;
+            let failure = synced.map_err(std::io::Error::other).and_then(|synced| synced).err();
+            if let Some(error) = failure.as_ref().filter(|_| !was_failing) {
+                error!(%error, "the journal cannot be forced to disk: a power cut may lose what it holds");
+            }
+            was_failing = failure.is_some();
+        }
     }
 
     /// Without a keeper.

@@ -53,6 +53,10 @@ pub(crate) fn describe() {
     describe_gauge!("weir_gateway_outage_reports_waiting", "What they used and no listener knows yet");
     describe_counter!("weir_gateway_lease_decisions_total", "Calls decided within leases, by outcome");
     describe_counter!("weir_gateway_lease_messages_total", "What was said of leases to listeners");
+    describe_histogram!(
+        "weir_gateway_lease_answer_seconds",
+        "From what was said of a lease to its answer: how long what was spent is not settled yet"
+    );
     describe_counter!("weir_gateway_lease_recalls_total", "Leases given back since others waited for them");
     describe_counter!(
         "weir_gateway_lease_stayed_counted_total",
@@ -147,6 +151,7 @@ pub(crate) struct LeaseMeters {
     pub(crate) decided: Counter,
     pub(crate) refused: Counter,
     pub(crate) messages: Counter,
+    pub(crate) answered: Histogram,
     pub(crate) recalled: Counter,
     pub(crate) stayed_counted: Counter,
     pub(crate) journal_full: Counter,
@@ -161,6 +166,7 @@ impl LeaseMeters {
             decided: counter!("weir_gateway_lease_decisions_total", "outcome" => "allowed"),
             refused: counter!("weir_gateway_lease_decisions_total", "outcome" => "limits_exceeded"),
             messages: counter!("weir_gateway_lease_messages_total"),
+            answered: histogram!("weir_gateway_lease_answer_seconds"),
             recalled: counter!("weir_gateway_lease_recalls_total"),
             stayed_counted: counter!("weir_gateway_lease_stayed_counted_total"),
             journal_full: counter!("weir_gateway_journal_full_total"),

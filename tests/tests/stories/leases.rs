@@ -140,6 +140,29 @@ async fn goes_on(load: &Load, long: Duration) {
     }
 }
 
+/// Goal: a key that is revoked while gateways decide by themselves is refused within a second of the listener's knowing,
+/// and from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_is_refused_under_leases_too() {
+    let stack = Stack::start(&Plan { gateways: 2, ..Plan::small(&unlimited()) }).await;
+    let load = Load::start(&stack.addresses(), CONNECTIONS, REQUESTS_MAX, TARGET);
+    goes_on(&load, Duration::from_secs(1)).await;
+    let limits = "{ metric = \"hits\", period = \"day\", max = 100_000_000 }";
+    stack.put_catalog(&catalog(2, limits).replace("user_key = \"key\"", "user_key = \"another\""));
+    let revision = "weir_gateway_configuration_revision ";
+    until("gateways to hear of the change", || (metric(&stack, 0, revision) == 2).then_some(()));
+    let known_at = Instant::now();
+    for gateway in &stack.gateways {
+        until("the key to be refused", || (get(gateway.address, TARGET).status == 403).then_some(()));
+    }
+    assert!(known_at.elapsed() < Duration::from_millis(1_500), "{:?}", known_at.elapsed());
+    let passed = stack.upstream.received();
+    load.answers(STRETCH).await;
+    load.stop().await;
+    // Requests that were on their way as the last gateway learned of it.
+    assert!(stack.upstream.received() <= passed + CONNECTIONS as u64);
+}
+
 /// Step 13 of the example's story: the listener is stopped under load and comes back.
 async fn the_listener_goes_and_comes_back(when_away: &str) {
     let limit = "{ metric = \"hits\", period = \"day\", max = 100_000_000 }";
@@ -192,7 +215,9 @@ async fn whoever_is_known_goes_on_inside_the_limit() {
     let plan = Plan::small(&catalog_with(1, limit, "when_away = \"allow_known\""));
     let mut stack = Stack::start(&plan).await;
     assert_eq!(get(stack.gateways[0].address, TARGET).status, 200);
-    until("a lease", || (metric(&stack, 0, "weir_gateway_leases ") == 1).then_some(()));
+    // The first answer only says which life of the store it is of.
+    let answers = "weir_gateway_lease_answer_seconds_count ";
+    until("a lease to be granted", || (metric(&stack, 0, answers) >= 2).then_some(()));
     stack.listeners[0].kill();
     assert_eq!(get(stack.gateways[0].address, "/?user_key=nobodys").status, 503);
     let mut passed = 1;

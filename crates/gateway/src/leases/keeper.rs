@@ -44,6 +44,8 @@ struct Outcome {
     application: Arc<Application>,
     id: LeaseId,
     round: u32,
+    /// When it was said.
+    begun: Instant,
     answer: Option<Answer>,
 }
 
@@ -119,14 +121,16 @@ impl Keeper {
             // What is not taken is said again a little later, as what is lost.
             let is_taken = link.ask(Ask { ask: stream_ask::Ask::Lease(request), answer });
             leases.meters.messages.increment(is_taken.into());
+            let begun = Instant::now();
             let (application, Message { id, round, .. }) = (Arc::clone(application), message);
-            answers.push(Box::pin(
-                async move { Outcome { application, id, round, answer: answered.await.ok() } },
-            ));
+            answers.push(Box::pin(async move {
+                Outcome { application, id, round, begun, answer: answered.await.ok() }
+            }));
         }
     }
 
-    fn hear(&self, Outcome { application, id, round, answer }: Outcome, answers: &Answers) {
+    fn hear(&self, Outcome { application, id, round, begun, answer }: Outcome, answers: &Answers) {
+        self.leases.meters.answered.record(begun.elapsed().as_secs_f64());
         self.answered(&application, id, round, answer);
         self.tend(&application, answers);
     }

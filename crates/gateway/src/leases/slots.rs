@@ -30,6 +30,14 @@ impl Slots {
         }
     }
 
+    /// Forces what is written to disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), Journal::sync)
+    }
+
     /// How many places are taken.
     pub(super) fn depth(&self) -> usize {
         self.0.as_ref().map_or(0, Journal::depth)

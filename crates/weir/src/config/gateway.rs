@@ -223,6 +223,7 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
     let duration_ms = |key, default| duration_ms(section, key, default);
     Config {
         workers: config.workers,
+        journal_sync_interval_ms: duration_ms("journal_sync_interval_ms", config.journal_sync_interval_ms),
         leases_max: section
             .whole("leases_max", 1..=1 << 20)
             .and_then(|n| u32::try_from(n).ok())
