@@ -78,9 +78,10 @@ pub(crate) async fn hear(store: &Store, mut ask: LeaseAsk) -> String {
     if ask.message.opens.is_some() && ask.message.declared.is_none() {
         ask.message.declared = Some(Declared { incarnation: incarnation(store).await, moment: in_ms(0) });
     }
+    let lasts_ms = ask.message.lasts_ms;
     match store.lease(ask).await.unwrap() {
         LeaseOutcome::Answered { reply: Reply::Granted(grant), .. } => {
-            assert!(grant.ends_in_ms <= 1_000 && grant.begins_in_ms == 0, "{grant:?}");
+            assert!(grant.ends_in_ms <= lasts_ms && grant.begins_in_ms == 0, "{grant:?}");
             let granted: Vec<String> = grant.granted.iter().map(u64::to_string).collect();
             format!("granted {}", granted.join(" "))
         }

@@ -308,3 +308,26 @@ async fn leases_outlive_the_memory_of_closed_ones() {
     );
     assert_eq!(apply(&store, "a", "hits=7<=10/year").await, "ok 7");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_back_is_another_life_and_knows_its_leases() {
+    const UNIT: &str = "hits=1<=10/year";
+    let mut server = RedisServer::start();
+    let store = open(&server).await;
+    let lasting = |round, spent_and_more| {
+        let mut ask = said("a", (1, 1, round), &[(UNIT, spent_and_more)]);
+        ask.message.lasts_ms = 60_000;
+        ask
+    };
+    assert_eq!(hear(&store, opening(lasting(1, [0, 0, 3]))).await, "granted 3");
+    let before = incarnation(&store).await;
+    server.kill();
+    server.restart();
+    let after = incarnation(&store).await;
+    assert!(before != after && before > 0 && after > 0, "{before} {after}");
+    let mut renewed = lasting(2, [2, 3, 2]);
+    renewed.message.declared = Some(Declared { incarnation: before, moment: in_ms(0) });
+    assert_eq!(hear(&store, renewed).await, "granted 4");
+    assert_eq!(apply(&store, "a", "hits=7<=10/year").await, "over 0: 2", "2 are held");
+    assert_eq!(apply(&store, "a", "hits=6<=10/year").await, "ok 8");
+}
