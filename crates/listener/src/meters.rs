@@ -13,6 +13,10 @@ pub(crate) fn describe() {
     );
     describe_histogram!("weir_listener_decision_seconds", "From a question to its decision");
     describe_counter!("weir_listener_recalls_total", "Leases asked back for calls that waited for them");
+    metrics::describe_gauge!(
+        "weir_leases_applications",
+        "Applications that something is out on lease of, by shard"
+    );
     describe_counter!("weir_leases_presumed_total", "Leases that nobody settled in time, counted as used");
     describe_counter!("weir_listener_failures_total", "Questions without a decision, by gRPC status");
 }

@@ -31,6 +31,12 @@ pub use error::{OpenError, PublishError, StoreError};
 /// Longest idempotency id of a report in bytes, what scopes it included.
 pub const IDEMPOTENCY_ID_BYTES_MAX: usize = 512;
 
+/// Of how many applications of a shard something is out on lease.
+fn tell_lent(shard: usize, applications: u64) {
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    metrics::gauge!("weir_leases_applications", "shard" => shard.to_string()).set(applications as f64);
+}
+
 /// The store.
 #[derive(Clone, Debug)]
 pub enum Store {

@@ -130,7 +130,12 @@ impl Redis {
         while !shards.is_empty() {
             let operations = shards.iter().map(|shard| Operation::presume(*shard)).collect();
             let (answers, _) = self.shared.queue.ask(operations).await?;
-            let is_full = |answer: &Answer| matches!(answer, Answer::Presumed(n) if *n == PRESUMED_MAX);
+            for (shard, answer) in shards.iter().zip(&answers) {
+                if let Answer::Presumed { lent, .. } = answer {
+                    crate::tell_lent(*shard, *lent);
+                }
+            }
+            let is_full = |answer: &Answer| matches!(answer, Answer::Presumed { applications, .. } if *applications == PRESUMED_MAX);
             shards = shards.into_iter().zip(&answers).filter(|(_, a)| is_full(a)).map(|(s, _)| s).collect();
         }
         Ok(())

@@ -279,6 +279,10 @@ fn renew<C: Counters>(book: &Book<'_, C>, ask: &Ask, lease: &Lease) -> Step {
         book.counters.used(metric, window).saturating_add_signed(more.sum())
     };
     for (line, wish) in next.lines.iter_mut().zip(&ask.lines) {
+        if !line.is_limited() && is_limited(&wish.unit) {
+            // The plan limits it since: what was granted without limit must not be held from everybody.
+            line.granted = line.settled;
+        }
         line.unit.clone_from(&wish.unit);
     }
     extend(&mut next, book, &settled, ask);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use weir_core::counter::{Ceiling, ceilings};
 use weir_core::lease::ledger::{self as rules, Change, Lease, Line};
-use weir_core::lease::{LeaseId, Reply};
+use weir_core::lease::{GRACE_MS, LIFETIME_MAX_MS, LeaseId, Reply};
 use weir_core::{Increment, MetricName, Period, Timestamp, UsageValue, Window};
 
 use super::account::Windows;
@@ -16,6 +16,9 @@ use super::ledger::Ledger;
 use super::tail::Tail;
 use crate::key::RECENT_KEPT_MS;
 use crate::{LeaseAsk, LeaseOutcome};
+
+/// A lease may be asked for so long before it begins.
+const AHEAD_MS: u64 = 2_000;
 
 /// The store in this process never forgets in a fail-over.
 const INCARNATION: u64 = 1;
@@ -54,6 +57,13 @@ impl Leases {
 
     fn is_closed(&self, id: LeaseId) -> bool {
         self.closed.contains(&id) || self.closed_before.contains(&id)
+    }
+
+    /// Of how many applications something is out on lease and not over yet; what was presumed is due much later.
+    fn lent(&self, now: Timestamp) -> u64 {
+        let soon = now.plus_ms((LIFETIME_MAX_MS + GRACE_MS + AHEAD_MS).cast_signed()).unix_ms();
+        let due = self.due.range((now.unix_ms(), 0)..(soon, 0));
+        due.map(|(_, account)| *account).collect::<HashSet<usize>>().len() as u64
     }
 
     fn pop_due(&mut self, now: Timestamp) -> Option<usize> {
@@ -109,6 +119,7 @@ impl Ledger {
         while let Some(account) = self.leases.pop_due(now) {
             self.presume(account, tail, now);
         }
+        crate::tell_lent(0, self.leases.lent(now));
     }
 
     /// Counts those of an account.

@@ -38,7 +38,11 @@ pub(super) enum Answer {
         incarnation: u64,
     },
     /// Of so many applications leases were looked at whose time is over.
-    Presumed(u64),
+    Presumed {
+        applications: u64,
+        /// How many others something is out on lease of.
+        lent: u64,
+    },
 }
 
 impl Answer {
@@ -111,7 +115,7 @@ impl<'a> Answers<'a> {
                 let incarnation = self.number()?;
                 Told::Answer(Answer::Heard { reply: self.reply(incarnation)?, incarnation })
             }
-            8 => Told::Answer(Answer::Presumed(self.number()?)),
+            8 => Told::Answer(Answer::Presumed { applications: self.number()?, lent: self.number()? }),
             _ => return None,
         })
     }

@@ -242,7 +242,7 @@ end
 local function read_presume(_, at) return at + 2 end
 
 local function presume_some(shard, at)
-  reply(shard, PRESUMED_DUE, presume_due(shard, shard.values[at + 1]))
+  reply(shard, PRESUMED_DUE, presume_due(shard, shard.values[at + 1]), lent_count(shard))
   return at + 2
 end
 

@@ -5,7 +5,7 @@
 -- be renewed through any listener.
 
 local ROUND, MOMENT, DEADLINE, PRESUMED, LINES = 3, 4, 5, 6, 7
-local GRACE_MS, CORRECTABLE_MS, AHEAD_MAX_MS = 1000, 72 * 3600000, 2000
+local GRACE_MS, CORRECTABLE_MS, AHEAD_MAX_MS, LASTS_MAX_MS = 1000, 72 * 3600000, 2000, 603000
 
 -- What a message comes to.
 local GRANTED, CLOSED, SHORT = 0, 1, 2
@@ -134,6 +134,12 @@ local function presume_due(shard, most)
   return #due
 end
 
+-- Of how many applications something is out on lease and not over yet; what was presumed is due much later.
+local function lent_count(shard)
+  local from, to = string.format('(%.0f', shard.clock_ms), string.format('%.0f', shard.clock_ms + LASTS_MAX_MS)
+  return redis.call('ZCOUNT', shard.base .. ':due', from, to)
+end
+
 local function write_leases(shard)
   for application in pairs(shard.lent) do
     local leases = shard.leases[application]
@@ -251,7 +257,9 @@ local function renew(shard, message, lease)
     -- From before a fail-over: what was forgotten may be more than what is known, and its holder may have been granted
     -- again since what it says it does without.
     local granted = (is_known and math.min or math.max)(wish.granted, lease[line + 1])
-    lease[line], lease[line + 1] = wish.unit, math.max(granted, wish.spent)
+    -- Where the plan limits it since: what was granted without limit must not be held from everybody.
+    local is_new = #usage_of(lease[line]).ceilings == 0 and #usage_of(wish.unit).ceilings > 0
+    lease[line], lease[line + 1] = wish.unit, is_new and wish.spent or math.max(granted, wish.spent)
   end
   lease[ROUND] = message.round
   extend(shard, message, lease)

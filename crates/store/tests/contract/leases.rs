@@ -22,6 +22,7 @@ pub(crate) async fn all(store: &Store) {
     what_is_said_twice_or_late_counts_once(store).await;
     lines_share_their_parents_limit(store).await;
     what_has_no_limit_is_only_settled(store).await;
+    a_limit_that_comes_later_holds_no_more_than_is_granted_under_it(store).await;
     dead_holders_are_presumed_and_corrected(store).await;
     old_records_grant_nothing_but_settle(store).await;
     what_a_fail_over_forgot_is_taken_over(store).await;
@@ -181,6 +182,17 @@ async fn what_has_no_limit_is_only_settled(store: &Store) {
     let closed = closing(said("free", (1, 1, 2), &[("mail=2", [21, 21, 0])]));
     assert_eq!(hear(store, closed).await, "closed");
     assert_eq!(read(store, "free", "mail=0<=99/hour<=99/eternity").await, "ok 42 42");
+}
+
+/// A plan that begins to limit a metric: what was lent without limit is not held from everybody.
+async fn a_limit_that_comes_later_holds_no_more_than_is_granted_under_it(store: &Store) {
+    let opened = opening(said("newly", (1, 1, 1), &[("mail=1", [0, 0, 5])]));
+    assert_eq!(hear(store, opened).await, format!("granted {}", weir_core::COUNT_MAX));
+    const LIMITED: &str = "mail=1<=100/year";
+    let renewed = said("newly", (1, 1, 2), &[(LIMITED, [10, weir_core::COUNT_MAX, 20])]);
+    assert_eq!(hear(store, renewed).await, "granted 30");
+    assert_eq!(apply(store, "newly", "mail=71<=100/year").await, "over 0: 10");
+    assert_eq!(apply(store, "newly", "mail=70<=100/year").await, "ok 80");
 }
 
 async fn dead_holders_are_presumed_and_corrected(store: &Store) {
