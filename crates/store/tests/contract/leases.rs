@@ -11,8 +11,19 @@ use weir_tests::wait::until_async;
 
 use crate::words::{app, apply, increments, publication, read, record};
 
-const APPLICATIONS: [&str; 10] =
-    ["lent", "shared", "twice", "dead", "renamed", "methods", "free", "forgotten", "ahead", "crowded"];
+const APPLICATIONS: [&str; 11] = [
+    "lent",
+    "shared",
+    "twice",
+    "dead",
+    "renamed",
+    "methods",
+    "free",
+    "forgotten",
+    "ahead",
+    "crowded",
+    "newly",
+];
 
 /// Revisions rise from case to case: these come after all others.
 pub(crate) async fn all(store: &Store) {
