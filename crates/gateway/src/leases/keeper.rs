@@ -130,9 +130,13 @@ impl Keeper {
     }
 
     fn hear(&self, Outcome { application, id, round, begun, answer }: Outcome, answers: &Answers) {
+        let is_lost = answer.is_none();
         self.leases.meters.answered.record(begun.elapsed().as_secs_f64());
         self.answered(&application, id, round, answer);
-        self.tend(&application, answers);
+        // What is lost is said again at the next tick: said at once, it might be lost at once, again and again.
+        if !is_lost {
+            self.tend(&application, answers);
+        }
     }
 
     fn answered(&self, application: &Arc<Application>, id: LeaseId, round: u32, answer: Option<Answer>) {

@@ -5,6 +5,7 @@
 //! known are in the journal; of callers that nobody knows, only memory has the credentials, so a killed gateway forgets
 //! those.
 
+use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashMap;
@@ -21,13 +22,25 @@ use crate::meters::OutageMeters;
 
 /// Most tallies at a time; what does not fit is refused.
 const TALLIES_MAX: usize = 65_536;
-/// Most tallies that are reported one after the other before others have their turn.
-const REPORTED_AT_A_TIME: usize = 1_024;
 
 /// What passed without a listener.
 pub(super) struct Outage {
-    tallies: Mutex<HashMap<Key, Tally>>,
+    tallies: Mutex<Tallies>,
     meters: OutageMeters,
+}
+
+#[derive(Default)]
+struct Tallies {
+    /// Those that calls are added to.
+    open: HashMap<Key, Tally>,
+    /// Those that are reported: nothing is added to them any more, since a listener may have heard of them.
+    closed: VecDeque<(Key, Tally)>,
+}
+
+impl Tallies {
+    fn len(&self) -> usize {
+        self.open.len() + self.closed.len()
+    }
 }
 
 /// Whose usage, of what, and when.
@@ -81,21 +94,21 @@ impl Outage {
             metrics: question.usage.iter().map(|(metric, _)| metric.clone()).collect(),
         };
         let mut tallies = self.tallies.lock();
-        if tallies.len() >= TALLIES_MAX && !tallies.contains_key(&key) {
-            return None;
+        if !tallies.open.contains_key(&key) {
+            if tallies.len() >= TALLIES_MAX {
+                return None;
+            }
+            tallies.open.insert(key.clone(), Tally::begin(&key, slots)?);
         }
-        if !tallies.contains_key(&key) {
-            tallies.insert(key.clone(), Tally::begin(&key, slots)?);
-        }
-        tallies.get_mut(&key)?.change(question.usage, true);
+        tallies.open.get_mut(&key)?.change(question.usage, true);
         self.meters.passed.increment(1);
-        self.meters.waiting.set(tallies.len() as f64);
+        self.tell(&tallies);
         Some(key)
     }
 
-    /// A call did not go on after all.
+    /// A call did not go on after all. Once it is reported it stays counted.
     pub(super) fn take_back(&self, key: &Key, usage: &Usage) {
-        if let Some(tally) = self.tallies.lock().get_mut(key) {
+        if let Some(tally) = self.tallies.lock().open.get_mut(key) {
             tally.change(usage, false);
         }
     }
@@ -104,38 +117,39 @@ impl Outage {
     pub(super) fn put_left(&self, record: TallyRecord, counts: Vec<u64>, tag: Tag) {
         let TallyRecord { id, application, minute, metrics } = record;
         let caller = Caller::Application(application.application);
-        let mut key = Key { service: application.service, caller, minute, metrics };
+        let key = Key { service: application.service, caller, minute, metrics };
         let mut tallies = self.tallies.lock();
-        while tallies.contains_key(&key) {
-            // Two runs in the same minute: the second is told as of the one before.
-            key.minute -= 1;
-        }
-        tallies.insert(key, Tally { id, counts, tag });
+        tallies.closed.push_back((key, Tally { id, counts, tag }));
+        self.tell(&tallies);
     }
 
-    /// Whether there is anything to report.
+    /// Whether there is nothing to report.
     pub(super) fn is_empty(&self) -> bool {
-        self.tallies.lock().is_empty()
+        self.tallies.lock().len() == 0
     }
 
-    /// Reports what there is to the first listener that takes it.
+    fn tell(&self, tallies: &Tallies) {
+        self.meters.waiting.set(tallies.len() as f64);
+    }
+
+    /// Reports what there is to the first listener that takes it, until none does. Only one at a time may do so.
     pub(super) async fn report(&self, listeners: &[Listener]) {
-        let due: Vec<(Key, Tally)> = {
+        {
             let mut tallies = self.tallies.lock();
-            let keys: Vec<Key> = tallies.keys().take(REPORTED_AT_A_TIME).cloned().collect();
-            keys.into_iter().filter_map(|key| tallies.remove_entry(&key)).collect()
-        };
-        let mut waiting = due.into_iter();
-        for (key, tally) in waiting.by_ref() {
-            if self.report_one(listeners, &key, &tally).await {
-                tally.tag.release();
-            } else {
-                self.put_back(key, tally);
-                break;
-            }
+            let Tallies { open, closed } = &mut *tallies;
+            closed.extend(open.drain());
         }
-        waiting.for_each(|(key, tally)| self.put_back(key, tally));
-        self.meters.waiting.set(self.tallies.lock().len() as f64);
+        loop {
+            let Some((key, tally)) = self.tallies.lock().closed.pop_front() else { return };
+            let is_done = self.report_one(listeners, &key, &tally).await;
+            let mut tallies = self.tallies.lock();
+            if !is_done {
+                tallies.closed.push_front((key, tally));
+                return;
+            }
+            tally.tag.release();
+            self.tell(&tallies);
+        }
     }
 
     /// Whether it is done with.
@@ -158,15 +172,6 @@ impl Outage {
             }
         }
         false
-    }
-
-    /// A tally of the same key may have begun meanwhile: it stays apart, under its own id.
-    fn put_back(&self, mut key: Key, tally: Tally) {
-        let mut tallies = self.tallies.lock();
-        while tallies.contains_key(&key) {
-            key.minute -= 1;
-        }
-        tallies.insert(key, tally);
     }
 }
 
