@@ -130,11 +130,11 @@ impl Keeper {
     }
 
     fn hear(&self, Outcome { application, id, round, begun, answer }: Outcome, answers: &Answers) {
-        let is_lost = answer.is_none();
-        self.leases.meters.answered.record(begun.elapsed().as_secs_f64());
+        let is_answered = answer.is_some();
         self.answered(&application, id, round, answer);
         // What is lost is said again at the next tick: said at once, it might be lost at once, again and again.
-        if !is_lost {
+        if is_answered {
+            self.leases.meters.answered.record(begun.elapsed().as_secs_f64());
             self.tend(&application, answers);
         }
     }
