@@ -78,8 +78,10 @@ pub(crate) enum Verdict {
     Decided(Decision, Timestamp),
     /// Something that is not understood here: a refusal.
     Unclear,
-    /// Nobody answered in time, or too many wait already.
+    /// Too many wait already, or no listener takes the question.
     Unavailable,
+    /// No listener answered in time.
+    Away,
 }
 
 /// Asks listeners.
@@ -155,14 +157,15 @@ impl Authoriser {
         let deadline = Instant::from_std(begun) + self.patience;
         let mut doubt = Doubt::new(&self.cancels, question.clone());
         let verdict = match self.ask_until(deadline, &mut doubt).await {
-            Some(decision) => doubt.settle(&decision, &self.leases),
-            None => Verdict::Unavailable,
+            Ok(decision) => doubt.settle(&decision, &self.leases),
+            Err(Silence::Hopeless) => Verdict::Unavailable,
+            Err(Silence::Away) => Verdict::Away,
         };
         self.meters.count(match &verdict {
             Verdict::Decided(Decision::Allow(_), _) => Outcome::Allowed,
             Verdict::Decided(Decision::Deny(Denial::LimitsExceeded(_)), _) => Outcome::LimitsExceeded,
             Verdict::Decided(Decision::Deny(_), _) | Verdict::Unclear => Outcome::Denied,
-            Verdict::Unavailable => Outcome::Unavailable,
+            Verdict::Unavailable | Verdict::Away => Outcome::Unavailable,
         });
         verdict
     }
@@ -188,15 +191,16 @@ impl Authoriser {
         self.cancels.drained().await;
     }
 
-    /// Asks one listener after the other; `None`: nobody decided.
-    async fn ask_until(&self, deadline: Instant, doubt: &mut Doubt<'_>) -> Option<v1::Decision> {
+    /// Asks one listener after the other.
+    async fn ask_until(&self, deadline: Instant, doubt: &mut Doubt<'_>) -> Result<v1::Decision, Silence> {
         let mut last = None;
         let mut pause = Backoff::default();
         for attempt in 1.. {
-            let link = self.links.next(doubt.affinity, last, deadline, self.patience).await?;
+            let next = self.links.next(doubt.affinity, last, deadline, self.patience).await;
+            let link = next.ok_or(Silence::Away)?;
             match self.ask_once(link, deadline, doubt).await {
-                Reply::Decision(decision) => return Some(decision),
-                Reply::Hopeless => return None,
+                Reply::Decision(decision) => return Ok(decision),
+                Reply::Hopeless => return Err(Silence::Hopeless),
                 Reply::Again => {}
             }
             doubt.attempt += 1;
@@ -210,7 +214,7 @@ impl Authoriser {
                 sleep_until(wait).await;
             }
         }
-        None
+        Err(Silence::Away)
     }
 
     async fn ask_once(&self, link: usize, deadline: Instant, doubt: &mut Doubt<'_>) -> Reply {
@@ -263,6 +267,14 @@ fn affinity(credentials: &Credentials) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Why nobody decided.
+enum Silence {
+    /// No listener answered in time.
+    Away,
+    /// None takes the question, whenever it is asked.
+    Hopeless,
 }
 
 /// What became of one attempt.

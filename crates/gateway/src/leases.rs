@@ -264,7 +264,7 @@ impl Leases {
             return None;
         }
         let now = clock::now_ms();
-        let Accepted { application, records_version, until_ms } = self.known.find(question)?;
+        let Accepted { application, records_version, until_ms } = self.known.find(question, now)?;
         if now >= until_ms {
             return None;
         }
@@ -292,7 +292,7 @@ impl Leases {
         if question.service.proxy.when_away != WhenAway::Allow {
             return None;
         }
-        let known = self.known.find(question);
+        let known = self.known.find(question, clock::now_ms());
         let application = known.map(|known| known.application.reference.application.clone());
         self.outage.count(&self.slots, question, application).map(Ticket::Outage)
     }
@@ -326,7 +326,7 @@ impl Leases {
                 self.admitted(question, message, now);
             }
             Verdict::Decided(Decision::Deny(Denial::LimitsExceeded(limit)), at) => {
-                if let Some(Accepted { application, .. }) = self.known.find(question) {
+                if let Some(Accepted { application, .. }) = self.known.find(question, now) {
                     application.state.lock().remember_refusal(question.usage, limit, *at, now);
                 }
             }

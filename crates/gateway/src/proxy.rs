@@ -191,7 +191,8 @@ impl Pipeline {
             }
             Verdict::Decided(Decision::Deny(denial), at) => denied(denial, at),
             Verdict::Unclear => Err(Refusal::Undecided(Arc::clone(service))),
-            Verdict::Unavailable => match self.authoriser.pass_undecided(&question) {
+            Verdict::Unavailable => Err(Refusal::Unavailable),
+            Verdict::Away => match self.authoriser.pass_undecided(&question) {
                 Some(ticket) => {
                     let limits = Limits { limits: Tightest::default(), at: now() };
                     Ok(Admitted { limits, ticket: Some(ticket) })

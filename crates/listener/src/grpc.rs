@@ -41,7 +41,6 @@ pub(crate) fn router(shared: &Arc<Shared>, status: Status) -> Result<Router, Sta
         server = server.tls_config(tls_config(tls)).map_err(StartError::Tls)?;
     }
     Ok(server
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(Some(CONCURRENT_CALLS_MAX))

@@ -22,11 +22,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REMEMBERED_MAX: usize = 4_096;
 
 type Outbound = mpsc::Sender<Result<v1::AuthRepStreamResponse, Status>>;
+/// Does not keep a stream open.
+type WeakOutbound = mpsc::WeakSender<Result<v1::AuthRepStreamResponse, Status>>;
 
 /// The streams of gateways that hold leases.
 #[derive(Default)]
 pub(crate) struct Recalls {
-    streams: Mutex<Vec<(Arc<GatewayToken>, Outbound)>>,
+    streams: Mutex<Vec<(Arc<GatewayToken>, WeakOutbound)>>,
     asked: Mutex<HashMap<ApplicationRef, Instant>>,
     came_back: Notify,
 }
@@ -35,15 +37,15 @@ impl Recalls {
     /// A stream has begun to say something of leases.
     pub(crate) fn join(&self, gateway: &Arc<GatewayToken>, stream: &Outbound) {
         let mut streams = self.streams.lock();
-        streams.retain(|(_, stream)| !stream.is_closed());
-        streams.push((Arc::clone(gateway), stream.clone()));
+        streams.retain(|(_, stream)| stream.strong_count() > 0);
+        streams.push((Arc::clone(gateway), stream.downgrade()));
     }
 
     /// Tells the gateways of this listener that what they hold of an application is asked for.
     pub(crate) fn tell(&self, application: &ApplicationRef) {
         let message = v1::AuthRepStreamResponse { answers: vec![answer(application)] };
         for (gateway, stream) in self.streams.lock().iter() {
-            if gateway.serves(&application.service) {
+            if let Some(stream) = stream.upgrade().filter(|_| gateway.serves(&application.service)) {
                 // A stream that is full hears of it when its leases end.
                 let _ = stream.try_send(Ok(message.clone()));
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use weir_store::Store;
@@ -146,7 +147,10 @@ impl Listener {
         tokio::spawn(presume(self.shared.catalog.store.clone(), ended.clone()));
         tokio::spawn(pass_recalls_on(Arc::clone(&self.shared), ended.clone()));
 
-        let incoming = TcpListenerStream::new(self.grpc);
+        let incoming = TcpListenerStream::new(self.grpc).map(|accepted| {
+            // Answers that come in two pieces would wait for the caller's acknowledgement of the first, 40 ms long.
+            accepted.inspect(|stream| drop(stream.set_nodelay(true)))
+        });
         let serving = router.serve_with_incoming_shutdown(incoming, ended.cancelled());
         let drained = async {
             ended.cancelled().await;

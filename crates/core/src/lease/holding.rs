@@ -21,6 +21,8 @@ const SAMPLE_MS: u64 = 200;
 const IDLE_MS: u64 = 300;
 /// Pause before asking again where little was granted.
 const SCARCE_MS: u64 = 100;
+/// Pause before asking again where none may be granted.
+const REFUSED_MS: u64 = 1_000;
 /// Shortest pause between two messages about one lease that nothing hurries.
 const PAUSE_MS: u64 = 20;
 /// Renewals are asked for at least this long before a lease ends.
@@ -51,6 +53,8 @@ pub struct Holding<T> {
     /// Too little is left of a lease.
     is_low: bool,
     terms: Terms,
+    /// No lease is asked for any more.
+    has_stopped: bool,
 }
 
 /// What an application's leases are for.
@@ -331,6 +335,7 @@ impl<T> Holding<T> {
             spread: spread % SPREAD_MS,
             is_low: false,
             terms: Terms::default(),
+            has_stopped: false,
         }
     }
 
@@ -550,7 +555,7 @@ impl<T> Holding<T> {
             // Whoever was seen once is known.
             Terms::Outage => self.used_at > 0 && now < self.used_at + OUTAGE_MS,
         };
-        is_busy && now >= self.rests_until && self.last_words.unheard() < CLOSING_MAX
+        is_busy && !self.has_stopped && now >= self.rests_until && self.last_words.unheard() < CLOSING_MAX
     }
 
     fn is_near_the_end(&self, now: u64) -> bool {
@@ -613,6 +618,19 @@ impl<T> Holding<T> {
     pub fn recalled(&mut self, now: u64) {
         self.give_back();
         self.rests_until = now + SCARCE_MS;
+    }
+
+    /// The ledger says that the application may not be used, or not as it was: what it used is measured anew.
+    pub fn refused(&mut self, now: u64) {
+        self.give_back();
+        self.demands.clear();
+        self.rests_until = now + REFUSED_MS;
+    }
+
+    /// Gives everything back, and asks for nothing more.
+    pub fn stop(&mut self) {
+        self.give_back();
+        self.has_stopped = true;
     }
 
     /// Messages that were not answered may be lost: they are said again.

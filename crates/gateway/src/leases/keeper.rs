@@ -11,22 +11,24 @@ use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info};
 use weir_core::ApplicationRef;
 use weir_core::lease::holding::Heard;
-use weir_core::lease::{LeaseId, Message, Reply};
+use weir_core::lease::{LeaseId, Message};
 use weir_proto::LeaseAnswer;
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{self, stream_ask};
 
 use super::slots::{LeaseRecord, Record};
-use super::{Application, Leases, clock, known};
+use super::{Application, Leases, State, clock, known};
 use crate::backend::Links;
 use crate::backend::link::Ask;
 use crate::listener::Listener;
 
 /// How often applications with leases are looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// Pause between two rounds of reporting what passed in an outage.
+const REPORT_PAUSE_MS: u64 = 250;
 /// How often what nobody needs any more is looked for.
 const FORGET_PAUSE_MS: u64 = 10_000;
 
@@ -58,7 +60,7 @@ impl Keeper {
         let mut answers = Answers::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reporting = self.report();
+        let (mut reporting, mut reported_at) = (self.report(), 0);
         let mut forgot_at = clock::now_ms();
         loop {
             tokio::select! {
@@ -76,7 +78,9 @@ impl Keeper {
                         !application.state.lock().holding.is_empty()
                     });
                     let now = clock::now_ms();
-                    if reporting.is_finished() && !self.leases.outage.is_empty() && self.links.is_any_up() {
+                    let is_due = now >= reported_at + REPORT_PAUSE_MS && reporting.is_finished();
+                    if is_due && !self.leases.outage.is_empty() && self.links.is_any_up() {
+                        reported_at = now;
                         reporting = self.report();
                     }
                     if now >= forgot_at + FORGET_PAUSE_MS {
@@ -95,7 +99,7 @@ impl Keeper {
         let leases = &self.leases;
         let mut state = application.state.lock();
         if leases.stopping.load(Ordering::Relaxed) {
-            state.holding.give_back();
+            state.holding.stop();
         }
         while let Some(tag) = state.holding.retire() {
             tag.release();
@@ -118,9 +122,11 @@ impl Keeper {
         for message in messages {
             let (answer, answered) = oneshot::channel();
             let request = v1::LeaseRequest::new(&application.reference, &message);
-            // What is not taken is said again a little later, as what is lost.
-            let is_taken = link.ask(Ask { ask: stream_ask::Ask::Lease(request), answer });
-            leases.meters.messages.increment(is_taken.into());
+            // What is not taken is said again a second later, as what is not answered.
+            if !link.ask(Ask { ask: stream_ask::Ask::Lease(request), answer }) {
+                continue;
+            }
+            leases.meters.messages.increment(1);
             let begun = Instant::now();
             let (application, Message { id, round, .. }) = (Arc::clone(application), message);
             answers.push(Box::pin(async move {
@@ -145,11 +151,13 @@ impl Keeper {
         match read(answer.as_ref()) {
             Some((LeaseAnswer::Reply(reply, version), incarnation)) => {
                 self.leases.incarnation.store(incarnation, Ordering::Relaxed);
-                if matches!(reply, Reply::Granted(_)) {
-                    state.records_version = version;
-                }
-                match state.holding.answered(id, round, reply, incarnation, now) {
-                    Heard::Granted(tag, declared) => tag.declare(declared),
+                let State { holding, records_version, .. } = &mut *state;
+                match holding.answered(id, round, reply, incarnation, now) {
+                    Heard::Granted(tag, declared) => {
+                        tag.declare(declared);
+                        // Only with a grant that counts: one that comes late may be of older records.
+                        *records_version = version;
+                    }
                     Heard::Refused(tag) => tag.release(),
                     Heard::Nothing => {}
                 }
@@ -157,7 +165,7 @@ impl Keeper {
             Some((LeaseAnswer::Denied(_), _)) => {
                 // Nobody may use it any more: the next call hears why from a listener.
                 state.records_version = 0;
-                state.holding.recalled(now);
+                state.holding.refused(now);
             }
             None if answer.is_none() => state.holding.unheard(),
             None => {}
@@ -210,7 +218,7 @@ fn read(answer: Option<&Answer>) -> Option<(LeaseAnswer, u64)> {
             }
         },
         Answer::Failure(failure) => {
-            warn!(
+            debug!(
                 code = failure.code,
                 message = failure.message,
                 "a listener did not take what was said of a lease"

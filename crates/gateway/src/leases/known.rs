@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
@@ -14,6 +15,8 @@ use crate::backend::Question;
 const PARTS: usize = 64;
 /// Most credentials in one part; beyond them those that were not asked for lately go.
 const PART_MAX: usize = 4_096;
+/// Longest referrer that is remembered; with a longer one a listener is asked each time.
+const REFERRER_BYTES_MAX: usize = 256;
 /// Credentials that nobody came with for so long are forgotten.
 pub(super) const FORGOTTEN_MS: u64 = 600_000;
 
@@ -30,34 +33,51 @@ pub(super) struct Accepted {
 struct Entry {
     service: ServiceId,
     credentials: Credentials,
-    referrer: Referrer,
+    /// `None`: with any referrer.
+    referrer: Option<Option<String>>,
     accepted: Accepted,
     heard_at_ms: u64,
 }
 
-/// With which referrer they were accepted.
-#[derive(PartialEq, Eq)]
-enum Referrer {
+/// With which referrer credentials are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Referrer<'a> {
     Any,
-    Only(Option<String>),
+    /// With this one, or with none.
+    Only(Option<&'a str>),
 }
 
 /// Credentials that are good.
 pub(super) struct Known {
     parts: Box<[Mutex<HashTable<Entry>>]>,
     hashing: DefaultHashBuilder,
+    /// Some are accepted with their referrer only.
+    has_referrers: AtomicBool,
 }
 
 impl Known {
     pub(super) fn new() -> Self {
-        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), hashing: DefaultHashBuilder::default() }
+        Self {
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            hashing: DefaultHashBuilder::default(),
+            has_referrers: AtomicBool::new(false),
+        }
     }
 
     /// Who comes with these, as far as is known.
-    pub(super) fn find(&self, question: &Question<'_>) -> Option<Accepted> {
-        let hash = self.hash(&question.service.id, question.credentials);
-        let part = self.part(hash).lock();
-        part.find(hash, |entry| entry.is_for(question)).map(|entry| entry.accepted.clone())
+    pub(super) fn find(&self, question: &Question<'_>, now_ms: u64) -> Option<Accepted> {
+        let seek = |referrer| {
+            let hash = self.hash(&question.service.id, question.credentials, referrer);
+            let mut part = self.part(hash).lock();
+            let entry = part.find_mut(hash, |entry| entry.is_for(question, referrer))?;
+            entry.heard_at_ms = now_ms;
+            Some(entry.accepted.clone())
+        };
+        seek(Referrer::Any).or_else(|| {
+            // Most services ask nobody where a call comes from.
+            let has_any = self.has_referrers.load(Ordering::Relaxed);
+            if has_any { seek(Referrer::Only(question.referrer)) } else { None }
+        })
     }
 
     /// A listener has accepted them.
@@ -70,36 +90,53 @@ impl Known {
     ) {
         let referrer = match for_any_referrer {
             true => Referrer::Any,
-            false => Referrer::Only(question.referrer.map(str::to_owned)),
+            false => Referrer::Only(question.referrer),
         };
-        let hash = self.hash(&question.service.id, question.credentials);
+        if !for_any_referrer {
+            if question.referrer.is_some_and(|referrer| referrer.len() > REFERRER_BYTES_MAX) {
+                return;
+            }
+            self.has_referrers.store(true, Ordering::Relaxed);
+        }
+        let hash = self.hash(&question.service.id, question.credentials, referrer);
         let mut part = self.part(hash).lock();
-        if part.len() >= PART_MAX {
-            part.retain(|entry| now_ms < entry.heard_at_ms + FORGOTTEN_MS / 10);
+        if let Some(known) = part.find_mut(hash, |entry| entry.is_for(question, referrer)) {
+            (known.accepted, known.heard_at_ms) = (accepted, now_ms);
+            return;
         }
         if part.len() >= PART_MAX {
-            return;
+            // Somebody has to go; who that is matters little, since a listener knows them all.
+            let long_ago = now_ms.saturating_sub(FORGOTTEN_MS / 10);
+            let mut left = PART_MAX / 16;
+            part.retain(|entry| {
+                let goes = entry.heard_at_ms < long_ago || left > 0;
+                left -= usize::from(goes && left > 0);
+                !goes
+            });
         }
         let entry = Entry {
             service: question.service.id.clone(),
             credentials: question.credentials.clone(),
-            referrer,
+            referrer: match referrer {
+                Referrer::Any => None,
+                Referrer::Only(referrer) => Some(referrer.map(str::to_owned)),
+            },
             accepted,
             heard_at_ms: now_ms,
         };
-        let is_it = |known: &Entry| known.is_same(&entry);
-        if let Ok(known) = part.find_entry(hash, is_it) {
-            known.remove();
-        }
-        part.insert_unique(hash, entry, |entry| self.hash(&entry.service, &entry.credentials));
+        part.insert_unique(hash, entry, |entry| {
+            self.hash(&entry.service, &entry.credentials, entry.referrer())
+        });
     }
 
     /// A listener has refused them.
     pub(super) fn forget(&self, question: &Question<'_>) {
-        let hash = self.hash(&question.service.id, question.credentials);
-        let mut part = self.part(hash).lock();
-        while let Ok(known) = part.find_entry(hash, |entry| entry.is_for(question)) {
-            known.remove();
+        for referrer in [Referrer::Any, Referrer::Only(question.referrer)] {
+            let hash = self.hash(&question.service.id, question.credentials, referrer);
+            let mut part = self.part(hash).lock();
+            if let Ok(known) = part.find_entry(hash, |entry| entry.is_for(question, referrer)) {
+                known.remove();
+            }
         }
     }
 
@@ -115,7 +152,7 @@ impl Known {
         &self.parts[(hash >> 40) as usize % PARTS]
     }
 
-    fn hash(&self, service: &ServiceId, credentials: &Credentials) -> u64 {
+    fn hash(&self, service: &ServiceId, credentials: &Credentials, referrer: Referrer<'_>) -> u64 {
         let mut hasher = self.hashing.build_hasher();
         service.as_str().hash(&mut hasher);
         match credentials {
@@ -126,23 +163,22 @@ impl Known {
             }
             Credentials::ClientId(id) => id.hash(&mut hasher),
         }
+        referrer.hash(&mut hasher);
         hasher.finish()
     }
 }
 
 impl Entry {
-    fn is_for(&self, question: &Question<'_>) -> bool {
-        self.service == question.service.id
-            && self.credentials == *question.credentials
-            && match &self.referrer {
-                Referrer::Any => true,
-                Referrer::Only(referrer) => referrer.as_deref() == question.referrer,
-            }
+    fn referrer(&self) -> Referrer<'_> {
+        match &self.referrer {
+            None => Referrer::Any,
+            Some(referrer) => Referrer::Only(referrer.as_deref()),
+        }
     }
 
-    fn is_same(&self, other: &Self) -> bool {
-        self.service == other.service
-            && self.credentials == other.credentials
-            && self.referrer == other.referrer
+    fn is_for(&self, question: &Question<'_>, referrer: Referrer<'_>) -> bool {
+        self.service == question.service.id
+            && self.credentials == *question.credentials
+            && self.referrer() == referrer
     }
 }

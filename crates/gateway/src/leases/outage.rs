@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tonic::Code;
 use tracing::{error, warn};
+use weir_core::lease::LINES_MAX;
 use weir_core::{ApplicationId, Credentials, MetricName, ServiceId, Usage, UsageValue};
 use weir_proto::v1;
 
@@ -20,6 +21,8 @@ use crate::backend::Question;
 use crate::listener::Listener;
 use crate::meters::OutageMeters;
 
+/// Listeners take usage of a day; a minute less, since clocks differ.
+const AGE_S_MAX: i64 = 86_400 - 60;
 /// Most tallies at a time; what does not fit is refused.
 const TALLIES_MAX: usize = 65_536;
 
@@ -90,7 +93,7 @@ impl Outage {
         let key = Key {
             service: question.service.id.clone(),
             caller,
-            minute: minute_now(),
+            minute: now_s() / 60,
             metrics: question.usage.iter().map(|(metric, _)| metric.clone()).collect(),
         };
         let mut tallies = self.tallies.lock();
@@ -144,7 +147,8 @@ impl Outage {
             let is_done = self.report_one(listeners, &key, &tally).await;
             let mut tallies = self.tallies.lock();
             if !is_done {
-                tallies.closed.push_front((key, tally));
+                // Behind the others, so that one that no listener takes does not keep them waiting.
+                tallies.closed.push_back((key, tally));
                 return;
             }
             tally.tag.release();
@@ -161,13 +165,14 @@ impl Outage {
                     self.meters.reported.increment(1);
                     return true;
                 }
-                Err(status) if matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied) => {
+                Err(status) if status.code() == Code::InvalidArgument => {
                     // Of credentials that are nobody's, as a rule.
                     self.meters.unclaimed.increment(1);
                     let service = key.service.as_str();
                     warn!(service.id = service, code = ?status.code(), "usage during an outage is nobody's");
                     return true;
                 }
+                // Another may take it, now or later.
                 Err(_) => {}
             }
         }
@@ -184,6 +189,8 @@ impl Tally {
             return None;
         }
         let tag = match &key.caller {
+            // The journal has no place for so many: a killed gateway forgets them.
+            _ if key.metrics.len() > LINES_MAX => Tag::nowhere(),
             Caller::Application(application) => slots.claim(&Record::Tally(TallyRecord {
                 id,
                 application: weir_core::ApplicationRef {
@@ -226,13 +233,14 @@ impl Tally {
             transactions: vec![v1::Transaction {
                 application: Some(application),
                 usage: v1::UsageEntry::list(&usage),
-                at_unix_s: Some(key.minute * 60),
+                // What is older than listeners take is told as of the oldest moment that they do.
+                at_unix_s: Some((key.minute * 60).max(now_s() - AGE_S_MAX)),
             }],
         }
     }
 }
 
-fn minute_now() -> i64 {
+fn now_s() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_secs() / 60).unwrap_or(i64::MAX)
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }

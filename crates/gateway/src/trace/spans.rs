@@ -157,10 +157,10 @@ impl Step {
             Verdict::Decided(Decision::Allow(_), _) => "allowed",
             Verdict::Decided(Decision::Deny(denial), _) => denial.code(),
             Verdict::Unclear => "unclear",
-            Verdict::Unavailable => "unavailable",
+            Verdict::Unavailable | Verdict::Away => "unavailable",
         };
         span.set_attribute(KeyValue::new("weir.outcome", outcome));
-        if matches!(verdict, Verdict::Unclear | Verdict::Unavailable) {
+        if matches!(verdict, Verdict::Unclear | Verdict::Unavailable | Verdict::Away) {
             fail(&mut span, outcome);
         }
     }

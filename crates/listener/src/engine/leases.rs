@@ -22,7 +22,7 @@ pub(super) const RECALL_WAIT: Duration = Duration::from_millis(250);
 /// How often it looks whether some has come back, unless somebody tells.
 const RECALL_LOOK: Duration = Duration::from_millis(20);
 /// Shortest pause between two looks.
-const RECALL_PAUSE: Duration = Duration::from_millis(2);
+const RECALL_PAUSE: Duration = Duration::from_millis(8);
 
 /// Names a pair of records.
 pub(super) fn records_version(application: Version, service: Version) -> u64 {

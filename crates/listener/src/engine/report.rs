@@ -43,6 +43,7 @@ impl Engine {
             // What is new in the store must not be refused by what memory says, so a report reads the service anew.
             self.records.forget_service(service);
             let Some(service) = self.records.service(service).await? else {
+                self.check_catalog()?;
                 return Err(FieldError::new("service_id", "there is no such service").into());
             };
             let mut entries = Vec::with_capacity(transactions.len());
@@ -73,6 +74,9 @@ impl Engine {
         }
         let unknown = || FieldError::new("application", "there is no such application");
         let found = self.records.find(service, &transaction.credentials).await?;
+        if found.is_none() {
+            self.check_catalog()?;
+        }
         let application = &found.ok_or_else(unknown)?.application.value;
         let plan = service.plan(&application.plan).ok_or_else(unknown)?;
         let increments = increments(&transaction.usage, &service.metrics, plan)
