@@ -27,6 +27,8 @@ use crate::listener::Listener;
 
 /// How often applications with leases are looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// Applications that were used so lately are looked at, whether anything is held of them or not.
+const ACTIVE_MS: u64 = 2_000;
 /// Pause between two rounds of reporting what passed in an outage.
 const REPORT_PAUSE_MS: u64 = 250;
 /// How often what nobody needs any more is looked for.
@@ -73,11 +75,13 @@ impl Keeper {
                 Some(heard) = answers.next(), if !answers.is_empty() => self.hear(heard, &answers),
                 Some(recall) = self.recalls.recv() => self.recalled(&recall, &active, &answers),
                 _ = tick.tick() => {
+                    let now = clock::now_ms();
                     active.retain(|_, application| {
                         self.tend(application, &answers);
-                        !application.state.lock().holding.is_empty()
+                        let holding = &application.state.lock().holding;
+                        // There may have been no stream, or too little left, just now.
+                        !holding.is_empty() || now < holding.used_at() + ACTIVE_MS
                     });
-                    let now = clock::now_ms();
                     let is_due = now >= reported_at + REPORT_PAUSE_MS && reporting.is_finished();
                     if is_due && !self.leases.outage.is_empty() && self.links.is_any_up() {
                         reported_at = now;
