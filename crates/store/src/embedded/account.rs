@@ -104,7 +104,8 @@ impl Account {
     /// Something of every line of the cache that counting needs.
     pub(super) fn fetch(&self) -> u64 {
         let version = self.record.as_ref().map_or(0, |record| record.version.0);
-        self.tallies.iter().fold(version ^ self.number, |all, tally| all ^ tally.counts[0])
+        let known = version ^ self.number ^ self.leases.len() as u64;
+        self.tallies.iter().fold(known, |all, tally| all ^ tally.counts[0])
     }
 
     /// What a counter holds.
