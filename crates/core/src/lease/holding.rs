@@ -5,26 +5,21 @@
 //!
 //! `T` is what the owner keeps of each lease, such as its place in a journal.
 
+mod demand;
+mod held;
 mod last_words;
 
-use self::last_words::{ANSWER_MS, LastWords};
-use super::{Declared, Grant, LIFETIME_MS, LINES_MAX, LeaseId, Line, Message, Reply, Standing, When};
+pub use self::demand::Terms;
+use self::demand::{Demand, SAMPLE_MS};
+use self::held::{Held, SCARCE_MS, Taken};
+pub use self::held::{Receipt, Spent};
+use self::last_words::LastWords;
+use super::{Declared, LIFETIME_MS, LINES_MAX, LeaseId, Message, Reply, When};
 use crate::id::MetricName;
-use crate::period::Timestamp;
 use crate::usage::{Usage, UsageValue};
 
-/// Most metrics that one request may take from a lease; requests keep this in memory until they are answered.
-const TAKEN_MAX: usize = 8;
-/// How often demand is measured.
-const SAMPLE_MS: u64 = 200;
-/// A lease that nobody spent from for so long is given back.
-const IDLE_MS: u64 = 300;
-/// Pause before asking again where little was granted.
-const SCARCE_MS: u64 = 100;
 /// Pause before asking again where none may be granted.
 const REFUSED_MS: u64 = 1_000;
-/// Shortest pause between two messages about one lease that nothing hurries.
-const PAUSE_MS: u64 = 20;
 /// Renewals are asked for at least this long before a lease ends.
 const AHEAD_MS: u64 = 200;
 /// Over how long applications spread what they ask of a new window.
@@ -57,119 +52,6 @@ pub struct Holding<T> {
     has_stopped: bool,
 }
 
-/// What an application's leases are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Terms {
-    /// To decide without asking, while the ledger can be asked.
-    #[default]
-    Ordinary,
-    /// Also to go on while it cannot: leases live for two minutes, hold as much for an outage as for ordinary use, and are
-    /// kept as long after the last request.
-    Outage,
-}
-
-/// How long leases under [`Terms::Outage`] live, and are kept.
-const OUTAGE_MS: u64 = 120_000;
-/// At least so many requests pass in an outage, where there is as much.
-const OUTAGE_REQUESTS: u64 = 20;
-
-impl Terms {
-    fn lasts_ms(self) -> u64 {
-        match self {
-            Self::Ordinary => LIFETIME_MS,
-            Self::Outage => OUTAGE_MS,
-        }
-    }
-
-    fn idle_ms(self) -> u64 {
-        match self {
-            Self::Ordinary => IDLE_MS,
-            Self::Outage => OUTAGE_MS,
-        }
-    }
-}
-
-/// How much of a metric is used.
-#[derive(Debug)]
-struct Demand {
-    metric: MetricName,
-    since_sample: u64,
-    per_second: u64,
-    least: u64,
-}
-
-/// A lease.
-#[derive(Debug)]
-struct Held<T> {
-    tag: T,
-    id: LeaseId,
-    round: u32,
-    opens: When,
-    is_granted: bool,
-    /// When the latest message was sent, until it is answered.
-    asked_at: Option<u64>,
-    answered_at: u64,
-    begins: u64,
-    ends: u64,
-    window_ends: u64,
-    lines: Vec<HeldLine>,
-    standings: Vec<Standing>,
-    declared: Option<Declared>,
-}
-
-#[derive(Debug, Default)]
-struct HeldLine {
-    spent: u64,
-    granted: u64,
-    /// `spent` in the latest message.
-    told: u64,
-    /// What the latest answer left to be spent.
-    piece: u64,
-    /// It was less than was wanted.
-    is_scarce: bool,
-    /// How much was wanted.
-    wanted: u64,
-    weights: Vec<(usize, u64)>,
-}
-
-impl HeldLine {
-    /// More than half of what there was is spent.
-    fn is_low(&self) -> bool {
-        (self.granted - self.spent).saturating_mul(2) < self.piece
-    }
-}
-
-/// What a request took from a lease.
-#[derive(Debug)]
-pub struct Spent<'a, T> {
-    lease: &'a Held<T>,
-    taken: Taken,
-    /// The owner should see to what is [due](Holding::due).
-    pub is_low: bool,
-}
-
-/// Lines and amounts.
-#[derive(Debug, Clone, Copy, Default)]
-struct Taken {
-    lines: [u8; TAKEN_MAX],
-    amounts: [u64; TAKEN_MAX],
-    len: u8,
-}
-
-impl Taken {
-    fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        let taken = self.lines.iter().zip(&self.amounts).take(self.len.into());
-        taken.map(|(line, by)| (usize::from(*line), *by))
-    }
-}
-
-/// What a request took from which lease, for [`Holding::take_back`].
-#[derive(Debug, Clone, Copy)]
-pub struct Receipt {
-    id: LeaseId,
-    taken: Taken,
-}
-
 /// What became of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard<'a, T> {
@@ -179,143 +61,6 @@ pub enum Heard<'a, T> {
     Granted(&'a T, Declared),
     /// The lease never came to be; nothing is left to be said of it.
     Refused(T),
-}
-
-impl<T> Spent<'_, T> {
-    /// With this it can be taken back.
-    pub fn receipt(&self) -> Receipt {
-        Receipt { id: self.lease.id, taken: self.taken }
-    }
-
-    /// Where the limits that the request touched stand, and what is taken of each.
-    pub fn standings(&self) -> impl Iterator<Item = (&Standing, u64)> {
-        let is_touched = |at: usize| {
-            self.taken.iter().any(|(line, _)| self.lease.lines[line].weights.iter().any(|(s, _)| *s == at))
-        };
-        let standings = self.lease.standings.iter().enumerate();
-        standings.filter(move |(at, _)| is_touched(*at)).map(|(at, s)| (s, self.lease.taken(at)))
-    }
-}
-
-impl<T> Held<T> {
-    fn open(id: LeaseId, tag: T, opens: When, lines: usize) -> Self {
-        Self {
-            tag,
-            id,
-            round: 0,
-            opens,
-            is_granted: false,
-            asked_at: None,
-            answered_at: 0,
-            begins: 0,
-            ends: 0,
-            window_ends: u64::MAX,
-            lines: (0..lines).map(|_| HeldLine::default()).collect(),
-            standings: vec![],
-            declared: None,
-        }
-    }
-
-    /// What is taken of a limit, as far as is known here.
-    fn taken(&self, standing: usize) -> u64 {
-        let since = |line: &HeldLine| -> u64 {
-            let adds = line.weights.iter().filter(|(at, _)| *at == standing).map(|(_, by)| by);
-            adds.map(|by| by.saturating_mul(line.spent.saturating_sub(line.told))).sum()
-        };
-        self.standings[standing].taken.saturating_add(self.lines.iter().map(since).sum())
-    }
-
-    fn is_alive(&self, now: u64) -> bool {
-        self.is_granted && self.begins <= now && now < self.ends
-    }
-
-    fn is_waiting(&self, now: u64) -> bool {
-        self.asked_at.is_some_and(|asked| now < asked + ANSWER_MS)
-    }
-
-    fn fits(&self, taken: &Taken) -> bool {
-        taken
-            .iter()
-            .all(|(line, by)| self.lines.get(line).is_some_and(|l| l.spent.saturating_add(by) <= l.granted))
-    }
-
-    fn take(&mut self, taken: &Taken, record: &mut impl FnMut(&T, usize, u64)) -> bool {
-        let mut is_low = false;
-        for (line, by) in taken.iter() {
-            record(&self.tag, line, by);
-            let line = &mut self.lines[line];
-            line.spent += by;
-            is_low |= line.is_low();
-        }
-        is_low
-    }
-
-    /// The next message about it.
-    fn message(&mut self, demands: &[Demand], terms: Terms, incarnation: Option<u64>, now: u64) -> Message {
-        self.round += 1;
-        let elapsed = now.saturating_sub(self.answered_at).max(50);
-        let mut lines = Vec::with_capacity(self.lines.len());
-        for (line, demand) in self.lines.iter_mut().zip(demands) {
-            let lately = line.spent.saturating_sub(line.told).saturating_mul(1_000) / elapsed;
-            let want = demand.want(lately, terms);
-            // What has no limit is held from nobody.
-            if terms == Terms::Ordinary || !line.weights.is_empty() {
-                line.granted = line.granted.min(line.spent.saturating_add(want));
-            }
-            line.told = line.spent;
-            line.wanted = want;
-            let HeldLine { spent, granted, .. } = *line;
-            lines.push(Line {
-                metric: demand.metric.clone(),
-                spent,
-                granted,
-                want,
-                least: demand.least.max(1),
-            });
-        }
-        self.asked_at = Some(now);
-        let opens = (!self.is_granted).then_some(self.opens);
-        let meant_for = |incarnation| Declared { incarnation, moment: Timestamp::default() };
-        let declared = self.declared.or(incarnation.map(meant_for));
-        let lasts_ms = terms.lasts_ms();
-        Message { id: self.id, round: self.round, opens, closes: false, lasts_ms, declared, lines }
-    }
-
-    fn last_word(self, demands: &[Demand]) -> (T, Message) {
-        let lines = demands.iter().zip(&self.lines).map(|(demand, line)| (demand.metric.clone(), line.spent));
-        let message = Message::last_word(self.id, self.declared, lines);
-        (self.tag, Message { round: self.round, ..message })
-    }
-
-    fn granted(&mut self, grant: Grant, asked_at: u64, now: u64) {
-        self.is_granted = true;
-        self.answered_at = now;
-        self.begins = now.saturating_add(grant.begins_in_ms);
-        self.ends = asked_at.saturating_add(grant.ends_in_ms);
-        self.window_ends = asked_at.saturating_add(grant.window_ends_in_ms);
-        self.standings = grant.standings;
-        self.declared = Some(grant.declared);
-        for ((line, granted), weights) in self.lines.iter_mut().zip(grant.granted).zip(grant.weights) {
-            line.granted = granted.max(line.spent);
-            line.piece = line.granted - line.spent;
-            line.is_scarce = line.piece < line.wanted;
-            line.weights = weights;
-        }
-    }
-}
-
-impl Demand {
-    /// Half as much again as what is used in a lease's time; for an outage, as much as is used in it.
-    fn want(&self, lately: u64, terms: Terms) -> u64 {
-        let just_now = self.since_sample.saturating_mul(1_000) / SAMPLE_MS;
-        let rate = self.per_second.max(lately).max(just_now);
-        let used = rate.saturating_mul(terms.lasts_ms()) / 1_000;
-        match (terms, rate) {
-            (Terms::Ordinary, 0) => 0,
-            (Terms::Ordinary, _) => used.saturating_mul(3) / 2 + self.least,
-            (Terms::Outage, _) => used.max(self.least.saturating_mul(OUTAGE_REQUESTS)),
-        }
-    }
 }
 
 impl<T> Holding<T> {
@@ -369,10 +114,7 @@ impl<T> Holding<T> {
             return None;
         };
         self.used_before = std::mem::replace(&mut self.used_at, now);
-        for (line, by) in taken.iter() {
-            let demand = &mut self.demands[line];
-            demand.since_sample = demand.since_sample.saturating_add(by);
-        }
+        taken.iter().for_each(|(line, by)| self.demands[line].add(by));
         let is_low = lease.take(&taken, &mut record) && lease.asked_at.is_none();
         // Told once, until somebody has looked.
         let is_news = is_low && !self.is_low;
@@ -386,10 +128,7 @@ impl<T> Holding<T> {
         for (metric, value) in usage.iter() {
             let UsageValue::Add(by) = value else { return None };
             let line = self.demands.iter().position(|demand| demand.metric == *metric)?;
-            let place = usize::from(taken.len);
-            *taken.lines.get_mut(place)? = u8::try_from(line).ok()?;
-            taken.amounts[place] = by;
-            taken.len += 1;
+            taken.push(line, by)?;
         }
         Some(taken)
     }
@@ -402,7 +141,7 @@ impl<T> Holding<T> {
             let known = self.demands.iter().position(|demand| demand.metric == *metric);
             let Some(at) = known.or_else(|| self.begin(metric)) else { continue };
             let demand = &mut self.demands[at];
-            demand.since_sample = demand.since_sample.saturating_add(by);
+            demand.add(by);
             demand.least = by;
         }
     }
@@ -411,7 +150,7 @@ impl<T> Holding<T> {
         if self.demands.len() == LINES_MAX {
             return None;
         }
-        self.demands.push(Demand { metric: metric.clone(), since_sample: 0, per_second: 0, least: 1 });
+        self.demands.push(Demand::of(metric.clone()));
         Some(self.demands.len() - 1)
     }
 
@@ -430,20 +169,15 @@ impl<T> Holding<T> {
             let (id, tag) = open(&mut demands.iter().map(|demand| &demand.metric))?;
             Some(Held::open(id, tag, when, demands.len()))
         };
+        let mut opened = None;
         if self.current.is_none() && self.next.is_none() && self.may_open(now) {
             self.current = opens(When::Now, &self.demands);
-            messages.extend(
-                self.current
-                    .as_mut()
-                    .map(|held| held.message(&self.demands, self.terms, self.incarnation, now)),
-            );
-        }
-        if self.next.is_none() && self.may_open(now) && self.is_near_the_end(now) {
+            opened = self.current.as_mut();
+        } else if self.next.is_none() && self.may_open(now) && self.is_near_the_end(now) {
             self.next = opens(When::Next, &self.demands);
-            messages.extend(
-                self.next.as_mut().map(|held| held.message(&self.demands, self.terms, self.incarnation, now)),
-            );
+            opened = self.next.as_mut();
         }
+        messages.extend(opened.map(|held| held.message(&self.demands, self.terms, self.incarnation, now)));
         messages
     }
 
@@ -453,10 +187,7 @@ impl<T> Holding<T> {
             return;
         }
         self.sampled_at = now;
-        for demand in &mut self.demands {
-            let rate = std::mem::take(&mut demand.since_sample).saturating_mul(1_000) / elapsed;
-            demand.per_second = rate.max(demand.per_second.midpoint(rate));
-        }
+        self.demands.iter_mut().for_each(|demand| demand.sample(elapsed));
     }
 
     /// Puts away what is over, or not needed any more.
@@ -531,15 +262,7 @@ impl<T> Holding<T> {
     fn renewal(&mut self, now: u64) -> Option<Message> {
         let ahead = self.ahead();
         let held = self.current.as_mut()?;
-        let is_low = held.lines.iter().any(HeldLine::is_low);
-        let pause = if held.lines.iter().any(|line| line.is_scarce) { SCARCE_MS } else { PAUSE_MS };
-        let is_forgotten = held.declared.map(|declared| declared.incarnation) != self.incarnation;
-        // However long it lives, it is heard of.
-        let renewed_by = held.ends.min(held.answered_at.saturating_add(LIFETIME_MS));
-        // With its window it ends for good.
-        let is_ending = now + ahead >= renewed_by && renewed_by < held.window_ends;
-        let is_due = is_forgotten || is_ending || (is_low && now >= held.answered_at + pause);
-        (is_due && !held.is_waiting(now))
+        (held.is_due(ahead, self.incarnation, now) && !held.is_waiting(now))
             .then(|| held.message(&self.demands, self.terms, self.incarnation, now))
     }
 
@@ -548,14 +271,11 @@ impl<T> Holding<T> {
         (3 * self.answer_took).clamp(AHEAD_MS, LIFETIME_MS / 2)
     }
 
-    /// Requests come so often that a lease is worth its while.
     fn may_open(&self, now: u64) -> bool {
-        let is_busy = match self.terms {
-            Terms::Ordinary => now < self.used_before + IDLE_MS && now < self.used_at + IDLE_MS,
-            // Whoever was seen once is known.
-            Terms::Outage => self.used_at > 0 && now < self.used_at + OUTAGE_MS,
-        };
-        is_busy && !self.has_stopped && now >= self.rests_until && self.last_words.unheard() < CLOSING_MAX
+        self.terms.is_busy(self.used_before, self.used_at, now)
+            && !self.has_stopped
+            && now >= self.rests_until
+            && self.last_words.unheard() < CLOSING_MAX
     }
 
     fn is_near_the_end(&self, now: u64) -> bool {

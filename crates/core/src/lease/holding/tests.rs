@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::lease::{Grant, Line, Standing};
 use crate::period::{Period, Timestamp};
 use crate::usage::tests::usage;
 
