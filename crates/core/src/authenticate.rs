@@ -32,6 +32,14 @@ pub fn authenticate(
     if service.referrer_filters_required && !referrer::allowed(&application.referrer_filters, referrer) {
         return Err(Denial::ReferrerNotAllowed);
     }
+    check_active(service, application)
+}
+
+/// Checks whether the states of an application and its service allow calls at all.
+///
+/// # Errors
+/// The application's refusal before the service's.
+pub fn check_active(service: &Service, application: &Application) -> Result<(), Denial> {
     if application.state != ApplicationState::Active {
         return Err(Denial::ApplicationNotActive);
     }

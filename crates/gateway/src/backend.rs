@@ -36,7 +36,6 @@ use link::{Ask, Link, State};
 const LATE_ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// A call to be decided on.
-#[derive(Clone)]
 pub(crate) struct Question<'a> {
     pub(crate) id: RequestId,
     pub(crate) service: &'a Service,
@@ -108,14 +107,11 @@ impl Authoriser {
         // Every worker has its part of what may wait.
         let part = |max: usize| max.div_ceil(config.workers.max(1));
         let waiting_max = part(config.authorisations_waiting_max);
-        let (changed, changes) = watch::channel(());
-        let changed = Arc::new(changed);
-        let open = |listener: &Listener| {
-            // The streams of one worker stand for those of all.
-            let meter = (worker == 0).then(meters::listeners_up);
-            Link::open(listener.clone(), waiting_max, Arc::clone(&changed), meter, None, stop.clone())
-        };
-        let links = Arc::new(Links { links: listeners.iter().map(open).collect(), changes });
+        // The streams of one worker stand for those of all.
+        let meter = || (worker == 0).then(meters::listeners_up);
+        let links = Arc::new(Links::open(listeners, |listener, changed| {
+            Link::open(listener, waiting_max, changed, meter(), None, stop.clone())
+        }));
         let cancels = Arc::new(Cancels::new(part(config.cancels_waiting_max)));
         tokio::spawn({
             let (links, cancels, stop) = (Arc::clone(&links), Arc::clone(&cancels), stop.clone());
@@ -155,7 +151,7 @@ impl Authoriser {
             return Verdict::Unavailable;
         };
         let deadline = Instant::from_std(begun) + self.patience;
-        let mut doubt = Doubt::new(&self.cancels, question.clone());
+        let mut doubt = Doubt::new(&self.cancels, question);
         let verdict = match self.ask_until(deadline, &mut doubt).await {
             Ok(decision) => doubt.settle(&decision, &self.leases),
             Err(Silence::Hopeless) => Verdict::Unavailable,
@@ -177,7 +173,7 @@ impl Authoriser {
     }
 
     /// Takes back a call that was admitted and is refused after all; it may have been taken from a lease.
-    pub(crate) fn take_back(&self, question: Question<'_>, ticket: Option<&Ticket>) {
+    pub(crate) fn take_back(&self, question: &Question<'_>, ticket: Option<&Ticket>) {
         if let Some(ticket) = ticket {
             return self.leases.take_back(ticket, question.usage);
         }
@@ -303,12 +299,16 @@ impl Links {
         recalls: &mpsc::Sender<v1::LeaseRecall>,
         stop: &CancellationToken,
     ) -> Self {
+        Self::open(listeners, |listener, changed| {
+            Link::open(listener, LEASE_MESSAGES_MAX, changed, None, Some(recalls.clone()), stop.clone())
+        })
+    }
+
+    /// A stream to each listener, which tells when it opens or closes.
+    fn open(listeners: &[Listener], open: impl Fn(Listener, Arc<watch::Sender<()>>) -> Link) -> Self {
         let (changed, changes) = watch::channel(());
         let changed = Arc::new(changed);
-        let open = |listener: &Listener| {
-            let (listener, changed) = (listener.clone(), Arc::clone(&changed));
-            Link::open(listener, LEASE_MESSAGES_MAX, changed, None, Some(recalls.clone()), stop.clone())
-        };
+        let open = |listener: &Listener| open(listener.clone(), Arc::clone(&changed));
         Self { links: listeners.iter().map(open).collect(), changes }
     }
 
@@ -391,7 +391,7 @@ fn spread(affinity: u64, places: impl Iterator<Item = usize> + Clone) -> Option<
 /// Whether a request may be counted without anybody knowing. Dropped in doubt, the request is taken back.
 struct Doubt<'a> {
     cancels: &'a Arc<Cancels>,
-    question: Question<'a>,
+    question: &'a Question<'a>,
     attempt: u32,
     /// From the credentials: which listener is asked.
     affinity: u64,
@@ -402,7 +402,7 @@ struct Doubt<'a> {
 }
 
 impl<'a> Doubt<'a> {
-    fn new(cancels: &'a Arc<Cancels>, question: Question<'a>) -> Self {
+    fn new(cancels: &'a Arc<Cancels>, question: &'a Question<'a>) -> Self {
         let affinity = affinity(question.credentials);
         Self { cancels, question, attempt: 0, affinity, open: None, asked: None }
     }
@@ -449,7 +449,7 @@ impl<'a> Doubt<'a> {
                 self.asked = None;
                 let at = Timestamp::from_unix_ms(decision.decided_at_unix_ms);
                 let verdict = Verdict::Decided(decision_read, at);
-                leases.heard(&self.question, &verdict, decision);
+                leases.heard(self.question, &verdict, decision);
                 verdict
             }
             Err(problem) => {

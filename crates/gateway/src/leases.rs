@@ -26,7 +26,9 @@ use tracing::{error, warn};
 use weir_core::lease::holding::{Holding, Receipt, Terms};
 use weir_core::lease::{LeaseId, Message, Standing};
 use weir_core::proxy::{Decisions, WhenAway};
-use weir_core::{ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, ServiceId, Timestamp, Usage};
+use weir_core::{
+    ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, MetricName, ServiceId, Timestamp, Usage,
+};
 use weir_journal::{Corrupt, Journal, Opened};
 use weir_proto::v1;
 
@@ -114,7 +116,8 @@ impl Leases {
     ) -> Result<Arc<Self>, StartError> {
         let (journal, left) = match &config.state_dir {
             Some(dir) => {
-                std::fs::create_dir_all(dir)?;
+                let unusable = |source| StartError::StateDir { dir: dir.clone(), source };
+                std::fs::create_dir_all(dir).map_err(unusable)?;
                 let Opened { journal, left, corrupt } =
                     Journal::open(dir.join(JOURNAL_FILE), config.leases_max)?;
                 for Corrupt { offset } in corrupt {
@@ -206,15 +209,7 @@ impl Leases {
         // The first answer only tells which life of the ledger it is.
         for _ in 0..2 {
             state.holding.note(question.usage, now);
-            let messages = state.holding.due(now, |metrics| {
-                let id = self.next_id();
-                let record = Record::Lease(LeaseRecord {
-                    id,
-                    application: application.reference.clone(),
-                    metrics: metrics.cloned().collect(),
-                });
-                Some((id, self.slots.claim(&record)?))
-            });
+            let messages = state.holding.due(now, |metrics| self.open(&application.reference, metrics));
             for Message { id, round, .. } in messages {
                 state.holding.answered(id, round, granted.clone(), 1, now);
             }
@@ -351,6 +346,7 @@ impl Leases {
         });
         state.holding.note(question.usage, now);
         if state.holding.is_empty() {
+            // Refusals are remembered for those, too, of whom nothing is held.
             state.records_version = records_version;
         }
         drop(state);
@@ -384,8 +380,19 @@ impl Leases {
         }
     }
 
-    fn next_id(&self) -> LeaseId {
-        LeaseId { boot: self.boot, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 }
+    /// Names a new lease, and finds a place for what is spent of it; `None`: the journal is full.
+    fn open(
+        &self,
+        application: &ApplicationRef,
+        metrics: &mut dyn Iterator<Item = &MetricName>,
+    ) -> Option<(LeaseId, Tag)> {
+        let id = LeaseId { boot: self.boot, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 };
+        let (application, metrics) = (application.clone(), metrics.cloned().collect());
+        let tag = self.slots.claim(&Record::Lease(LeaseRecord { id, application, metrics }));
+        if tag.is_none() {
+            self.meters.journal_full.increment(1);
+        }
+        Some((id, tag?))
     }
 }
 

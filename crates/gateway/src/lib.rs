@@ -52,6 +52,7 @@ mod watch;
 mod workers;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +111,15 @@ pub enum StartError {
     /// TLS towards upstreams cannot be set up.
     #[error("TLS towards upstreams cannot be set up")]
     UpstreamTls(#[from] TlsError),
+    /// The folder for what has to outlive the process cannot be made.
+    #[error("cannot use the folder {dir:?} (state_dir)")]
+    StateDir {
+        /// As configured.
+        dir: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// The system gives no thread.
     #[error("the system gives no thread")]
     Thread(#[from] std::io::Error),

@@ -137,7 +137,7 @@ impl Pipeline {
             let (credentials, usage) = (&credentials, &usage);
             let service = &service;
             let question = Question { id: call.id, service, credentials, usage, referrer: None, trace: None };
-            self.authoriser.take_back(question, ticket.as_ref());
+            self.authoriser.take_back(&question, ticket.as_ref());
         }
         exchanged
     }

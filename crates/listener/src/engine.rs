@@ -334,12 +334,8 @@ impl Engine {
         let is_held_back = is_held_back(&outcome, &ask.increments);
         let (decision, at) = match outcome {
             Outcome::Stale { application: record, service: version } => {
-                if version != Some(service.version) {
-                    self.records.forget_service(&question.service);
-                }
-                if record.as_ref().map(|record| record.version) != Some(application.version) {
-                    self.records.renew_application(&application.value.reference, record.as_ref())?;
-                }
+                let known = (Some(application.version), Some(service.version));
+                self.records.renew_stale(&application.value.reference, known, (record, version))?;
                 return Ok(None);
             }
             Outcome::Admitted { used, held, at } => match denial {

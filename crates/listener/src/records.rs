@@ -203,6 +203,22 @@ impl Records {
         }
     }
 
+    /// Takes over what the store has instead of the versions of an application and its service that were judged by.
+    pub(crate) fn renew_stale(
+        &self,
+        reference: &ApplicationRef,
+        (known_application, known_service): (Option<Version>, Option<Version>),
+        (record, service): (Option<Record>, Option<Version>),
+    ) -> Result<(), Failure> {
+        if service != known_service {
+            self.forget_service(&reference.service);
+        }
+        if record.as_ref().map(|record| record.version) == known_application {
+            return Ok(());
+        }
+        self.renew_application(reference, record.as_ref())
+    }
+
     /// Takes over an application's new record; `None`: it is gone.
     pub(crate) fn renew_application(
         &self,

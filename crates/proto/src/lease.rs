@@ -182,14 +182,14 @@ impl v1::LeaseReply {
 }
 
 fn grant_message(grant: &Grant, records_version: u64) -> v1::LeaseGrant {
-    let standing = |standing: &Standing| v1::LeaseStanding {
-        limit: Some(v1::LimitStatus::from(&LimitStatus {
+    let standing = |standing: &Standing| {
+        v1::LimitStatus::from(&LimitStatus {
             metric: standing.metric.clone(),
             window: standing.window,
             max: standing.max,
             used: standing.taken,
             held: 0,
-        })),
+        })
     };
     let weights = |weights: &Vec<(usize, u64)>| v1::LeaseWeights {
         weights: weights
@@ -215,9 +215,8 @@ fn grant_message(grant: &Grant, records_version: u64) -> v1::LeaseGrant {
 impl v1::LeaseGrant {
     fn read(&self) -> Result<Grant, FieldError> {
         let declared = self.declared.ok_or_else(|| FieldError::new("declared", "is missing"))?;
-        let standing = |message: &v1::LeaseStanding| {
-            let limit = message.limit.as_ref().ok_or_else(|| FieldError::new("standings", "is missing"))?;
-            let LimitStatus { metric, window, max, used, .. } = limit.try_into()?;
+        let standing = |message: &v1::LimitStatus| {
+            let LimitStatus { metric, window, max, used, .. } = message.try_into()?;
             Ok(Standing { metric, window, max, taken: used })
         };
         let standings: Result<Vec<Standing>, FieldError> = self.standings.iter().map(standing).collect();

@@ -1,23 +1,22 @@
 //! `weir ledger show`: what an application has used, what gateways hold of it, and until when.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
-use weir_core::{ApplicationRef, Period};
+use weir_core::{ApplicationRef, Period, Secret};
 use weir_proto::v1;
 use weir_proto::v1::authorization_client::AuthorizationClient;
 
+use crate::argument_file;
 use crate::failure::Failure;
 use crate::problem::Problem;
 
 /// Longest wait for the listener.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest file with a token or with authorities.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -58,12 +57,11 @@ struct Show {
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Command::Show(show) = &arguments.command;
-    let token = read(&show.token_file, "--token-file")?;
-    let authorities = show.ca.as_deref().map(|path| read(path, "--ca")).transpose()?;
+    let (token, authorities) = read_files(show).map_err(|problem| Failure::BadInput(vec![problem]))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let answer = runtime
         .context("cannot start")?
-        .block_on(tokio::time::timeout(TIMEOUT, ask(show, token.trim(), authorities)))
+        .block_on(tokio::time::timeout(TIMEOUT, ask(show, &token, authorities)))
         .context("the listener does not answer")??;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
@@ -75,18 +73,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read(path: &Path, option: &str) -> Result<String, Failure> {
-    let problem = |why: String| {
-        Failure::BadInput(vec![Problem::of_argument(option, format!("{} {why}", path.display()))])
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(problem(format!("is longer than {FILE_BYTES_MAX} bytes")));
-    }
-    std::fs::read_to_string(path).map_err(|error| problem(format!("cannot be read: {error}")))
+/// The token, and the authorities to trust.
+fn read_files(show: &Show) -> Result<(Secret, Option<Vec<u8>>), Problem> {
+    const OPTION: &str = "--token-file";
+    let bytes = argument_file::read(&show.token_file, OPTION)?;
+    let token = argument_file::token(OPTION, &String::from_utf8(bytes).unwrap_or_default())?;
+    let authorities = show.ca.as_deref().map(|path| argument_file::read(path, "--ca")).transpose()?;
+    Ok((token, authorities))
 }
 
-async fn ask(show: &Show, token: &str, authorities: Option<String>) -> anyhow::Result<v1::UsageResponse> {
+async fn ask(show: &Show, token: &Secret, authorities: Option<Vec<u8>>) -> anyhow::Result<v1::UsageResponse> {
     let mut endpoint = Endpoint::from_shared(show.listener.clone()).context("--listener is no URL")?;
     if let Some(pem) = authorities {
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
@@ -98,7 +94,7 @@ async fn ask(show: &Show, token: &str, authorities: Option<String>) -> anyhow::R
         app_id: show.application.application.to_string(),
         metrics: vec![],
     });
-    let bearer = format!("Bearer {token}").parse().context("--token-file holds no token of visible ASCII")?;
+    let bearer = format!("Bearer {}", token.expose()).parse().context("--token-file cannot be sent")?;
     request.metadata_mut().insert("authorization", bearer);
     let answer = AuthorizationClient::new(channel).usage(request).await;
     answer.map(tonic::Response::into_inner).map_err(|status| {

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
 
+mod argument_file;
 mod catalog;
 mod catalog_watch;
 mod check;

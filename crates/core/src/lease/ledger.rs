@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    CORRECTABLE_MS, Declared, GRACE_MS, Grant, LIFETIME_MAX_MS, LIFETIME_MS, LeaseId, Reply, Standing, When,
+    CORRECTABLE_MS, Declared, GRACE_MS, Grant, LIFETIME_MAX_MS, LIFETIME_MS, LeaseId, Message, Reply,
+    Standing, When,
 };
 use crate::counter::{COUNT_MAX, Increment};
 use crate::id::MetricName;
@@ -65,6 +66,22 @@ pub struct Ask {
     pub declared: Option<Declared>,
     /// As in the message, with what a unit of each adds.
     pub lines: Vec<Wish>,
+}
+
+impl Ask {
+    /// What a holder's message asks for; `units`: what a unit of each of its lines adds.
+    pub fn new(holder: Arc<str>, message: &Message, units: impl IntoIterator<Item = Vec<Increment>>) -> Self {
+        let &Message { id, round, opens, closes, lasts_ms, declared, ref lines } = message;
+        let wish = |(line, unit): (&super::Line, Vec<Increment>)| Wish {
+            unit,
+            spent: line.spent,
+            granted: line.granted,
+            want: line.want,
+            least: line.least,
+        };
+        let lines = lines.iter().zip(units).map(wish).collect();
+        Self { id, holder, round, opens, closes, lasts_ms, declared, lines }
+    }
 }
 
 /// One metric of an [`Ask`].

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_core::counter::{Increment, ceilings};
 use weir_core::id::MetricName;
-use weir_core::lease::ledger::{self, Ask, Book, Change, Lease, Outcome, Wish};
+use weir_core::lease::ledger::{self, Ask, Book, Change, Lease, Outcome};
 use weir_core::lease::{LeaseId, Message, Reply};
 use weir_core::period::{Period, Timestamp, Window};
 use weir_core::usage::UsageValue;
@@ -164,7 +164,8 @@ impl Store {
     ) -> Reply {
         self.presume(at, now, seen);
         let is_closed = self.closed.contains(&message.id) || self.closed_before.contains(&message.id);
-        let ask = ask(application, holder, message);
+        let units = message.lines.iter().map(|line| application.unit(&line.metric).clone());
+        let ask = Ask::new(holder.into(), message, units);
         let account = &self.accounts[at];
         let book = Book {
             leases: &account.leases,
@@ -258,25 +259,5 @@ impl Store {
     pub(crate) fn holders(&self, at: usize) -> BTreeSet<String> {
         let leases = self.accounts[at].leases.iter().filter(|lease| !lease.is_presumed);
         leases.map(|lease| lease.holder.to_string()).collect()
-    }
-}
-
-fn ask(application: &Application, holder: &str, message: &Message) -> Ask {
-    let wish = |line: &weir_core::lease::Line| Wish {
-        unit: application.unit(&line.metric).clone(),
-        spent: line.spent,
-        granted: line.granted,
-        want: line.want,
-        least: line.least,
-    };
-    Ask {
-        id: message.id,
-        holder: holder.into(),
-        round: message.round,
-        opens: message.opens,
-        closes: message.closes,
-        lasts_ms: message.lasts_ms,
-        declared: message.declared,
-        lines: message.lines.iter().map(wish).collect(),
     }
 }

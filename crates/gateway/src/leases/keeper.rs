@@ -19,7 +19,6 @@ use weir_proto::LeaseAnswer;
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{self, stream_ask};
 
-use super::slots::{LeaseRecord, Record};
 use super::{Application, Leases, State, clock, known};
 use crate::backend::Links;
 use crate::backend::link::Ask;
@@ -62,7 +61,7 @@ impl Keeper {
         let mut answers = Answers::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut reporting, mut reported_at) = (self.report(), 0);
+        let (mut reporting, mut reported_at): (Option<JoinHandle<()>>, u64) = (None, 0);
         let mut forgot_at = clock::now_ms();
         loop {
             tokio::select! {
@@ -75,23 +74,25 @@ impl Keeper {
                 Some(heard) = answers.next(), if !answers.is_empty() => self.hear(heard, &answers),
                 Some(recall) = self.recalls.recv() => self.recalled(&recall, &active, &answers),
                 _ = tick.tick() => {
-                    let now = clock::now_ms();
+                    let (now, mut out) = (clock::now_ms(), 0);
                     active.retain(|_, application| {
                         self.tend(application, &answers);
                         let holding = &application.state.lock().holding;
+                        out += holding.outstanding();
                         // There may have been no stream, or too little left, just now.
                         !holding.is_empty() || now < holding.used_at() + ACTIVE_MS
                     });
-                    let is_due = now >= reported_at + REPORT_PAUSE_MS && reporting.is_finished();
+                    self.leases.tell(out);
+                    let is_free = reporting.as_ref().is_none_or(JoinHandle::is_finished);
+                    let is_due = is_free && now >= reported_at + REPORT_PAUSE_MS;
                     if is_due && !self.leases.outage.is_empty() && self.links.is_any_up() {
                         reported_at = now;
-                        reporting = self.report();
+                        reporting = Some(self.report());
                     }
                     if now >= forgot_at + FORGET_PAUSE_MS {
                         forgot_at = now;
                         self.forget(now);
                     }
-                    self.measure(&active);
                 }
             }
         }
@@ -109,19 +110,7 @@ impl Keeper {
             tag.release();
         }
         let Some(link) = self.links.lease_link(&application.reference) else { return };
-        let messages = state.holding.due(now, |metrics| {
-            let id = leases.next_id();
-            let record = Record::Lease(LeaseRecord {
-                id,
-                application: application.reference.clone(),
-                metrics: metrics.cloned().collect(),
-            });
-            let tag = leases.slots.claim(&record);
-            if tag.is_none() {
-                leases.meters.journal_full.increment(1);
-            }
-            Some((id, tag?))
-        });
+        let messages = state.holding.due(now, |metrics| leases.open(&application.reference, metrics));
         drop(state);
         for message in messages {
             let (answer, answered) = oneshot::channel();
@@ -203,11 +192,6 @@ impl Keeper {
             let holding = &application.state.lock().holding;
             !holding.is_empty() || now < holding.used_at() + 2 * known::FORGOTTEN_MS
         });
-    }
-
-    fn measure(&self, active: &HashMap<ApplicationRef, Arc<Application>>) {
-        let out = active.values().map(|application| application.state.lock().holding.outstanding()).sum();
-        self.leases.tell(out);
     }
 }
 

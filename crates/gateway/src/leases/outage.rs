@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 use tonic::Code;
 use tracing::{error, warn};
@@ -97,13 +98,13 @@ impl Outage {
             metrics: question.usage.iter().map(|(metric, _)| metric.clone()).collect(),
         };
         let mut tallies = self.tallies.lock();
-        if !tallies.open.contains_key(&key) {
-            if tallies.len() >= TALLIES_MAX {
-                return None;
-            }
-            tallies.open.insert(key.clone(), Tally::begin(&key, slots)?);
-        }
-        tallies.open.get_mut(&key)?.change(question.usage, true);
+        let is_full = tallies.len() >= TALLIES_MAX;
+        let tally = match tallies.open.entry(key.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(_) if is_full => return None,
+            Entry::Vacant(place) => place.insert(Tally::begin(&key, slots)?),
+        };
+        tally.change(question.usage, true);
         self.meters.passed.increment(1);
         self.tell(&tallies);
         Some(key)

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weir_core::authenticate::check_active;
 use weir_core::counter::{first_exceeded, increments};
 use weir_core::lease::Message;
-use weir_core::lease::ledger::{Ask, Wish};
-use weir_core::{
-    Application, ApplicationRef, ApplicationState, Denial, Increment, MetricName, Service, ServiceState,
-    Usage, UsageValue,
-};
+use weir_core::lease::ledger::Ask;
+use weir_core::{Application, ApplicationRef, Denial, Increment, MetricName, Service, Usage, UsageValue};
 use weir_proto::LeaseAnswer;
 use weir_store::{LeaseAsk, LeaseOutcome, Outcome, Subject, Version};
 
@@ -84,7 +82,7 @@ impl Engine {
         let subject = subject.unwrap_or_else(|| Arc::new(Subject::new(reference.clone())));
         let application_version = application.as_ref().map_or(Version(0), |known| known.version);
         let service_version = service.as_ref().map_or(Version(0), |service| service.version);
-        let message = ask(holder, message, units);
+        let message = Ask::new(Arc::clone(holder), message, units);
         let ask = LeaseAsk { application: subject, application_version, service_version, message };
         match self.store.lease(ask).await? {
             LeaseOutcome::Answered { reply, incarnation } => {
@@ -92,12 +90,8 @@ impl Engine {
                 Ok(Some((LeaseAnswer::Reply(reply, version), incarnation)))
             }
             LeaseOutcome::Stale { application: record, service: version } => {
-                if version != service.map(|service| service.version) {
-                    self.records.forget_service(&reference.service);
-                }
-                if record.as_ref().map(|record| record.version) != application.map(|known| known.version) {
-                    self.records.renew_application(reference, record.as_ref())?;
-                }
+                let known = (application.map(|known| known.version), service.map(|service| service.version));
+                self.records.renew_stale(reference, known, (record, version))?;
                 Ok(None)
             }
         }
@@ -141,26 +135,6 @@ impl Engine {
     }
 }
 
-fn ask(holder: &Arc<str>, message: &Message, units: Vec<Vec<Increment>>) -> Ask {
-    let wish = |(line, unit): (&weir_core::lease::Line, Vec<Increment>)| Wish {
-        unit,
-        spent: line.spent,
-        granted: line.granted,
-        want: line.want,
-        least: line.least,
-    };
-    Ask {
-        id: message.id,
-        holder: Arc::clone(holder),
-        round: message.round,
-        opens: message.opens,
-        closes: message.closes,
-        lasts_ms: message.lasts_ms,
-        declared: message.declared,
-        lines: message.lines.iter().zip(units).map(wish).collect(),
-    }
-}
-
 /// What a unit of each line adds.
 fn units(
     service: &Service,
@@ -169,12 +143,7 @@ fn units(
 ) -> Result<Vec<Vec<Increment>>, Denial> {
     let plan = service.plan(&application.plan).ok_or(Denial::ApplicationNotActive)?;
     if !message.closes {
-        if application.state != ApplicationState::Active {
-            return Err(Denial::ApplicationNotActive);
-        }
-        if service.state != ServiceState::Active {
-            return Err(Denial::ServiceNotActive);
-        }
+        check_active(service, application)?;
     }
     let unit = |metric: &MetricName| {
         increments(&Usage::new([(metric.clone(), UsageValue::Add(1))]), &service.metrics, plan)

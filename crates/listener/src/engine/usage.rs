@@ -76,9 +76,9 @@ impl Engine {
                 let leases = self.store.leases(&application.subject).await?;
                 Ok(Some(Standing { counters, leases }))
             }
-            Outcome::Stale { application: record, .. } => {
-                self.records.forget_service(id);
-                self.records.renew_application(&application.value.reference, record.as_ref())?;
+            Outcome::Stale { application: record, service: version } => {
+                let known = (Some(application.version), Some(service.version));
+                self.records.renew_stale(&application.value.reference, known, (record, version))?;
                 Ok(None)
             }
         }

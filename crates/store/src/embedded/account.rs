@@ -128,6 +128,13 @@ impl Account {
             .rposition(|past| past.start == start && past.period == period && past.metric == metric)
     }
 
+    /// Takes over an entry of that number; `false`: it has been taken over before.
+    pub(super) fn advance(&mut self, number: u64) -> bool {
+        let is_new = number > self.number;
+        self.number = self.number.max(number);
+        is_new
+    }
+
     /// Counts one metric.
     pub(super) fn raise(&mut self, row: &Row, windows: &Windows) {
         if row.value == UsageValue::Add(0) {

@@ -9,7 +9,7 @@ use weir_core::lease::ledger::{self as rules, Change, Lease, Line};
 use weir_core::lease::{GRACE_MS, LIFETIME_MAX_MS, LeaseId, Reply};
 use weir_core::{Increment, MetricName, Period, Timestamp, UsageValue, Window};
 
-use super::account::Windows;
+use super::account::{Account, Windows};
 use super::bytes::{Reader, put_bytes, put_number};
 use super::entry::{Entry, Leased, Usage};
 use super::ledger::Ledger;
@@ -185,26 +185,16 @@ impl Ledger {
             self.leases.close(leased.id, leased.at);
         }
         let account = self.accounts.get_mut(leased.account)?;
-        if number <= account.number {
+        if !account.advance(number) {
             return Some(());
         }
-        account.number = number;
         account.put_lease(leased.id, lease);
         self.leases.watch(leased.account, account.leases());
-        self.apply_usage(leased.raised, true)?;
-        self.apply_usage(leased.lowered, false)
-    }
-
-    fn apply_usage(&mut self, usage: &[u8], raises: bool) -> Option<()> {
-        if usage.is_empty() {
-            return Some(());
+        if !leased.raised.is_empty() {
+            self.apply_usage(&mut Reader(leased.raised), |_| true, Account::raise)?;
         }
-        let from = &mut Reader(usage);
-        let usage = Usage::read(from)?;
-        let windows = Windows::at(usage.at);
-        let account = self.accounts.get_mut(usage.account)?;
-        for row in usage.rows(from) {
-            if raises { account.raise(&row?, &windows) } else { account.lower(&row?, &windows) }
+        if !leased.lowered.is_empty() {
+            self.apply_usage(&mut Reader(leased.lowered), |_| true, Account::lower)?;
         }
         Some(())
     }

@@ -12,7 +12,7 @@ use weir_core::{ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, S
 
 use super::account::{Account, Windows};
 use super::bytes::Reader;
-use super::entry::{Counted, Entry, Usage};
+use super::entry::{Counted, Entry, Row, Usage};
 use super::leases::Leases;
 use super::recent::{Known, Recent};
 use super::tail::Tail;
@@ -330,17 +330,7 @@ impl Ledger {
     fn apply_counted(&mut self, number: u64, counted: &Counted<'_>) -> Option<()> {
         let from = &mut Reader(counted.usages);
         while !from.is_empty() {
-            let usage = Usage::read(from)?;
-            let windows = self.windows(usage.at);
-            let account = self.accounts.get_mut(usage.account)?;
-            let is_new = number > account.number;
-            for row in usage.rows(from) {
-                let row = row?;
-                if is_new {
-                    account.raise(&row, &windows);
-                }
-            }
-            account.number = account.number.max(number);
+            self.apply_usage(from, |account| account.advance(number), Account::raise)?;
         }
         if counted.request.0 != [0; 16] {
             self.recent.insert(counted.request, counted.attempt, counted.usages, counted.at);
@@ -357,18 +347,26 @@ impl Ledger {
 
     fn apply_taken_back(&mut self, number: u64, request: RequestId, usage: &[u8]) -> Option<()> {
         self.recent.remove(request);
-        let from = &mut Reader(usage);
+        self.apply_usage(&mut Reader(usage), |account| account.advance(number), Account::lower)
+    }
+
+    /// Changes the counters of one account, if the entry is new to it.
+    pub(super) fn apply_usage(
+        &mut self,
+        from: &mut Reader<'_>,
+        is_new: impl FnOnce(&mut Account) -> bool,
+        change: impl Fn(&mut Account, &Row, &Windows),
+    ) -> Option<()> {
         let usage = Usage::read(from)?;
+        let windows = self.windows(usage.at);
         let account = self.accounts.get_mut(usage.account)?;
-        let windows = Windows::at(usage.at);
-        let is_new = number > account.number;
+        let is_new = is_new(account);
         for row in usage.rows(from) {
             let row = row?;
             if is_new {
-                account.lower(&row, &windows);
+                change(account, &row, &windows);
             }
         }
-        account.number = account.number.max(number);
         Some(())
     }
 
@@ -380,10 +378,9 @@ impl Ledger {
         user_key: Option<KeyHash>,
     ) -> Option<()> {
         let account = self.accounts.get_mut(at)?;
-        if number <= account.number {
+        if !account.advance(number) {
             return Some(());
         }
-        account.number = number;
         account.record = record;
         if account.user_key == user_key {
             return Some(());

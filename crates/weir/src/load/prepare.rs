@@ -1,7 +1,7 @@
 //! From the command line, and the files it names, to a plan: everything that is wrong is found before anything is sent.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,13 +15,12 @@ use super::from_catalog::{self, Wanted};
 use super::mix_file::{self, MixFile};
 use super::target::{self, Located, Scheme};
 use super::{Arguments, rates};
+use crate::argument_file;
 use crate::problem::{Checked, Problem, Reading};
 use crate::report::Source;
 
 /// Longest wait for an answer that can be asked for.
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// Longest file with a token or with authorities.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// All that a run needs.
 pub(super) struct Prepared {
@@ -256,7 +255,7 @@ impl Pem {
     fn read(arguments: &Arguments, problems: &mut Problems) -> Self {
         let how = &arguments.how;
         let mut read = |path: &Option<PathBuf>, option| {
-            let read = path.as_deref().map(|path| read_file(path, option));
+            let read = path.as_deref().map(|path| argument_file::read(path, option));
             problems.one(read.transpose()).flatten()
         };
         Self {
@@ -313,28 +312,13 @@ fn usage(
 fn read_token(arguments: &Arguments, variable: Option<OsString>) -> Result<Option<Secret>, Problem> {
     let (name, text) = match (&arguments.how.token_file, variable) {
         (Some(path), _) => {
-            let bytes = read_file(path, "--token-file")?;
+            let bytes = argument_file::read(path, "--token-file")?;
             ("--token-file", String::from_utf8(bytes).ok())
         }
         (None, Some(value)) => ("WEIR_LOAD_TOKEN", value.into_string().ok()),
         (None, None) => return Ok(None),
     };
-    let text = text.unwrap_or_default();
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Problem::of_argument(name, "holds no token of visible ASCII"));
-    }
-    Ok(Some(Secret::new(text)))
-}
-
-fn read_file(path: &Path, option: &str) -> Result<Vec<u8>, Problem> {
-    let read = std::fs::metadata(path).and_then(|metadata| {
-        if metadata.len() > FILE_BYTES_MAX {
-            return Err(std::io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
-        }
-        std::fs::read(path)
-    });
-    read.map_err(|error| Problem::of_argument(option, format!("{} cannot be read: {error}", path.display())))
+    argument_file::token(name, &text.unwrap_or_default()).map(Some)
 }
 
 fn now() -> Timestamp {
