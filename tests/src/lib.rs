@@ -11,6 +11,7 @@ pub mod http;
 pub mod listener;
 pub mod load;
 pub mod process;
+pub mod random;
 pub mod redis;
 pub mod scripted;
 pub mod stack;

@@ -89,6 +89,15 @@ impl ListenerClient {
         Ok(all_time.filter(|counter| counter.used > 0).map(|c| (c.metric, c.used)).collect())
     }
 
+    /// What is out on lease of an application, or counts as used until its holder says better.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn leases(&self, app_id: &str) -> Result<Vec<v1::LeaseOut>, Status> {
+        let message = v1::UsageRequest { service_id: SERVICE.into(), app_id: app_id.into(), metrics: vec![] };
+        Ok(self.client.clone().usage(self.signed(message)).await?.into_inner().leases)
+    }
+
     /// Counts what has happened already.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ impl RedisServer {
             "always",
             "--maxmemory-policy",
             "noeviction",
+            "--repl-diskless-sync-delay",
+            "0",
         ])
     }
 
@@ -44,6 +46,38 @@ impl RedisServer {
         let mut server = Self { port: free_port(), dir, options, process: None, certificates: None };
         server.run();
         server
+    }
+
+    /// Starts one that follows another, and waits until it has all that the other has.
+    ///
+    /// # Panics
+    /// When Redis does not start, or does not get there.
+    pub fn start_replica_of(primary: &Self) -> Self {
+        let port = primary.port.to_string();
+        let replica = Self::start_with(&[
+            "--replicaof",
+            "127.0.0.1",
+            &port,
+            "--appendonly",
+            "yes",
+            "--maxmemory-policy",
+            "noeviction",
+            "--repl-diskless-load",
+            "swapdb",
+        ]);
+        until("the replica to follow", || (primary.command("WAIT 1 100") == ":1").then_some(()));
+        replica
+    }
+
+    /// Takes the place of its primary, which is no more: on its port, as a primary.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn take_over(&mut self, mut primary: Self) {
+        primary.kill();
+        assert_eq!(self.command("REPLICAOF NO ONE"), "+OK");
+        assert_eq!(self.command(&format!("CONFIG SET port {}", primary.port)), "+OK");
+        self.port = primary.port;
     }
 
     /// Starts one that also speaks TLS, on the port returned beside it, under the certificate authority returned last

@@ -26,6 +26,8 @@ pub struct Plan {
     pub store: Option<String>,
     /// Over Redis, else over the embedded store (then one listener).
     pub redis: bool,
+    /// Redis has a replica, which has to have what is answered.
+    pub replicated: bool,
     /// The catalog; `{upstream}` stands for the upstream's URL.
     pub catalog: String,
     /// Further lines for each gateway's file.
@@ -50,6 +52,7 @@ impl Plan {
             gateways: 1,
             store: None,
             redis: false,
+            replicated: false,
             catalog: catalog.to_owned(),
             gateway_lines: String::new(),
             listener_lines: String::new(),
@@ -152,6 +155,8 @@ pub struct Stack {
     pub upstream: Upstream,
     /// The store, when it is Redis.
     pub redis: Option<RedisServer>,
+    /// Its replica, when it has one.
+    pub replica: Option<RedisServer>,
     /// The listeners.
     pub listeners: Vec<Role>,
     /// The gateways.
@@ -172,7 +177,9 @@ impl Stack {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let upstream = Upstream::start().await;
         let redis = plan.redis.then(RedisServer::start);
-        let mut stack = Self { upstream, redis, listeners: vec![], gateways: vec![], dir };
+        let primary = redis.as_ref().filter(|_| plan.replicated);
+        let replica = primary.map(RedisServer::start_replica_of);
+        let mut stack = Self { upstream, redis, replica, listeners: vec![], gateways: vec![], dir };
         stack.write("secrets.txt", "one stack-server-secret\n");
         stack.put_catalog(&plan.catalog);
         for number in 0..plan.listeners {
@@ -197,7 +204,11 @@ impl Stack {
         let (grpc, telemetry) = (loopback(free_port()), loopback(free_port()));
         let store = match &self.redis {
             _ if plan.store.is_some() => plan.store.clone().unwrap_or_default(),
-            Some(redis) => format!("kind = \"redis\"\n[store.redis]\nurl = \"{}\"", redis.url()),
+            Some(redis) => {
+                let durability = if plan.replicated { "replicated" } else { "primary" };
+                let url = redis.url();
+                format!("kind = \"redis\"\n[store.redis]\nurl = \"{url}\"\ndurability = \"{durability}\"")
+            }
             None => format!("kind = \"embedded\"\n[store.embedded]\ndir = \"store-{number}\""),
         };
         let catalog = if plan.catalog_file { "catalog = \"catalog.toml\"\n" } else { "" };
@@ -237,6 +248,18 @@ impl Stack {
         std::fs::write(&draft, text).expect("a file in the stack's folder");
         std::fs::rename(&draft, &path).expect("a file in the stack's folder");
         path
+    }
+
+    /// Kills Redis; its replica takes its place, and has a replica of its own then.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn fail_over(&mut self) {
+        let (primary, replica) = (self.redis.take().expect("a store"), self.replica.take());
+        let mut replica = replica.expect("a replica");
+        replica.take_over(primary);
+        self.replica = Some(RedisServer::start_replica_of(&replica));
+        self.redis = Some(replica);
     }
 
     /// Replaces the catalog file, as its owner would edit it.

@@ -42,11 +42,14 @@ pub struct RedisConfig {
     pub response_timeout_ms: u64,
     /// Accept a Redis that may lose or evict counters (no AOF, or another policy than noeviction). Default false.
     pub allow_volatile: bool,
+    /// So many replicas have to have a batch before it is answered, so that a fail-over to one of them forgets nothing
+    /// that was answered. Default 0: what the primary has is answered.
+    pub replicas: u32,
 }
 
 impl RedisConfig {
     /// The defaults around an address.
     pub fn new(url: Secret) -> Self {
-        Self { url, tls_ca_pem: None, response_timeout_ms: 200, allow_volatile: false }
+        Self { url, tls_ca_pem: None, response_timeout_ms: 200, allow_volatile: false, replicas: 0 }
     }
 }

@@ -58,6 +58,7 @@ struct Shared {
     reader: redis::aio::ConnectionManager,
     functions: connect::Functions,
     queue: Queue,
+    config: RedisConfig,
 }
 
 impl std::fmt::Debug for Redis {
@@ -71,6 +72,10 @@ impl Redis {
     pub(crate) async fn open(config: RedisConfig) -> Result<Self, OpenError> {
         metrics::describe_counter!("weir_store_calls_total", "Calls to Redis, each a batch of decisions");
         metrics::describe_counter!("weir_store_failures_total", "Calls to Redis whose outcome was unknown");
+        metrics::describe_counter!(
+            "weir_store_unreplicated_total",
+            "Calls to Redis that too few replicas acknowledged in time"
+        );
         let opened = connect::open(&config).await?;
         let queue = Queue::new(opened.decider, opened.functions.clone(), &config);
         let shared = Shared {
@@ -79,6 +84,7 @@ impl Redis {
             reader: opened.reader,
             functions: opened.functions,
             queue,
+            config,
         };
         Ok(Self { shared: Arc::new(shared) })
     }

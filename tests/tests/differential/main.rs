@@ -13,7 +13,6 @@ mod client;
 mod corpus;
 mod mutate;
 mod proxies;
-mod random;
 mod recorder;
 mod reference;
 mod target;

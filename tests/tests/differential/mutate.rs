@@ -3,7 +3,7 @@
 //! A case follows from the seed and its number alone, so that one that failed can be made again.
 
 use crate::corpus::{self, Vector};
-use crate::random::Random;
+use weir_tests::random::Random;
 
 /// What is sent on one connection to every proxy.
 pub(crate) struct Case {

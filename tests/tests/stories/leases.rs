@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use weir_proto::v1;
 use weir_tests::http::get;
 use weir_tests::load::Load;
-use weir_tests::stack::{Plan, Stack, catalog, catalog_with};
+use weir_tests::random::Random;
+use weir_tests::stack::{Plan, Role, Stack, catalog, catalog_with};
 use weir_tests::wait::{until, until_async};
 
 const CONNECTIONS: usize = 32;
@@ -14,6 +15,7 @@ const TARGET: &str = "/?user_key=key";
 /// Answers to wait for before and after each event.
 const STRETCH: u64 = 2_000;
 const LIMIT: u64 = 1_000;
+const KILLS: usize = 12;
 
 fn unlimited() -> String {
     catalog(1, "{ metric = \"hits\", period = \"day\", max = 100_000_000 }")
@@ -64,38 +66,130 @@ async fn a_killed_gateway_over_redis_loses_nothing() {
     a_killed_gateway_loses_nothing(plan).await;
 }
 
-/// Goal: gateways, listeners and the store die one after the other while a limit is reached: not one call too many
-/// passes, and once all are back the counter stands at the limit.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_limit_is_passed_whoever_is_killed() {
-    let limited = catalog(1, &format!("{{ metric = \"hits\", period = \"year\", max = {LIMIT} }}"));
-    let plan = Plan { listeners: 2, gateways: 4, redis: true, journals: true, ..Plan::small(&limited) };
-    let mut stack = Stack::start(&plan).await;
-    let load = Load::start(&stack.addresses(), 4 * CONNECTIONS, REQUESTS_MAX, TARGET);
-    for victim in 0..4 {
-        load.answers(200).await;
-        stack.gateways[victim].kill();
-        stack.listeners[victim % 2].kill();
-        load.answers(200).await;
-        if victim == 1 {
-            let redis = stack.redis.as_mut().expect("a store");
-            redis.kill();
-            load.answers(200).await;
-            redis.restart();
+/// Whom a story of kills may end.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Gateway(usize),
+    Listener(usize),
+    Redis,
+}
+
+impl Victim {
+    const ALL: [Self; 7] = [
+        Self::Gateway(0),
+        Self::Gateway(1),
+        Self::Gateway(2),
+        Self::Gateway(3),
+        Self::Listener(0),
+        Self::Listener(1),
+        Self::Redis,
+    ];
+
+    fn kill(self, stack: &mut Stack) {
+        match self {
+            Self::Gateway(at) => stack.gateways[at].kill(),
+            Self::Listener(at) => stack.listeners[at].kill(),
+            Self::Redis => stack.redis.as_mut().expect("a store").kill(),
         }
-        stack.listeners[victim % 2].start();
-        stack.gateways[victim].start();
     }
+
+    fn revive(self, stack: &mut Stack) {
+        match self {
+            Self::Gateway(at) => stack.gateways[at].launch(),
+            Self::Listener(at) => stack.listeners[at].launch(),
+            Self::Redis => stack.redis.as_mut().expect("a store").restart(),
+        }
+    }
+}
+
+/// A number of the environment that repeats a run, or one that was never before.
+fn seed() -> u64 {
+    let given = std::env::var("WEIR_KILLS_SEED").ok().map(|text| text.parse().expect("a number"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let seed = given.unwrap_or_else(|| now.as_secs());
+    eprintln!("WEIR_KILLS_SEED={seed}");
+    seed
+}
+
+/// The limit was reached, and never passed, once all are back.
+async fn the_limit_is_reached_and_holds(stack: &Stack, load: Load) {
     let client = stack.listener_client(0);
     until_async("the limit to be used up", || async {
+        // What counts as used since its holder died may still come back, and be used.
+        let is_certain = client.leases("app").await.ok()?.is_empty();
         let used = client.used("app", "hits", v1::Period::Eternity).await.ok()?;
-        (used == LIMIT).then_some(())
+        (is_certain && used == LIMIT).then_some(())
     })
     .await;
     load.answers(200).await;
     let tally = load.stop().await;
     assert!(stack.upstream.received() <= LIMIT, "{} of {LIMIT} passed: {tally:?}", stack.upstream.received());
     stack.counter_settles_at("app", "hits", LIMIT).await;
+}
+
+/// Goal: gateways, listeners and the store die at random while a limit is reached, several at a time: not one call too
+/// many passes, and once all are back the counter stands at the limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_limit_is_passed_whoever_is_killed() {
+    let limited = catalog(1, &format!("{{ metric = \"hits\", period = \"year\", max = {LIMIT} }}"));
+    let plan = Plan { listeners: 2, gateways: 4, redis: true, journals: true, ..Plan::small(&limited) };
+    let mut stack = Stack::start(&plan).await;
+    let mut random = Random::of(seed(), 0);
+    let load = Load::start(&stack.addresses(), 4 * CONNECTIONS, REQUESTS_MAX, TARGET);
+    let mut dead: Vec<Victim> = vec![];
+    for _ in 0..KILLS {
+        load.answers(20 + random.below(80) as u64).await;
+        let victim = *random.one_of(&Victim::ALL);
+        eprintln!("kill {victim:?} after {} answers", load.answered());
+        victim.kill(&mut stack);
+        dead.push(victim);
+        while dead.len() > random.below(3) {
+            load.answers(20 + random.below(80) as u64).await;
+            dead.remove(random.below(dead.len())).revive(&mut stack);
+        }
+    }
+    dead.into_iter().for_each(|victim| victim.revive(&mut stack));
+    for listener in &mut stack.listeners {
+        // One that began while Redis was dead may have given up.
+        listener.kill();
+        listener.start();
+    }
+    stack.gateways.iter_mut().for_each(Role::wait_ready);
+    the_limit_is_reached_and_holds(&stack, load).await;
+}
+
+/// Goal: Redis dies and its replica takes over, while a limit is reached: with `durability = "replicated"` not one call too
+/// many passes, and what was admitted before is counted after.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_limit_is_passed_in_a_fail_over() {
+    let limited = catalog(1, &format!("{{ metric = \"hits\", period = \"year\", max = {LIMIT} }}"));
+    let plan = Plan {
+        listeners: 2,
+        gateways: 4,
+        redis: true,
+        replicated: true,
+        journals: true,
+        ..Plan::small(&limited)
+    };
+    let mut stack = Stack::start(&plan).await;
+    let load = Load::start(&stack.addresses(), 4 * CONNECTIONS, REQUESTS_MAX, TARGET);
+    load.answers(LIMIT / 2).await;
+    stack.fail_over();
+    the_limit_is_reached_and_holds(&stack, load).await;
+}
+
+/// Goal: Redis dies and its replica takes over under load far from any limit: all that reached the upstream is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_forgotten_in_a_fail_over() {
+    let plan = Plan { listeners: 2, gateways: 2, redis: true, replicated: true, ..Plan::small(&unlimited()) };
+    let mut stack = Stack::start(&plan).await;
+    let load = Load::start(&stack.addresses(), CONNECTIONS, REQUESTS_MAX, TARGET);
+    load.answers(STRETCH).await;
+    stack.fail_over();
+    load.answers(STRETCH).await;
+    let tally = load.stop().await;
+    assert_eq!(stack.upstream.received(), tally.of(200), "{tally:?}");
+    stack.counter_settles_at("app", "hits", tally.of(200)).await;
 }
 
 /// Goal: two seconds after traffic stops nothing is held.

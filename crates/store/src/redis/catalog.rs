@@ -6,18 +6,24 @@
 //! and a publication that breaks off is simply done again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use weir_core::lease::ledger::Lease;
 use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 use super::batch::{read_version, version_text};
 use super::lease::read_leases;
+use super::queue::{unreplicated, wait_for_replicas};
 use super::{Redis, SHARDS, shard_of, shard_of_text};
 use crate::ask::judge_revision;
 use crate::{Publication, PublishError, Record, StoreError};
 
 const CATALOG: &str = "weir:{catalog}";
 const SERVICES: &str = "weir:{catalog}:services";
+
+/// How long replicas are waited for at a time, and how often: together, as long as a catalog may take.
+const WAIT: Duration = Duration::from_millis(250);
+const WAITS_MAX: usize = 20;
 
 /// Most applications that one call puts in place.
 const APPLICATIONS_PER_CALL: usize = 256;
@@ -156,7 +162,19 @@ impl Redis {
         }
         let mut connection = self.connection().await?;
         pipe.query_async::<()>(&mut connection).await.map_err(StoreError::from)?;
-        Ok(())
+        Ok(self.replicated(&mut connection).await?)
+    }
+
+    /// Waits until replicas have what a connection wrote: then they have all that was written before, too.
+    async fn replicated(&self, connection: &mut deadpool_redis::Connection) -> Result<(), StoreError> {
+        let replicas = self.shared.config.replicas;
+        for _ in 0..WAITS_MAX {
+            let wait = wait_for_replicas(replicas, WAIT);
+            if replicas == 0 || wait.query_async::<u32>(connection).await? >= replicas {
+                return Ok(());
+            }
+        }
+        Err(unreplicated().into())
     }
 
     /// Writes records; returns the services that are to go.

@@ -30,8 +30,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Most operations that wait.
 const WAITING_MAX: usize = 65_536;
 
-/// Pause between two log lines about clocks that differ.
-const CLOCK_LOG_PAUSE_MS: i64 = 1_000;
+/// Pause between two log lines about the same trouble.
+const LOG_PAUSE_MS: i64 = 1_000;
 
 /// Answers to the operations of an entry, and the moment of their windows.
 pub(super) type Reply = Result<(Vec<Answer>, Timestamp), StoreError>;
@@ -58,6 +58,8 @@ struct Lane {
     /// Names this process: a new one each start, so that numbers begin at 1.
     writer: String,
     response_timeout: Duration,
+    /// How many have to have a batch before it is answered.
+    replicas: u32,
     /// Operations that wait.
     waiting: AtomicUsize,
     state: Mutex<State>,
@@ -80,6 +82,7 @@ impl Queue {
                 functions,
                 writer: format!("{:016x}", u64::from_ne_bytes(random)),
                 response_timeout: Duration::from_millis(config.response_timeout_ms),
+                replicas: config.replicas,
                 waiting: AtomicUsize::new(0),
                 state: Mutex::default(),
             }),
@@ -171,7 +174,12 @@ impl Lane {
             Err(error) if is_final(&error) => refuse(batch, &StoreError::Answer(error.to_string())),
             Err(error) => match clock_skew_ms(&error) {
                 Some(skew_ms) => {
-                    log_clock_skew(skew_ms, at);
+                    if CLOCK_LOG.is_time(at) {
+                        tracing::error!(
+                            skew_ms,
+                            "clock of redis and this machine differ; nothing is decided"
+                        );
+                    }
                     return Some(batch.into_iter().map(|pending| pending.refuse_clock(skew_ms)).collect());
                 }
                 None => {
@@ -185,12 +193,36 @@ impl Lane {
     }
 
     async fn call(&self, call: &redis::Cmd) -> redis::RedisResult<redis::Value> {
-        let mut connection = self.connection.clone();
-        let answer = call.query_async(&mut connection);
-        match tokio::time::timeout(self.response_timeout, answer).await {
+        match tokio::time::timeout(self.response_timeout, self.call_replicated(call)).await {
             Ok(answer) => answer,
             Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         }
+    }
+
+    /// Every batch writes its number, so what replicas have of this one they have of all before, over whichever
+    /// connection these went.
+    async fn call_replicated(&self, call: &redis::Cmd) -> redis::RedisResult<redis::Value> {
+        let mut connection = self.connection.clone();
+        if self.replicas == 0 {
+            return call.query_async(&mut connection).await;
+        }
+        let mut pipe = redis::pipe();
+        // The other half of the time is for the call.
+        pipe.add_command(call.clone())
+            .add_command(wait_for_replicas(self.replicas, self.response_timeout / 2));
+        pipe.ignore_errors();
+        let answers: (redis::RedisResult<redis::Value>, redis::RedisResult<u32>) =
+            pipe.query_async(&mut connection).await?;
+        let (answer, acknowledged) = (answers.0?, answers.1?);
+        if acknowledged < self.replicas {
+            metrics::counter!("weir_store_unreplicated_total").increment(1);
+            if UNREPLICATED_LOG.is_time(key::now()) {
+                let wanted = self.replicas;
+                tracing::error!(acknowledged, wanted, "too few replicas of redis answer; nothing is decided");
+            }
+            return Err(unreplicated());
+        }
+        Ok(answer)
     }
 
     fn answer(&self, batch: Vec<Pending>, answers: Vec<Answer>, at: Timestamp) {
@@ -271,14 +303,30 @@ fn is_final(error: &redis::RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ResponseError)
 }
 
-/// Once a second at most, however many shards and batches find out.
-fn log_clock_skew(skew_ms: i64, now: Timestamp) {
-    static LOGGED: AtomicI64 = AtomicI64::new(0);
-    let last = LOGGED.load(Ordering::Relaxed);
-    if now.unix_ms() - last >= CLOCK_LOG_PAUSE_MS
-        && LOGGED.compare_exchange(last, now.unix_ms(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    {
-        tracing::error!(skew_ms, "clock of redis and this machine differ; nothing is decided");
+/// Asks how many replicas have what a connection has written so far, once enough do or the time is over.
+pub(super) fn wait_for_replicas(replicas: u32, timeout: Duration) -> redis::Cmd {
+    let mut wait = redis::cmd("WAIT");
+    // 0 would be for ever.
+    wait.arg(replicas).arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
+    wait
+}
+
+/// It was done, but a fail-over may forget it: its outcome is not known.
+pub(super) fn unreplicated() -> redis::RedisError {
+    std::io::Error::other("too few replicas have it").into()
+}
+
+/// When a line was logged that is not worth more than one a second, however many batches find out.
+struct LogPause(AtomicI64);
+
+static CLOCK_LOG: LogPause = LogPause(AtomicI64::new(0));
+static UNREPLICATED_LOG: LogPause = LogPause(AtomicI64::new(0));
+
+impl LogPause {
+    fn is_time(&self, now: Timestamp) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        now.unix_ms() - last >= LOG_PAUSE_MS
+            && self.0.compare_exchange(last, now.unix_ms(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -85,6 +85,54 @@ async fn it_recovers_from_a_kill_and_from_lost_functions() {
     assert_eq!(apply(&store, "a", "hits=1<=99/day").await, "ok 3");
 }
 
+/// As it is with `durability = "replicated"`.
+async fn open_replicated(server: &RedisServer) -> Store {
+    let config = RedisConfig { replicas: 1, ..RedisConfig::new(Secret::new(&server.url())) };
+    let store = Store::open(Config::Redis(config)).await.unwrap();
+    store.publish(publication(1, &["a", "b"])).await.unwrap();
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_survives_a_fail_over_to_a_replica() {
+    let primary = RedisServer::start();
+    let mut replica = RedisServer::start_replica_of(&primary);
+    let store = open_replicated(&primary).await;
+    let calls = (0..400).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.apply(ask("a", "hits=1<=999/day")).await.is_ok() })
+    });
+    let calls: Vec<_> = calls.collect();
+    let asks_one_by_one = async {
+        let mut answered = 0;
+        while answered < 50 {
+            answered += u64::from(apply(&store, "b", "hits=1<=999/day").await.starts_with("ok"));
+        }
+        answered
+    };
+    let answered = asks_one_by_one.await;
+    replica.take_over(primary);
+    let _next = RedisServer::start_replica_of(&replica);
+    assert_eq!(read(&store, "b", "hits=0<=999/day").await, format!("ok {answered}"));
+    let mut counted = 0;
+    for call in calls {
+        counted += u64::from(call.await.unwrap());
+    }
+    assert_eq!(read(&store, "a", "hits=0<=999/day").await, format!("ok {counted}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_answered_without_a_replica() {
+    let primary = RedisServer::start();
+    let replica = RedisServer::start_replica_of(&primary);
+    let store = open_replicated(&primary).await;
+    drop(replica);
+    let answer = tokio::time::timeout(Duration::from_secs(1), store.apply(ask("a", "hits=1<=99/day"))).await;
+    assert!(answer.is_err(), "{answer:?}");
+    let _replica = RedisServer::start_replica_of(&primary);
+    assert_eq!(apply(&store, "a", "hits=1<=99/day").await, "ok 1", "what was not answered is taken back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_keys_of_a_shard_share_a_slot() {
     let server = RedisServer::start();

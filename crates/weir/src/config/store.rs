@@ -58,8 +58,29 @@ fn redis(section: &Section<'_>, chosen: bool) -> Option<RedisConfig> {
         tls_ca_pem: section.file("tls_ca_file").map(|file| file.value.into_bytes()),
         response_timeout_ms: duration_ms(section, "response_timeout_ms", defaults.response_timeout_ms),
         allow_volatile: section.flag("allow_volatile").unwrap_or(defaults.allow_volatile),
+        replicas: replicas(section).unwrap_or(defaults.replicas),
     };
     given.then_some(config)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Durability {
+    Primary,
+    Replicated,
+}
+
+/// How many replicas have to have what is answered.
+fn replicas(section: &Section<'_>) -> Option<u32> {
+    let durability = section
+        .choice("durability", &[("primary", Durability::Primary), ("replicated", Durability::Replicated)]);
+    let replicas = section.whole("replicas", 1..=16);
+    if durability != Some(Durability::Replicated) {
+        if replicas.is_some() {
+            section.report().error(section.place(), "replicas needs durability = \"replicated\"");
+        }
+        return None;
+    }
+    Some(replicas.and_then(|replicas| u32::try_from(replicas).ok()).unwrap_or(1))
 }
 
 fn is_redis_url(section: &Section<'_>, url: &Located<Secret>) -> bool {

@@ -1,11 +1,11 @@
 //! Numbers that look random and are the same for the same seed (SplitMix64).
 
 /// A sequence of numbers.
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// The sequence of one case under a seed.
-    pub(crate) fn of(seed: u64, case: u64) -> Self {
+    pub fn of(seed: u64, case: u64) -> Self {
         let mut random = Self(seed ^ case.wrapping_mul(0xd6e8_feb8_6659_fd93));
         random.next();
         random
@@ -20,18 +20,18 @@ impl Random {
     }
 
     /// A number below `end`; 0 when there is none.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         let end = end.max(1) as u64;
         usize::try_from(self.next() % end).expect("it is below a usize")
     }
 
     /// True once in so many times.
-    pub(crate) fn once_in(&mut self, times: usize) -> bool {
+    pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
     /// One of several.
-    pub(crate) fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+    pub fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
     }
 }
