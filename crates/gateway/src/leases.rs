@@ -370,6 +370,27 @@ impl Leases {
         Some(application)
     }
 
+    /// The records of an application have changed, or those of a whole service, where `id` is empty: whoever was accepted
+    /// before is asked about again. Returns those of whom something is held.
+    fn outdated(&self, service: &str, id: &str) -> Vec<Arc<Application>> {
+        let applications = self.applications.lock();
+        let is_meant = |reference: &ApplicationRef| {
+            reference.service.as_str() == service && (id.is_empty() || reference.application.as_str() == id)
+        };
+        let meant = applications.values().filter(|application| is_meant(&application.reference));
+        let mut outdated = vec![];
+        for application in meant {
+            let mut state = application.state.lock();
+            state.records_version = 0;
+            state.refused = None;
+            state.holding.outdated();
+            if !state.holding.is_empty() {
+                outdated.push(Arc::clone(application));
+            }
+        }
+        outdated
+    }
+
     /// Has the keeper see to an application.
     fn want(&self, application: &Arc<Application>) {
         if !application.is_wanted.swap(true, Ordering::AcqRel)

@@ -57,6 +57,10 @@ pub(crate) fn describe() {
         "weir_gateway_lease_answer_seconds",
         "From what was said of a lease to its answer: how long what was spent is not settled yet"
     );
+    describe_counter!(
+        "weir_gateway_lease_changes_total",
+        "Times that a listener said that records of applications with leases have changed"
+    );
     describe_counter!("weir_gateway_lease_recalls_total", "Leases given back since others waited for them");
     describe_counter!(
         "weir_gateway_lease_stayed_counted_total",
@@ -153,6 +157,7 @@ pub(crate) struct LeaseMeters {
     pub(crate) messages: Counter,
     pub(crate) answered: Histogram,
     pub(crate) recalled: Counter,
+    pub(crate) outdated: Counter,
     pub(crate) stayed_counted: Counter,
     pub(crate) journal_full: Counter,
     pub(crate) out: Gauge,
@@ -168,6 +173,7 @@ impl LeaseMeters {
             messages: counter!("weir_gateway_lease_messages_total"),
             answered: histogram!("weir_gateway_lease_answer_seconds"),
             recalled: counter!("weir_gateway_lease_recalls_total"),
+            outdated: counter!("weir_gateway_lease_changes_total"),
             stayed_counted: counter!("weir_gateway_lease_stayed_counted_total"),
             journal_full: counter!("weir_gateway_journal_full_total"),
             out: gauge!("weir_gateway_leases"),

@@ -1,4 +1,4 @@
-//! Asking gateways for what they hold on lease and do not spend.
+//! Asking gateways for what they hold on lease and do not spend, and telling them that records have changed.
 //!
 //! A recall goes through the store to all its listeners. Each tells every stream that has said something of a lease and may
 //! ask about the service; a gateway that holds nothing of the application does nothing. A recall is not repeated for the
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tonic::Status;
 use weir_core::ApplicationRef;
 use weir_proto::v1;
+use weir_store::Recall;
 
 use crate::config::GatewayToken;
 
@@ -41,11 +42,24 @@ impl Recalls {
         streams.push((Arc::clone(gateway), stream.downgrade()));
     }
 
-    /// Tells the gateways of this listener that what they hold of an application is asked for.
-    pub(crate) fn tell(&self, application: &ApplicationRef) {
-        let message = v1::AuthRepStreamResponse { answers: vec![answer(application)] };
+    /// Tells the gateways of this listener to look at their leases.
+    pub(crate) fn tell(&self, recall: &Recall) {
+        let (service, application) = match recall {
+            Recall::Needed(application) | Recall::Changed(application) => {
+                (&application.service, application.application.to_string())
+            }
+            Recall::ServiceChanged(service) => (service, String::new()),
+        };
+        let recall = v1::LeaseRecall {
+            service_id: service.to_string(),
+            app_id: application,
+            records_changed: !matches!(recall, Recall::Needed(_)),
+        };
+        let answer = v1::stream_answer::Answer::Recall(recall);
+        let answers = vec![v1::StreamAnswer { correlation_id: 0, answer: Some(answer) }];
+        let message = v1::AuthRepStreamResponse { answers };
         for (gateway, stream) in self.streams.lock().iter() {
-            if let Some(stream) = stream.upgrade().filter(|_| gateway.serves(&application.service)) {
+            if let Some(stream) = stream.upgrade().filter(|_| gateway.serves(service)) {
                 // A stream that is full hears of it when its leases end.
                 let _ = stream.try_send(Ok(message.clone()));
             }
@@ -74,12 +88,4 @@ impl Recalls {
     pub(crate) async fn until_some_came_back(&self) {
         self.came_back.notified().await;
     }
-}
-
-fn answer(application: &ApplicationRef) -> v1::StreamAnswer {
-    let recall = v1::LeaseRecall {
-        service_id: application.service.to_string(),
-        app_id: application.application.to_string(),
-    };
-    v1::StreamAnswer { correlation_id: 0, answer: Some(v1::stream_answer::Answer::Recall(recall)) }
 }

@@ -175,11 +175,11 @@ async fn presume(store: Store, stop: CancellationToken) {
     }
 }
 
-/// Tells gateways what any listener of the store asks back, until stopped.
+/// Tells gateways what any listener of the store asks back or has published, until stopped.
 async fn pass_recalls_on(shared: Arc<Shared>, stop: CancellationToken) {
     let mut recalls = shared.catalog.store.recalls();
-    while let Some(Some(application)) = stop.run_until_cancelled(recalls.recv()).await {
-        shared.engine.recalls.tell(&application);
+    while let Some(Some(recall)) = stop.run_until_cancelled(recalls.recv()).await {
+        shared.engine.recalls.tell(&recall);
     }
 }
 

@@ -32,7 +32,7 @@ use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 use crate::config::EmbeddedConfig;
 use crate::key::now;
-use crate::recalls::Hearers;
+use crate::recalls::{Hearers, Recall};
 use crate::{
     Ask, LeaseAsk, LeaseOutcome, Mode, OpenError, Outcome, Publication, PublishError, Record, Report,
     RequestId, StoreError, ask,
@@ -203,11 +203,11 @@ impl Embedded {
         self.persist().await.map_err(StoreError::Log)
     }
 
-    pub(crate) fn recall(&self, application: &ApplicationRef) {
-        self.shared.recalls.tell(application);
+    pub(crate) fn recall(&self, recalls: &[Recall]) {
+        recalls.iter().for_each(|recall| self.shared.recalls.tell(recall));
     }
 
-    pub(crate) fn recalls(&self) -> mpsc::Receiver<ApplicationRef> {
+    pub(crate) fn recalls(&self) -> mpsc::Receiver<Recall> {
         self.shared.recalls.join()
     }
 
@@ -284,18 +284,22 @@ impl Embedded {
         if !ask::judge_revision(&publication, held)? {
             return Ok(());
         }
-        self.put_applications(&publication)?;
-        self.remove_applications(&publication)?;
+        let mut changed = self.put_applications(&publication)?;
+        changed.extend(self.remove_applications(&publication)?);
         let mut book = self.shared.book.lock();
         let Book { ledger, tail } = &mut *book;
-        ledger.put_services(&publication, tail);
+        let changed_services = ledger.put_services(&publication, tail);
         let (revision, digest) = (publication.revision, publication.digest());
         ledger.step(&Entry::Revision { revision, digest }, tail);
         drop(book);
-        Ok(self.shared.write().map_err(StoreError::Log)?)
+        self.shared.write().map_err(StoreError::Log)?;
+        self.recall(&Recall::of_changes(changed_services, changed));
+        Ok(())
     }
 
-    fn put_applications(&self, publication: &Publication) -> Result<(), StoreError> {
+    /// Returns which have changed.
+    fn put_applications(&self, publication: &Publication) -> Result<Vec<ApplicationRef>, StoreError> {
+        let mut changed = vec![];
         for published in &publication.applications {
             self.change(|ledger, tail| {
                 let account = ledger.open(&published.application, tail);
@@ -303,13 +307,15 @@ impl Embedded {
                     let user_key = published.user_key.as_ref().map(KeyHash::to_string);
                     let (record, user_key) = (Some(&published.record.bytes[..]), user_key.as_deref());
                     ledger.step(&Entry::Application { account, record, user_key }, tail);
+                    changed.push(published.application.clone());
                 }
             })?;
         }
-        Ok(())
+        Ok(changed)
     }
 
-    fn remove_applications(&self, publication: &Publication) -> Result<(), StoreError> {
+    /// Returns which are gone.
+    fn remove_applications(&self, publication: &Publication) -> Result<Vec<ApplicationRef>, StoreError> {
         let find = |application| self.shared.book.lock().ledger.find(application);
         let gone: Vec<usize> = if publication.complete {
             let named = publication.applications.iter().filter_map(|published| find(&published.application));
@@ -319,14 +325,16 @@ impl Embedded {
         } else {
             publication.removed_applications.iter().filter_map(find).collect()
         };
+        let mut removed = vec![];
         for account in gone {
             self.change(|ledger, tail| {
                 if ledger.accounts[account].record.is_some() {
                     ledger.step(&Entry::Application { account, record: None, user_key: None }, tail);
+                    removed.extend(ledger.accounts[account].name.parse());
                 }
             })?;
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// One change of a publication.

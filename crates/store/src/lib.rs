@@ -27,6 +27,7 @@ pub use ask::{
 pub use config::{Config, EmbeddedConfig, RedisConfig};
 pub use embedded::{Embedded, Write};
 pub use error::{OpenError, PublishError, StoreError};
+pub use recalls::Recall;
 
 /// Longest idempotency id of a report in bytes, what scopes it included.
 pub const IDEMPOTENCY_ID_BYTES_MAX: usize = 512;
@@ -139,14 +140,16 @@ impl Store {
 
     /// Asks all who hear [`Self::recalls`], in any process, for what is out on lease of an application.
     pub async fn recall(&self, application: &ApplicationRef) {
+        let recall = [Recall::Needed(application.clone())];
         match self {
-            Self::Embedded(store) => store.recall(application),
-            Self::Redis(store) => store.recall(application).await,
+            Self::Embedded(store) => store.recall(&recall),
+            Self::Redis(store) => store.recall(&recall).await,
         }
     }
 
-    /// What is asked back from now on, until the receiver is dropped. Some of it may be lost.
-    pub fn recalls(&self) -> mpsc::Receiver<ApplicationRef> {
+    /// What gateways are to hear from now on, of recalls and of publications, until the receiver is dropped. Some of it may
+    /// be lost.
+    pub fn recalls(&self) -> mpsc::Receiver<Recall> {
         match self {
             Self::Embedded(store) => store.recalls(),
             Self::Redis(store) => store.recalls(),

@@ -340,6 +340,11 @@ impl<T> Holding<T> {
         self.rests_until = now + SCARCE_MS;
     }
 
+    /// The records that leases were granted by are others now: they are renewed at once.
+    pub fn outdated(&mut self) {
+        self.current.iter_mut().chain(&mut self.next).for_each(|held| held.is_outdated = true);
+    }
+
     /// The ledger says that the application may not be used, or not as it was: what it used is measured anew.
     pub fn refused(&mut self, now: u64) {
         self.give_back();

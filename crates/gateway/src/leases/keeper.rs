@@ -171,6 +171,13 @@ impl Keeper {
         active: &HashMap<ApplicationRef, Arc<Application>>,
         answers: &Answers,
     ) {
+        if recall.records_changed {
+            self.leases.meters.outdated.increment(1);
+            for application in self.leases.outdated(&recall.service_id, &recall.app_id) {
+                self.tend(&application, answers);
+            }
+            return;
+        }
         let (Ok(service), Ok(id)) = (recall.service_id.parse(), recall.app_id.parse()) else { return };
         let reference = ApplicationRef { service, application: id };
         if let Some(application) = active.get(&reference) {

@@ -192,19 +192,23 @@ impl Ledger {
         })
     }
 
-    /// Puts the services of a publication in place.
-    pub(super) fn put_services(&mut self, publication: &Publication, tail: &mut Tail) {
+    /// Puts the services of a publication in place; returns which have changed or are gone.
+    pub(super) fn put_services(&mut self, publication: &Publication, tail: &mut Tail) -> Vec<ServiceId> {
+        let mut changed = vec![];
         for (id, record) in &publication.services {
             if self.services.get(id) != Some(record) {
                 self.step(&Entry::Service { id: id.as_str(), record: Some(&record.bytes) }, tail);
+                changed.push(id.clone());
             }
         }
         let named = |id: &ServiceId| publication.services.iter().any(|(named, _)| named == id);
         let unnamed = self.services.keys().filter(|id| publication.complete && !named(id));
         let gone: Vec<ServiceId> = unnamed.chain(&publication.removed_services).cloned().collect();
-        for id in gone {
+        for id in &gone {
             self.step(&Entry::Service { id: id.as_str(), record: None }, tail);
         }
+        changed.extend(gone);
+        changed
     }
 
     /// Appends an entry and takes it over.

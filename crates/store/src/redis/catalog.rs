@@ -5,7 +5,7 @@
 //! compare both. Records are written before versions, the revision last: whoever sees a new version finds its record,
 //! and a publication that breaks off is simply done again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use weir_core::lease::ledger::Lease;
@@ -16,6 +16,7 @@ use super::lease::read_leases;
 use super::queue::{unreplicated, wait_for_replicas};
 use super::{Redis, SHARDS, shard_of, shard_of_text};
 use crate::ask::judge_revision;
+use crate::recalls::Recall;
 use crate::{Publication, PublishError, Record, StoreError};
 
 const CATALOG: &str = "weir:{catalog}";
@@ -53,6 +54,15 @@ struct ShardChange {
     /// Application → version and record; `None` removes it.
     applications: Vec<(String, Option<Record>)>,
     services: Vec<(String, Option<String>)>,
+}
+
+fn recalls_of(changes: &BTreeMap<usize, ShardChange>) -> Vec<Recall> {
+    let applications = changes.values().flat_map(|change| &change.applications);
+    let applications = applications.filter_map(|(name, _)| name.parse().ok()).collect();
+    // Each shard has all services.
+    let services = changes.values().flat_map(|change| &change.services);
+    let services: BTreeSet<ServiceId> = services.filter_map(|(id, _)| id.parse().ok()).collect();
+    Recall::of_changes(services, applications)
 }
 
 impl Redis {
@@ -162,7 +172,9 @@ impl Redis {
         }
         let mut connection = self.connection().await?;
         pipe.query_async::<()>(&mut connection).await.map_err(StoreError::from)?;
-        Ok(self.replicated(&mut connection).await?)
+        self.replicated(&mut connection).await?;
+        self.recall(&recalls_of(&changes)).await;
+        Ok(())
     }
 
     /// Waits until replicas have what a connection wrote: then they have all that was written before, too.

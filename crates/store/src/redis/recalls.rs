@@ -8,11 +8,10 @@ use futures_util::StreamExt;
 use redis::aio::PubSub;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use weir_core::ApplicationRef;
 
 use super::Redis;
 use super::connect::CONNECT_TIMEOUT;
-use crate::recalls::WAITING_MAX;
+use crate::recalls::{Recall, WAITING_MAX};
 
 const CHANNEL: &str = "weir:recalls";
 
@@ -23,17 +22,21 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 impl Redis {
-    pub(crate) async fn recall(&self, application: &ApplicationRef) {
-        let mut connection = self.shared.reader.clone();
-        let (channel, name) = (CHANNEL, application.to_string());
-        let told = redis::cmd("PUBLISH").arg(channel).arg(name).query_async::<()>(&mut connection).await;
-        if let Err(error) = told {
+    pub(crate) async fn recall(&self, recalls: &[Recall]) {
+        if recalls.is_empty() {
+            return;
+        }
+        let mut pipe = redis::pipe();
+        for recall in recalls {
+            pipe.cmd("PUBLISH").arg(CHANNEL).arg(recall.to_string()).ignore();
+        }
+        if let Err(error) = pipe.query_async::<()>(&mut self.shared.reader.clone()).await {
             tracing::debug!(error = %error, "a recall was not published");
         }
     }
 
     /// Until the receiver is dropped.
-    pub(crate) fn recalls(&self) -> mpsc::Receiver<ApplicationRef> {
+    pub(crate) fn recalls(&self) -> mpsc::Receiver<Recall> {
         let (hearer, receiver) = mpsc::channel(WAITING_MAX);
         let client = self.shared.client.clone();
         tokio::spawn(async move {
@@ -50,7 +53,7 @@ impl Redis {
 }
 
 /// Passes recalls on until the connection breaks or is silent, or nobody wants them any more.
-async fn hear(client: &redis::Client, hearer: &mpsc::Sender<ApplicationRef>) -> redis::RedisResult<()> {
+async fn hear(client: &redis::Client, hearer: &mpsc::Sender<Recall>) -> redis::RedisResult<()> {
     let mut subscription = timeout(CONNECT_TIMEOUT, subscribe(client))
         .await
         .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))?;
@@ -59,10 +62,10 @@ async fn hear(client: &redis::Client, hearer: &mpsc::Sender<ApplicationRef>) -> 
         tokio::select! {
             message = timeout(SILENCE_MAX, messages.next()) => {
                 let Ok(Some(message)) = message else { return Ok(()) };
-                let Ok(name) = message.get_payload::<String>() else { continue };
-                if let Ok(application) = name.parse() {
+                let Ok(text) = message.get_payload::<String>() else { continue };
+                if let Ok(recall) = text.parse() {
                     // What is lost is made good by the end of the lease.
-                    let _ = hearer.try_send(application);
+                    let _ = hearer.try_send(recall);
                 }
             }
             () = hearer.closed() => return Ok(()),

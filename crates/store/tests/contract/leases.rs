@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use weir_core::lease::ledger::{Ask as Said, Wish};
 use weir_core::lease::{Declared, LeaseId, Reply, When};
 use weir_core::{Period, Timestamp};
-use weir_store::{LeaseAsk, LeaseOutcome, Store, Subject};
+use weir_store::{LeaseAsk, LeaseOutcome, Publication, Recall, Store, Subject};
 use weir_tests::wait::until_async;
 
 use crate::words::{app, apply, increments, publication, read, record};
@@ -40,6 +40,7 @@ pub(crate) async fn all(store: &Store) {
     nothing_is_lent_of_a_window_far_ahead(store).await;
     what_is_said_at_once_is_heard_one_by_one(store).await;
     all_hear_what_anybody_asks_back(store).await;
+    all_hear_of_what_was_published(store).await;
 }
 
 /// What a gateway says: a line is a unit, what is spent, what is granted and what is wanted.
@@ -310,11 +311,51 @@ async fn all_hear_what_anybody_asks_back(store: &Store) {
             let heard = hearer.try_recv();
             async {
                 store.recall(&app("lent")).await;
-                (heard.ok()? == app("lent")).then_some(())
+                (heard.ok()? == Recall::Needed(app("lent"))).then_some(())
             }
         })
         .await;
     }
+}
+
+/// Publishes revisions until a hearer has heard; `of` makes one, other than the one before.
+async fn hears_of(store: &Store, of: impl Fn(u64) -> Publication, expected: &[&str]) {
+    let mut hearer = store.recalls();
+    let mut heard = vec![];
+    until_async("a publication to be heard of", || {
+        while let Ok(recall) = hearer.try_recv() {
+            heard.push(recall.to_string());
+        }
+        let is_heard = expected.iter().all(|expected| heard.iter().any(|heard| heard == expected));
+        let publication = async {
+            let revision = store.revision().await.unwrap() + 1;
+            store.publish(of(revision)).await.unwrap();
+        };
+        async move {
+            publication.await;
+            is_heard.then_some(())
+        }
+    })
+    .await;
+    heard.retain(|heard| !expected.contains(&heard.as_str()));
+    assert!(heard.is_empty(), "{heard:?}");
+}
+
+/// To be asked last: the catalog is another one afterwards.
+async fn all_hear_of_what_was_published(store: &Store) {
+    let with = |revision: u64, application: &str| {
+        let mut publication = publication(revision, &["a", "b"]);
+        publication.applications[0].record = record(application);
+        publication
+    };
+    store.publish(with(store.revision().await.unwrap() + 1, "a")).await.unwrap();
+    hears_of(store, |revision| with(revision, &format!("a {revision}")), &["changed api/a"]).await;
+    let service = |revision: u64| {
+        let services = vec![("api".parse().unwrap(), record(&format!("api {revision}")))];
+        Publication { services, ..with(revision, "a") }
+    };
+    store.publish(with(store.revision().await.unwrap() + 1, "a")).await.unwrap();
+    hears_of(store, service, &["changed api"]).await;
 }
 
 pub(crate) fn in_ms(ms: i64) -> Timestamp {

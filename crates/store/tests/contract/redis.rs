@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_core::Secret;
 use weir_core::lease::Declared;
-use weir_store::{Config, OpenError, RedisConfig, Store};
+use weir_store::{Config, OpenError, Recall, RedisConfig, Store};
 use weir_tests::redis::RedisServer;
 
 use crate::leases::{closing, hear, in_ms, incarnation, opening, said};
@@ -305,7 +305,7 @@ async fn recalls_reach_other_listeners_also_after_a_restart() {
             let here = &here;
             async move {
                 here.recall(&app(application)).await;
-                (next.ok()? == app(application)).then_some(())
+                (next.ok()? == Recall::Needed(app(application))).then_some(())
             }
         })
         .await;

@@ -29,6 +29,8 @@ pub(super) struct Held<T> {
     pub(super) lines: Vec<HeldLine>,
     standings: Vec<Standing>,
     declared: Option<Declared>,
+    /// The records it was granted by may be old.
+    pub(super) is_outdated: bool,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +127,7 @@ impl<T> Held<T> {
             lines: (0..lines).map(|_| HeldLine::default()).collect(),
             standings: vec![],
             declared: None,
+            is_outdated: false,
         }
     }
 
@@ -171,7 +174,7 @@ impl<T> Held<T> {
         let renewed_by = self.ends.min(self.answered_at.saturating_add(LIFETIME_MS));
         // With its window it ends for good.
         let is_ending = now + ahead >= renewed_by && renewed_by < self.window_ends;
-        is_forgotten || is_ending || (is_low && now >= self.answered_at + pause)
+        self.is_outdated || is_forgotten || is_ending || (is_low && now >= self.answered_at + pause)
     }
 
     /// The next message about it.
@@ -183,6 +186,7 @@ impl<T> Held<T> {
         now: u64,
     ) -> Message {
         self.round += 1;
+        self.is_outdated = false;
         let elapsed = now.saturating_sub(self.answered_at).max(50);
         let mut lines = Vec::with_capacity(self.lines.len());
         for (line, demand) in self.lines.iter_mut().zip(demands) {

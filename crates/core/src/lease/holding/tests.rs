@@ -126,6 +126,7 @@ impl Desk {
             "wait" => self.now += rest.parse::<u64>().unwrap(),
             "note" => self.holding.note(&usage(rest), self.now),
             "recall" => self.holding.recalled(self.now),
+            "outdated" => self.holding.outdated(),
             "unheard" => self.holding.unheard(),
             "fail-over" => self.incarnation += 1,
             "slots" => self.slots = rest.parse().unwrap(),
@@ -404,6 +405,24 @@ fn what_is_recalled_is_given_back() {
         ("due", ""),
         ("wait 100", ""),
         ("due", "2.1 opens hits=0/0+46"),
+    ]);
+}
+
+#[test]
+fn a_lease_by_old_records_is_renewed_at_once() {
+    check_open(&[
+        ("spend hits=3", "spent, 23 of 100"),
+        ("due", ""),
+        ("outdated", ""),
+        ("due", "1.3 hits=3/16+91"),
+        ("due", ""),
+        // What was asked before the change may be answered by the old records.
+        ("outdated", ""),
+        ("due", ""),
+        ("1 granted 20", "1 granted"),
+        ("due", "1.4 hits=3/20+38"),
+        ("1 granted 20", "1 granted"),
+        ("due", ""),
     ]);
 }
 
