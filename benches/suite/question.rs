@@ -62,9 +62,11 @@ impl Questions {
         }
     }
 
-    /// A question about an application, under a request id of its own.
-    pub(crate) fn about(&self, application: usize, random: &mut Random) -> v1::AuthRepRequest {
-        let id = [random.next().to_be_bytes(), request_number().to_be_bytes()].concat();
+    /// A question about an application, under a request id of its own as a gateway makes them: the same eight bytes for
+    /// all of a run, and a number that counts up.
+    pub(crate) fn about(&self, application: usize) -> v1::AuthRepRequest {
+        let run = u64::from(std::process::id());
+        let id = [run.to_be_bytes(), request_number().to_be_bytes()].concat();
         let usage = |metric: &str| v1::UsageEntry { metric: metric.into(), value: Some(Value::Add(1)) };
         v1::AuthRepRequest {
             request_id: id,

@@ -111,7 +111,7 @@ impl StreamDriver {
             let application = self.questions.choose(&mut self.random);
             for place in 0..self.shape.width {
                 let correlation_id = (caller * self.shape.width + place) as u64;
-                let question = self.questions.about(application, &mut self.random);
+                let question = self.questions.about(application);
                 asks.push(StreamAsk { correlation_id, ask: Some(Ask::AuthRep(question)) });
             }
             if !self.shape.shares {

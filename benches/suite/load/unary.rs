@@ -69,7 +69,7 @@ impl Caller {
     async fn run(mut self, budget: Arc<Budget>) -> anyhow::Result<Self> {
         while budget.take() {
             let application = self.questions.choose(&mut self.random);
-            let question = question::signed(self.questions.about(application, &mut self.random))?;
+            let question = question::signed(self.questions.about(application))?;
             let decision = self.client.auth_rep(question).await.context("a call failed")?.into_inner();
             self.questions.check(&decision)?;
         }

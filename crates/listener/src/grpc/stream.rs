@@ -94,23 +94,24 @@ struct Near {
 
 async fn work(
     near: Arc<Near>,
-    mut asks: Streaming<v1::AuthRepStreamRequest>,
+    asks: Streaming<v1::AuthRepStreamRequest>,
     sender: mpsc::Sender<Result<v1::AuthRepStreamResponse, Status>>,
 ) {
+    let mut asks = Asks { stream: asks, end: None };
     let Near { shared, gateway, .. } = &*near;
     let (mut in_work, mut unanswered) = (FuturesUnordered::new(), 0);
     let mut open = true;
     let mut holds_leases = false;
     while open || !in_work.is_empty() {
         let (ready, waiting) = tokio::select! {
-            message = asks.message(), if open && unanswered < shared.config.stream_requests_max => {
-                let message = match message.map(|message| message.map(read_message)) {
-                    Ok(Some(Ok(message))) => message,
+            message = asks.next(), if open && unanswered < shared.config.stream_requests_max => {
+                let message = match message {
+                    Ok(Some(message)) => message,
                     Ok(None) => {
                         open = false;
                         continue;
                     }
-                    Ok(Some(Err(status))) | Err(status) => {
+                    Err(status) => {
                         tracing::debug!(%status, gateway = %gateway.id, "a stream broke");
                         // A message that cannot be read is told; a broken connection hears nothing.
                         let _ = sender.send(Err(status)).await;
@@ -145,6 +146,37 @@ async fn work(
         if !ready.is_empty() && !hand_over(shared, &sender, ready).await {
             return;
         }
+    }
+}
+
+/// The questions of a stream.
+struct Asks {
+    stream: Streaming<v1::AuthRepStreamRequest>,
+    /// It has ended, well or not, behind what was given out last.
+    end: Option<Result<(), Status>>,
+}
+
+impl Asks {
+    /// The next message, together with those behind it that have come already: what is decided together costs less, and
+    /// waits for memory together. `None`: there are no more.
+    async fn next(&mut self) -> Result<Option<Vec<v1::StreamAsk>>, Status> {
+        if let Some(end) = self.end.take() {
+            return end.map(|()| None);
+        }
+        let Some(first) = self.stream.message().await? else { return Ok(None) };
+        let mut asks = read_message(first)?;
+        while asks.len() < ASKS_MAX {
+            let Some(next) = self.stream.message().now_or_never() else { break };
+            match next.and_then(|next| next.map(read_message).transpose()) {
+                Ok(Some(more)) => asks.extend(more),
+                Ok(None) => self.end = Some(Ok(())),
+                Err(status) => self.end = Some(Err(status)),
+            }
+            if self.end.is_some() {
+                break;
+            }
+        }
+        Ok(Some(asks))
     }
 }
 

@@ -257,10 +257,13 @@ fn write_group<'a>(
             write_uint(out, first.looked_up.into())?;
             write_uint(out, ask.attempt.into())?;
             write_uint(out, group.len() as u64)?;
-            for ask in group.iter().filter_map(|operation| operation.as_ask()) {
-                write_bytes(out, &ask.request.0)?;
+            let runs = runs(group);
+            write_uint(out, 2 * runs.len() as u64)?;
+            for (page, last_bytes) in &runs {
+                write_bytes(out, page)?;
+                write_bytes(out, last_bytes)?;
             }
-            Ok(9 + group.len())
+            Ok(10 + 2 * runs.len())
         }
         Body::Report { idempotency_id, entries } => {
             write_str(out, "R")?;
@@ -281,9 +284,10 @@ fn write_group<'a>(
         }
         Body::Cancel { id, attempt } => {
             write_str(out, "C")?;
-            write_bytes(out, &id.0)?;
+            write_bytes(out, &page_of(*id))?;
+            write_uint(out, id.0[15].into())?;
             write_sint(out, attempt.map_or(-1, i64::from))?;
-            Ok(3)
+            Ok(4)
         }
         Body::Lease(ask) => write_lease(out, ask, named),
         Body::Presume => {
@@ -292,6 +296,26 @@ fn write_group<'a>(
             Ok(2)
         }
     }
+}
+
+/// The page that an id lies in: 64 that follow each other.
+fn page_of(id: RequestId) -> [u8; 16] {
+    let mut page = id.0;
+    page[15] /= 64;
+    page
+}
+
+/// The ids of asks, in their order: a page, and the last bytes of those in it that ascend.
+fn runs(group: &[&Operation]) -> Vec<([u8; 16], Vec<u8>)> {
+    let mut runs: Vec<([u8; 16], Vec<u8>)> = Vec::with_capacity(1);
+    for ask in group.iter().filter_map(|operation| operation.as_ask()) {
+        let (page, last_byte) = (page_of(ask.request), ask.request.0[15]);
+        match runs.last_mut() {
+            Some((last, bytes)) if *last == page && bytes.last() < Some(&last_byte) => bytes.push(last_byte),
+            _ => runs.push((page, vec![last_byte])),
+        }
+    }
+    runs
 }
 
 fn write_lease<'a>(

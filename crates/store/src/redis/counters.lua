@@ -6,7 +6,7 @@
 --                                           have ended, and those that a report has named before they came
 --   :versions                        hash   <service>/<app> -> version, <service> -> version
 --   :records                         hash   <service>/<app> -> record
---   :recent, :recent-older           hash   request id -> what was counted for it; two generations.
+--   :recent, :recent-older           hash   page of request ids -> what was counted for them; two generations.
 --                                           "writer:<writer>" -> number of its last batch; "since" -> ms, with
 --                                           "+" behind it once anything was out on lease in that time;
 --                                           "lease:<id>" -> "" where a lease was closed
@@ -22,6 +22,11 @@
 -- What was counted for a request is its latest attempt, the minute, the application and, as MessagePack, metric, value,
 -- first period and whether it sets for each increment; then, where one of them sets a value, by how much each window
 -- changed. Without an application: it was taken back.
+--
+-- Ids of requests lie in pages of 64 that follow each other, as those of a gateway do: a page's field is their first 15
+-- bytes and the first two bits of the last. It holds the highest last byte of all, then entries, of which the last one
+-- about an id counts: number of ids, their last bytes, length of what was counted for each, and that; empty where it is
+-- forgotten. So of an id above the highest nothing is known, without another look: mostly ids come in their order.
 --
 -- All that a batch needs is read at once, decided upon in order, and written at once. Numbers are whole, 0 to 2^53 - 1.
 -- The script holds no policy: which counters change by how much under which ceilings is computed by the caller.
@@ -267,15 +272,85 @@ end
 
 -- Recent requests.
 
+local ENTRY_FORMAT = '<Bc0I4c0'
+-- A longer page, whose ids came again and again, is written anew.
+local PAGE_BYTES_MAX = 32768
+
+-- Makes sure that a page is read.
+local function want_page(shard, name)
+  if not shard.pages[name] then
+    shard.pages[name] = { name = name, newer = '', older = '', highest = -1, entries = {} }
+    shard.fields[#shard.fields + 1] = name
+  end
+end
+
+local function read_entries(index, packed, at)
+  local last_bytes, record
+  while at <= #packed do
+    last_bytes, record, at = struct.unpack(ENTRY_FORMAT, packed, at)
+    for place = 1, #last_bytes do index[string.byte(last_bytes, place)] = record ~= '' and record or nil end
+  end
+end
+
+-- What was counted for the ids of a page, by their last byte.
+local function index_of(page)
+  local index = page.index
+  if not index then
+    index = {}
+    read_entries(index, page.older, 2)
+    read_entries(index, page.newer, 2)
+    for _, entry in ipairs(page.entries) do read_entries(index, entry, 1) end
+    page.index = index
+  end
+  return index
+end
+
+-- What is known of a request.
+local function known_of(page, last_byte)
+  if last_byte > page.highest then return nil end
+  return index_of(page)[last_byte]
+end
+
+-- Remembers requests of a page whose last bytes ascend; '': they are forgotten.
+local function remember(shard, page, last_bytes, record)
+  local entries, highest = page.entries, string.byte(last_bytes, -1)
+  if #entries == 0 then shard.written_pages[#shard.written_pages + 1] = page end
+  local entry = struct.pack(ENTRY_FORMAT, #last_bytes, last_bytes, #record, record)
+  entries[#entries + 1] = entry
+  if highest > page.highest then page.highest = highest end
+  if page.index then read_entries(page.index, entry, 1) end
+end
+
+local function pack_page(page)
+  if #page.newer > PAGE_BYTES_MAX then
+    local index = index_of(page)
+    page.newer, page.entries = '', {}
+    for last_byte = 0, 255 do
+      local record = index[last_byte]
+      if record then
+        page.entries[#page.entries + 1] = struct.pack(ENTRY_FORMAT, 1, string.char(last_byte), #record, record)
+      end
+    end
+  end
+  return string.char(page.highest) .. string.sub(page.newer, 2) .. table.concat(page.entries)
+end
+
 -- Reads what is known of requests, and the writer's number and age of the generation in the same breath.
 local function read_recent(shard)
-  local ids, recent = shard.ids, shard.recent
+  local fields, recent, pages = shard.fields, shard.recent, shard.pages
   for _, generation in ipairs({ ':recent-older', ':recent' }) do
-    in_pieces(1, #ids, function(first, last)
-      local found = redis.call('HMGET', shard.base .. generation, unpack(ids, first, last))
+    in_pieces(1, #fields, function(first, last)
+      local found = redis.call('HMGET', shard.base .. generation, unpack(fields, first, last))
       for place = first, last do
-        local packed = found[place - first + 1]
-        if packed then recent[ids[place]] = packed end
+        local field, packed = fields[place], found[place - first + 1]
+        local page = pages[field]
+        if packed and page then
+          -- Only to the newer one more is added.
+          page.older, page.newer = page.newer, packed
+          page.highest = math.max(page.highest, string.byte(packed))
+        elseif packed then
+          recent[field] = packed
+        end
       end
     end)
     shard.older_since = shard.older_since or recent['since']
@@ -290,9 +365,8 @@ local function may_lend(shard)
   return not since or string.byte(since, -1) == PLUS
 end
 
-local function remember(shard, id, packed)
-  local written = shard.written
-  shard.recent[id], written[#written + 1] = packed, id
+local function remember_lease(shard, tombstone)
+  shard.recent[tombstone], shard.written[#shard.written + 1] = '', tombstone
 end
 
 -- Every ten seconds the recent requests grow a generation older.
@@ -307,6 +381,7 @@ local function write_recent(shard)
       redis.call('RENAME', recent, older)
       redis.call('EXPIRE', older, 3600)
     end
+    for _, page in ipairs(shard.written_pages) do page.newer = '' end
     since_ms, lends = now_ms, redis.call('EXISTS', shard.base .. ':leases') == 1
   elseif next(shard.lent) and not may_lend(shard) then
     lends = true
@@ -314,17 +389,13 @@ local function write_recent(shard)
   if lends ~= nil then
     values[3], values[4], n = 'since', string.format('%.0f', since_ms) .. (lends and '+' or ''), 4
   end
-  local written, known = shard.written, shard.recent
-  for place = 1, #written do
-    local id = written[place]
-    local packed = known[id]
-    if packed then
-      values[n + 1], values[n + 2] = id, packed
-      n = n + 2
-    else
-      redis.call('HDEL', recent, id)
-      redis.call('HDEL', older, id)
-    end
+  for _, tombstone in ipairs(shard.written) do
+    values[n + 1], values[n + 2] = tombstone, ''
+    n = n + 2
+  end
+  for _, page in ipairs(shard.written_pages) do
+    values[n + 1], values[n + 2] = page.name, pack_page(page)
+    n = n + 2
   end
   set_hash(recent, values)
 end
@@ -362,8 +433,8 @@ end
 
 -- Takes back what was counted for a request, of one attempt or (-1) of any. Attempts up to `last` that come later
 -- count nothing. Returns 1 if something was counted.
-local function take_back(shard, id, attempt, last)
-  local known, taken = shard.recent[id], 0
+local function take_back(shard, page, last_byte, attempt, last)
+  local known, taken = known_of(page, last_byte), 0
   if known then
     local owner, application = recall(known)
     if not application then
@@ -376,7 +447,7 @@ local function take_back(shard, id, attempt, last)
     end
   end
   if known or last >= 0 then
-    remember(shard, id, last >= 0 and struct.pack(RECENT_FORMAT, last, 0, '') or nil)
+    remember(shard, page, string.char(last_byte), last >= 0 and struct.pack(RECENT_FORMAT, last, 0, '') or '')
   end
   return taken
 end

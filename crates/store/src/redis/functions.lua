@@ -13,31 +13,30 @@ local function reply(shard, ...)
   for _, value in ipairs({ ... }) do shard.answers[#shard.answers + 1] = value end
 end
 
--- Cancels are 'C', id, attempt: -1 takes back whatever was or will be counted, else only what belongs to that attempt.
+-- Cancels are 'C', page and last byte of the id, attempt: -1 takes back whatever was or will be counted, else only what
+-- belongs to that attempt.
 local function read_cancel(shard, at)
-  shard.ids[#shard.ids + 1] = shard.values[at + 1]
-  return at + 3
+  want_page(shard, shard.values[at + 1])
+  return at + 4
 end
 
 local function cancel(shard, at)
-  local id, attempt = shard.values[at + 1], shard.values[at + 2]
-  reply(shard, TAKEN_BACK, take_back(shard, id, attempt, attempt == -1 and ATTEMPT_MAX or attempt))
-  return at + 3
+  local page, last_byte, attempt = shard.pages[shard.values[at + 1]], shard.values[at + 2], shard.values[at + 3]
+  reply(shard, TAKEN_BACK, take_back(shard, page, last_byte, attempt, attempt == -1 and ATTEMPT_MAX or attempt))
+  return at + 4
 end
 
 -- Asks are 'A', application, its version, place of service and usage in their lists, whether it counts, whether an
--- earlier ask of it may have, attempt, number of requests that ask for just this, and their ids.
+-- earlier ask of it may have, attempt, number of requests that ask for just this, number of values that name them, and
+-- these: page and ascending last bytes of some, then of others.
 local function read_ask(shard, at)
-  local values, asked, ids = shard.values, shard.asked, shard.ids
+  local values, asked = shard.values, shard.asked
   local application = values[at + 1]
   asked[#asked + 1] = application
   name_counters(shard, application, shard.usages[values[at + 4]].fields)
-  local last, n = at + 8 + values[at + 8], #ids
-  for place = at + 9, last do
-    n = n + 1
-    ids[n] = values[place]
-  end
-  return last + 1
+  local behind = at + 10 + values[at + 9]
+  for place = at + 10, behind - 1, 2 do want_page(shard, values[place]) end
+  return behind
 end
 
 -- Puts what the counter of each ceiling holds behind a place of the answers. Returns how often a usage fits, up to
@@ -87,19 +86,21 @@ local function answer_stale(shard, application, held_version, held_service)
 end
 
 -- Decides one request by itself.
-local function decide(shard, ask, id)
+local function decide(shard, ask, page, last_byte)
   if not ask.is_current then
     -- Judged anew, it may be refused: what an earlier attempt counted must not stay.
-    if ask.looked_up then take_back(shard, id, -1, ask.attempt - 1) end
+    if ask.looked_up then take_back(shard, page, last_byte, -1, ask.attempt - 1) end
     return answer_stale(shard, ask.application, ask.held_version, ask.held_service)
   end
   -- Even a first attempt may come after a later one, or after it was taken back.
-  local known = (ask.counts or ask.looked_up) and shard.recent[id]
+  local known = (ask.counts or ask.looked_up) and known_of(page, last_byte)
   if known then
     local owner, application = recall(known)
     if application then
       -- The latest attempt owns the outcome: taking back an earlier one must not touch it.
-      if ask.attempt > owner then remember(shard, id, struct.pack('<I4', ask.attempt) .. string.sub(known, 5)) end
+      if ask.attempt > owner then
+        remember(shard, page, string.char(last_byte), struct.pack('<I4', ask.attempt) .. string.sub(known, 5))
+      end
       return answer(shard, ADMITTED, ask.named, ask.usage, 1, ask.leases)
     elseif ask.attempt <= owner then
       return reply(shard, BURIED)
@@ -107,17 +108,25 @@ local function decide(shard, ask, id)
   end
   if answer(shard, ONE, ask.named, ask.usage, 1, ask.leases) == 1 and ask.counts then
     local changes = count(shard, ask.named, ask.usage, 1)
-    remember(shard, id, record_of(shard, ask.attempt, ask.application, ask.usage, changes))
+    local record = record_of(shard, ask.attempt, ask.application, ask.usage, changes)
+    remember(shard, page, string.char(last_byte), record)
   end
 end
 
+-- Whether anything is known of the requests of an ask, or one is named twice.
 local function knows_any(shard, first, last)
-  local values, recent = shard.values, shard.recent
-  for place = first, last do
-    local id = values[place]
-    if recent[id] ~= nil then return true end
-    -- Should it come once more in this batch.
-    recent[id] = false
+  local values, pages = shard.values, shard.pages
+  for place = first, last, 2 do
+    local page, last_bytes = pages[values[place]], values[place + 1]
+    local lowest = string.byte(last_bytes)
+    if page.asked == first and lowest <= page.asked_highest then return true end
+    page.asked, page.asked_highest = first, string.byte(last_bytes, -1)
+    if lowest <= page.highest then
+      local index = index_of(page)
+      for byte = 1, #last_bytes do
+        if index[string.byte(last_bytes, byte)] then return true end
+      end
+    end
   end
   return false
 end
@@ -125,8 +134,8 @@ end
 local function decide_ask(shard, at)
   local values, held, answered, named = shard.values, shard.held, shard.answered + 1, shard.named
   local service, usage, counts = values[at + 3], shard.usages[values[at + 4]], values[at + 5] == 1
-  local attempt, wanted, first = values[at + 7], values[at + 8], at + 9
-  local last, leases = first + wanted - 1, shard.leases[values[at + 1]]
+  local attempt, wanted, first = values[at + 7], values[at + 8], at + 10
+  local last, leases = first + values[at + 9] - 1, shard.leases[values[at + 1]]
   local is_current = held[answered] == values[at + 2] and held[service] == shard.service_versions[service]
   shard.named, shard.answered = named + #usage.fields, answered
   -- Those of which nothing is known, and that only add, less than counters hold, are counted together: as many as fit.
@@ -136,7 +145,13 @@ local function decide_ask(shard, at)
     if fitting > 0 then
       count(shard, named, usage, fitting)
       local record = record_of(shard, attempt, values[at + 1], usage)
-      for place = first, first + fitting - 1 do remember(shard, values[place], record) end
+      local left = fitting
+      for place = first, last, 2 do
+        local last_bytes = values[place + 1]
+        if #last_bytes > left then last_bytes = string.sub(last_bytes, 1, left) end
+        if left > 0 then remember(shard, shard.pages[values[place]], last_bytes, record) end
+        left = left - #last_bytes
+      end
     end
     return last + 1
   end
@@ -145,7 +160,10 @@ local function decide_ask(shard, at)
     named = named, is_current = is_current, held_version = held[answered], held_service = held[service],
     leases = leases,
   }
-  for place = first, last do decide(shard, ask, values[place]) end
+  for place = first, last, 2 do
+    local page, last_bytes = shard.pages[values[place]], values[place + 1]
+    for byte = 1, #last_bytes do decide(shard, ask, page, string.byte(last_bytes, byte)) end
+  end
   return last + 1
 end
 
@@ -187,7 +205,7 @@ local function read_lease(shard, at)
   local values = shard.values
   local behind = behind_lease(values, at)
   shard.asked[#shard.asked + 1] = values[at + 1]
-  shard.ids[#shard.ids + 1] = tombstone(values[at + 4])
+  shard.fields[#shard.fields + 1] = tombstone(values[at + 4])
   shard.incarnation = shard.incarnation or incarnation()
   for line = at + LEASE_HEAD, behind - 1, LEASE_LINE do
     name_counters(shard, values[at + 1], shard.usages[values[line]].fields)
@@ -256,7 +274,8 @@ local function read_shard(base, packed, writer, number, now_ms, clock_ms)
     base = base, values = values, writer = 'writer:' .. writer, number = number, now_ms = now_ms,
     clock_ms = clock_ms, minute = math.floor(now_ms / 60000), service_versions = {}, usages = {}, operations_at = 0,
     names = {}, counters = {}, named = 0, asked = {}, held = {}, answered = values[1],
-    ids = { 'since', 'writer:' .. writer }, recent = {}, written = {}, answers = { 0 },
+    fields = { 'since', 'writer:' .. writer }, recent = {}, written = {}, pages = {}, written_pages = {},
+    answers = { 0 },
     leases = {}, lent = {},
   }
   local at = 2

@@ -101,7 +101,7 @@ local function presume(shard, application)
       lease[PRESUMED] = 1
       shard.answers[1] = shard.answers[1] + 1
     elseif is_over then
-      remember(shard, tombstone(lease[1]), '')
+      remember_lease(shard, tombstone(lease[1]))
     end
     if not is_over or due_of(lease) > shard.clock_ms then kept[#kept + 1] = lease end
   end
@@ -234,7 +234,7 @@ local function drop(shard, message, lease)
       shard.lent[message.application] = true
     end
   end
-  remember(shard, tombstone(message.id), '')
+  remember_lease(shard, tombstone(message.id))
 end
 
 -- The last word on a lease: whatever its round, it is believed.

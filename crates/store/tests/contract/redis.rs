@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_core::Secret;
 use weir_core::lease::Declared;
-use weir_store::{Config, OpenError, Recall, RedisConfig, Store};
+use weir_store::{Ask, Config, OpenError, Recall, RedisConfig, RequestId, Store};
 use weir_tests::redis::RedisServer;
 
 use crate::leases::{closing, hear, in_ms, incarnation, opening, said};
@@ -131,6 +131,41 @@ async fn nothing_is_answered_without_a_replica() {
     assert!(answer.is_err(), "{answer:?}");
     let _replica = RedisServer::start_replica_of(&primary);
     assert_eq!(apply(&store, "a", "hits=1<=99/day").await, "ok 1", "what was not answered is taken back");
+}
+
+/// Ids that follow each other, as those of a gateway do, lie together in Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_page_are_known_one_by_one() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    let request = |number: u8| RequestId([[7; 15].as_slice(), &[number]].concat().try_into().unwrap());
+    let asked = |number, attempt| Ask { request: request(number), attempt, ..ask("a", "hits=1<=999/day") };
+    let count = async |number, attempt| words(&store.apply(asked(number, attempt)).await.unwrap());
+    for number in 0..130 {
+        assert_eq!(count(number, 0).await, format!("ok {}", u64::from(number) + 1));
+    }
+    for attempt in 1..4 {
+        for number in 0..130 {
+            assert_eq!(count(number, attempt).await, "ok 130", "asked again, counted once");
+        }
+    }
+    for number in [0, 63, 64, 129] {
+        assert!(store.cancel(&app("a"), request(number), Some(3)).await.unwrap());
+        assert!(!store.cancel(&app("a"), request(number), None).await.unwrap(), "only once");
+    }
+    assert_eq!(read(&store, "a", "hits=0<=999/day").await, "ok 126");
+    // However often one of them is asked for, a page does not grow for ever.
+    for attempt in 4..2_000 {
+        assert_eq!(count(1, attempt).await, "ok 126");
+    }
+    let mut client = redis_client(&server).await;
+    let page = "local longest = 0
+        for _, key in ipairs(redis.call('KEYS', 'weir:{*}:recent*')) do
+            for _, value in ipairs(redis.call('HVALS', key)) do longest = math.max(longest, #value) end
+        end
+        return longest";
+    let longest: usize = ::redis::cmd("EVAL").arg(page).arg(0).query_async(&mut client).await.unwrap();
+    assert!(longest < 40_000, "{longest}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
