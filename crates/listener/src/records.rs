@@ -44,6 +44,12 @@ impl Known {
         Self { value, version, subject, asked_about: AtomicBool::new(false) }
     }
 
+    /// Something of every line of the cache that it takes.
+    fn first_bytes(&self) -> u64 {
+        let key = self.value.user_key.as_ref().map_or(0, |key| u64::from(key.digest[0]));
+        self.version.0 ^ key ^ self.value.app_keys.len() as u64
+    }
+
     /// Reads what a decision will need.
     fn fetch(&self) {
         black_box((self.subject.is_placed(), self.value.reference.application.as_str().as_bytes().first()));
@@ -150,6 +156,7 @@ impl Records {
         };
         let sought: Vec<Option<Sought<'_>>> = wanted.map(seek).collect();
         let applications = self.applications.read();
+        applications.fetch(sought.iter().flatten().map(|sought| &sought.name));
         let look_up = |Sought { service, name }: &Sought<'_>| applications.find(&service.value.id, name);
         let known: Vec<Option<&Arc<Known>>> = sought.iter().map(|sought| look_up(sought.as_ref()?)).collect();
         known.iter().flatten().for_each(|known| known.fetch());

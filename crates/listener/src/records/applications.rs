@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -42,6 +43,19 @@ impl Applications {
             Name::UserKey(hash) => self.of_user_key(service, hash),
             Name::Reference(reference) => self.named(reference),
         }
+    }
+
+    /// Reads all that names may lead to, so that memory is waited for once, and not at one name after the other.
+    pub(super) fn fetch<'a>(&self, names: impl Iterator<Item = &'a Name>) {
+        let mut candidates: Vec<&Known> = Vec::with_capacity(names.size_hint().0);
+        for name in names {
+            let found = match name {
+                Name::UserKey(hash) => self.by_user_key.iter_hash(hash_of_key(hash)),
+                Name::Reference(reference) => self.by_name.iter_hash(self.hashing.hash_one(reference)),
+            };
+            candidates.extend(found.map(|known| &**known));
+        }
+        black_box(candidates.iter().fold(0, |all, known| all ^ known.first_bytes()));
     }
 
     pub(super) fn named(&self, reference: &ApplicationRef) -> Option<&Arc<Known>> {

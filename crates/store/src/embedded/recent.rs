@@ -104,6 +104,9 @@ impl Recent {
         self.rotated = now;
         std::mem::swap(&mut self.newer, &mut self.older);
         self.newer.clear();
+        // As many again are likely: to grow little by little would copy all of them many times.
+        self.newer.requests.reserve(self.older.requests.len());
+        self.newer.usages.reserve(self.older.usages.len());
     }
 }
 
