@@ -2,17 +2,19 @@
 
 use weir_core::counter::Increment;
 use weir_core::lease::Message;
-use weir_core::lease::holding::Holding;
+use weir_core::lease::holding::{Holding, Terms};
 use weir_core::usage::{Usage, UsageValue};
 
 use crate::store::{Verdict, limited};
 use crate::truth::Fate;
-use crate::world::{Event, Fault, World};
+use crate::world::{Event, Fault, World, new_holding};
 
 /// When nothing is held any more, counted from the last request.
 const HELD_MS: u64 = 2_000;
 /// When everything is settled and every journal empty: the slowest answer may be from before a fail-over.
 const SETTLED_MS: u64 = 16_000;
+/// For how much longer leases for an outage are kept, however slow a clock is.
+const KEPT_MS: u64 = 123_000;
 /// How far a replica is behind, at most.
 const LAG_MS: u64 = 1_500;
 
@@ -73,11 +75,17 @@ impl World {
             }
             Fault::StoreRestart => {
                 self.seen.store_restarts += 1;
+                self.unreplicated.clear();
                 self.stop_store(4_000, false);
             }
             Fault::FailOver => {
-                self.seen.fail_overs += 1;
-                self.truth.forget(&self.store);
+                self.unreplicated.clear();
+                if self.scenario.is_replicated {
+                    self.seen.fail_overs_with_all_replicated += 1;
+                } else {
+                    self.seen.fail_overs += 1;
+                    self.truth.forget(&self.store);
+                }
                 let incarnation = self.store.incarnation + 1;
                 self.store = self.replica.clone();
                 self.store.incarnation = incarnation;
@@ -111,8 +119,8 @@ impl World {
         let gateway = &mut self.gateways[at];
         gateway.is_up = false;
         gateway.dies_next = false;
-        for holding in &mut gateway.holdings {
-            *holding = Holding::new(0, clock);
+        for (at, holding) in gateway.holdings.iter_mut().enumerate() {
+            *holding = new_holding(&self.scenario, at, 0, clock);
         }
         for id in std::mem::take(&mut gateway.pending).into_keys() {
             let request = self.truth.requests.get_mut(&id).expect("a known request");
@@ -170,12 +178,19 @@ impl World {
             self.start(gateway);
         }
         self.after(HELD_MS, Event::NothingHeld);
-        self.after(SETTLED_MS, Event::End);
+        let kept_ms = if self.scenario.has_outage_terms() { KEPT_MS } else { 0 };
+        self.after(SETTLED_MS + kept_ms, Event::End);
     }
 
-    pub(crate) fn check_nothing_is_held(&self) {
-        for lease in self.store.accounts.iter().flat_map(|account| &account.leases) {
-            assert!(lease.is_presumed, "still out: {lease:?}");
+    /// Except what is kept for an outage.
+    pub(crate) fn check_nothing_is_held(&mut self) {
+        for (account, application) in self.store.accounts.iter().zip(&self.scenario.applications) {
+            let out = account.leases.iter().find(|lease| !lease.is_presumed);
+            if application.terms == Terms::Outage {
+                self.seen.kept_for_an_outage += u64::from(out.is_some());
+            } else {
+                assert!(out.is_none(), "still out: {out:?}");
+            }
         }
     }
 

@@ -6,12 +6,14 @@
 //! with methods and one to three limits each, small and large, across the end of every window; one to four gateways with
 //! journals of few or many slots; loss, duplicates, disorder and delays of messages; cut links; killed gateways and
 //! listeners; a store that pauses, restarts, or fails over to a replica that is behind; clocks of gateways that jump ahead
-//! and drift by up to a hundredth; clients that leave after their request was spent; leases that are asked back.
+//! and drift by up to a hundredth; clients that leave after their request was spent; leases that are asked back; leases that
+//! are kept for an outage; a store that answers only what its replica has.
 //!
 //! What is checked, after every step: what is used and held is within every limit; what is forwarded is, too; of no lease
 //! more is counted than was spent. When a journal lets a lease go, all of it is counted. At the end every counter is the
 //! sum of what was forwarded; nothing is held two seconds after the last request, and all that a limit has left is
-//! admitted. A fail-over may admit once more what the writes that it forgot had admitted or granted, and nothing else.
+//! admitted. A fail-over may admit once more what the writes that it forgot had admitted or granted, and nothing else; nothing
+//! at all where only what the replica has was answered.
 //!
 //! Not in it: two stores that both believe to be the one; a store whose clock jumps; messages that are older than what
 //! the ledger remembers of closed leases (ten seconds); set values; plans that change; who gets how much, and how soon.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use weir_core::counter::{Increment, increments};
 use weir_core::id::MetricName;
+use weir_core::lease::holding::Terms;
 use weir_core::limit::UsageLimit;
 use weir_core::metric::MetricTree;
 use weir_core::period::{Period, Timestamp};
@@ -27,6 +28,7 @@ pub(crate) struct Application {
     pub(crate) plan: Plan,
     units: BTreeMap<MetricName, Vec<Increment>>,
     names: Vec<MetricName>,
+    pub(crate) terms: Terms,
 }
 
 impl Application {
@@ -53,6 +55,7 @@ impl Application {
             plan: plan.expect("one limit for each metric and period"),
             units: BTreeMap::new(),
             names: METRICS.iter().map(|(text, _)| name(text)).collect(),
+            terms: if random.happens(100) { Terms::Outage } else { Terms::Ordinary },
         };
         for name in application.names.clone() {
             let unit = application.increments(&Usage::new([(name.clone(), UsageValue::Add(1))]));
@@ -137,6 +140,8 @@ pub(crate) struct Scenario {
     /// Most leases in a gateway's journal.
     pub(crate) slots: usize,
     pub(crate) applications: Vec<Application>,
+    /// Nothing is answered that the replica does not have.
+    pub(crate) is_replicated: bool,
     pub(crate) faults: Faults,
 }
 
@@ -154,7 +159,13 @@ impl Scenario {
             listeners: random.index(3) + 1,
             slots: *random.pick(&[6, 60, 600]),
             applications: (0..random.between(1, 3)).map(|_| Application::draw(random)).collect(),
+            is_replicated: random.happens(300),
             faults: Faults::draw(random),
         }
+    }
+
+    /// Some hold leases for an outage, and so for minutes.
+    pub(crate) fn has_outage_terms(&self) -> bool {
+        self.applications.iter().any(|application| application.terms == Terms::Outage)
     }
 }

@@ -54,6 +54,8 @@ tally! {
     store_pauses,
     store_restarts,
     fail_overs,
+    fail_overs_with_all_replicated,
+    kept_for_an_outage,
     clock_jumps,
 }
 

@@ -43,7 +43,20 @@ impl World {
             }
         };
         self.truth.check_limits(application, &self.scenario.applications[application], &self.store, time);
-        self.send(Event::BackAtListener(by, application, answer));
+        if !self.scenario.is_replicated {
+            return self.send(Event::BackAtListener(by, application, answer));
+        }
+        self.unreplicated.push((by, application, answer));
+        let lag = self.random.below(30);
+        self.after(lag, Event::Replicate);
+    }
+
+    /// The replica catches up: what waited for that is answered.
+    pub(crate) fn replicate(&mut self) {
+        self.replica = self.store.replicate();
+        for (by, application, answer) in std::mem::take(&mut self.unreplicated) {
+            self.send(Event::BackAtListener(by, application, answer));
+        }
     }
 
     fn lease(&mut self, by: Connection, at: usize, message: &weir_core::lease::Message) -> Answer {

@@ -139,6 +139,8 @@ pub(crate) struct World {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) store: Store,
     pub(crate) replica: Store,
+    /// Answers that wait for the replica.
+    pub(crate) unreplicated: Vec<(Connection, usize, Answer)>,
     pub(crate) store_stops_until: u64,
     /// What comes meanwhile waits; else it is lost.
     pub(crate) store_only_pauses: bool,
@@ -155,6 +157,7 @@ impl World {
         let mut random = Random::new(seed);
         let scenario = Scenario::draw(&mut random);
         let applications = scenario.applications.len();
+        let holding = |at: usize| new_holding(&scenario, at, at as u64 * 77, 0);
         let gateway = |at: usize, random: &mut Random| Gateway {
             name: format!("gateway-{at}"),
             is_up: true,
@@ -162,7 +165,7 @@ impl World {
             sequence: 0,
             listener: random.index(scenario.listeners),
             cut_until: 0,
-            holdings: (0..applications).map(|at| Holding::new(at as u64 * 77, 0)).collect(),
+            holdings: (0..applications).map(holding).collect(),
             journal: BTreeMap::new(),
             pending: BTreeMap::new(),
             dies_next: false,
@@ -180,6 +183,7 @@ impl World {
             gateways,
             listeners: vec![Listener { is_up: true, epoch: 0 }; scenario.listeners],
             replica: store.clone(),
+            unreplicated: vec![],
             store,
             store_stops_until: 0,
             store_only_pauses: true,
@@ -238,7 +242,7 @@ impl World {
             Event::AtGateway(by, application, answer) => self.at_gateway(by, application, answer),
             Event::Look => self.look(),
             Event::Fault(fault) => self.fault(fault),
-            Event::Replicate => self.replica = self.store.replicate(),
+            Event::Replicate => self.replicate(),
             Event::Quiet => self.quiet(),
             Event::NothingHeld => self.check_nothing_is_held(),
             Event::End => self.end(),
@@ -287,4 +291,16 @@ impl World {
             && listener.is_up
             && listener.epoch == by.epoch
     }
+}
+
+/// What a gateway that has just begun holds of an application.
+pub(crate) fn new_holding(
+    scenario: &Scenario,
+    application: usize,
+    spread: u64,
+    clock: u64,
+) -> Holding<LeaseId> {
+    let mut holding = Holding::new(spread, clock);
+    holding.set_terms(scenario.applications[application].terms);
+    holding
 }
