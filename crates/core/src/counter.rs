@@ -86,6 +86,16 @@ pub fn first_exceeded(increments: &[Increment], used: &[u64], held: &[u64]) -> O
     })
 }
 
+/// How much of what was just counted, whatever the limits, lies beyond them: by the limit that it passes furthest.
+/// `used[n]` is what the n-th counter of [`ceilings`] holds with it.
+pub fn beyond(increments: &[Increment], used: &[u64]) -> u64 {
+    let over = |((increment, ceiling), used): ((&Increment, Ceiling), &u64)| {
+        let (UsageValue::Add(by) | UsageValue::Set(by)) = increment.value;
+        used.saturating_sub(ceiling.max).min(by)
+    };
+    ceilings(increments).zip(used).map(over).max().unwrap_or(0)
+}
+
 /// What a counter holds after a change.
 pub fn changed(used: u64, value: UsageValue) -> u64 {
     match value {
@@ -193,5 +203,18 @@ mod tests {
             let after = changed(used, UsageValue::Add(by));
             prop_assert!(after <= COUNT_MAX && after >= used);
         }
+    }
+
+    #[test]
+    fn what_is_counted_beyond_a_limit_is_told_by_the_one_that_it_passes_furthest() {
+        let metrics = tree("hits search<hits mail").unwrap();
+        let plan = plan("hits/day<=10 search/day<=4 mail/day<=9", &metrics);
+        let beyond =
+            |named: &str, used: [u64; 2]| beyond(&increments(&usage(named), &metrics, &plan).unwrap(), &used);
+        assert_eq!(beyond("search=5", [10, 4]), 0);
+        assert_eq!(beyond("search=5", [12, 5]), 2);
+        assert_eq!(beyond("search=5", [12, 7]), 3);
+        assert_eq!(beyond("search=5", [99, 4]), 5, "no more than was counted now");
+        assert_eq!(beyond("search=0", [99, 99]), 0);
     }
 }

@@ -17,6 +17,14 @@ pub(crate) fn describe() {
         "weir_leases_applications",
         "Applications that something is out on lease of, by shard"
     );
+    describe_counter!(
+        "weir_over_admitted_total",
+        "What was counted beyond limits, by reports of what had happened"
+    );
+    describe_counter!(
+        "weir_under_admitted_total",
+        "What had counted as used since its holder was silent, and was not used"
+    );
     describe_counter!("weir_leases_presumed_total", "Leases that nobody settled in time, counted as used");
     describe_counter!("weir_listener_failures_total", "Questions without a decision, by gRPC status");
 }

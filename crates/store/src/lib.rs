@@ -38,6 +38,20 @@ fn tell_lent(shard: usize, applications: u64) {
     metrics::gauge!("weir_leases_applications", "shard" => shard.to_string()).set(applications as f64);
 }
 
+/// So much was counted beyond limits.
+fn tell_over_admitted(units: u64) {
+    if units > 0 {
+        metrics::counter!("weir_over_admitted_total").increment(units);
+    }
+}
+
+/// So much had counted as used and was not.
+fn tell_under_admitted(units: u64) {
+    if units > 0 {
+        metrics::counter!("weir_under_admitted_total").increment(units);
+    }
+}
+
 /// The store.
 #[derive(Clone, Debug)]
 pub enum Store {

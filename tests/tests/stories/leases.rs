@@ -28,6 +28,13 @@ fn metric(stack: &Stack, gateway: usize, name: &str) -> u64 {
     line.trim().parse().expect("a number")
 }
 
+/// What a metric of the first listener says.
+fn listener_metric(stack: &Stack, name: &str) -> u64 {
+    let text = get(stack.listeners[0].telemetry, "/metrics").body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+    line.trim().parse().expect("a number")
+}
+
 /// Goal: nothing that a killed gateway spent is lost, and nothing that it only held is counted.
 async fn a_killed_gateway_loses_nothing(plan: Plan) {
     let mut stack = Stack::start(&Plan { journals: true, ..plan }).await;
@@ -224,6 +231,39 @@ async fn what_passes_in_an_outage_is_counted_afterwards() {
     stack.gateways[0].start();
     stack.counter_settles_at("app", "hits", 6).await;
     assert_eq!(get(stack.gateways[0].address, TARGET).status, 429);
+    assert_eq!(listener_metric(&stack, "weir_over_admitted_total "), 3, "beyond the limit of 3");
+}
+
+/// Goal: what a killed gateway held counts as used until it is back, and how much of that was not used is told.
+async fn what_a_killed_gateway_held_comes_back(plan: Plan) {
+    let mut stack = Stack::start(&Plan { journals: true, ..plan }).await;
+    let load = Load::start(&stack.addresses(), CONNECTIONS, REQUESTS_MAX, TARGET);
+    load.answers(STRETCH).await;
+    stack.gateways[0].kill();
+    load.stop().await;
+    let client = stack.listener_client(0);
+    until_async("what it held to count as used", || async {
+        let leases = client.leases("app").await.ok()?;
+        leases.iter().any(|lease| lease.is_presumed).then_some(())
+    })
+    .await;
+    let presumed = client.used("app", "hits", v1::Period::Eternity).await.expect("the listener answers");
+    stack.gateways[0].start();
+    until_async("it to come back", || async { client.leases("app").await.ok()?.is_empty().then_some(()) })
+        .await;
+    let used = client.used("app", "hits", v1::Period::Eternity).await.expect("the listener answers");
+    assert!(used < presumed, "{used} used, {presumed} before");
+    assert_eq!(listener_metric(&stack, "weir_under_admitted_total "), presumed - used);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_gateway_held_comes_back_to_the_embedded_store() {
+    what_a_killed_gateway_held_comes_back(Plan::small(&unlimited())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_gateway_held_comes_back_to_redis() {
+    what_a_killed_gateway_held_comes_back(Plan { redis: true, ..Plan::small(&unlimited()) }).await;
 }
 
 /// Calls are answered for so long.

@@ -97,6 +97,11 @@ impl Ledger {
             now,
         };
         let rules::Step { outcome, changes, reply } = rules::answer(&book, &ask.message);
+        let is_presumed = |lease: &Lease| lease.id == ask.message.id && lease.is_presumed;
+        if self.accounts[account].leases().iter().any(is_presumed) {
+            let given_back = changes.iter().filter(|change| change.times < 0);
+            crate::tell_under_admitted(given_back.map(|change| change.times.unsigned_abs()).sum());
+        }
         match outcome {
             rules::Outcome::Unchanged => {}
             rules::Outcome::Put(lease) => {

@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use std::hint::black_box;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use weir_core::counter::{ceilings, first_exceeded};
+use weir_core::counter::{beyond, ceilings, first_exceeded};
 use weir_core::{ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, ServiceId, Timestamp};
 
 use super::account::{Account, Windows};
@@ -271,6 +271,12 @@ impl Ledger {
         let request = RequestId([0; 16]);
         let counted = Counted { request, attempt: 0, at, idempotency_id: &id, usages: &usages };
         self.step(&Entry::Counted(counted), tail);
+        let beyond = |entry: &&crate::Entry| {
+            let Some(account) = self.find(&entry.application) else { return 0 };
+            let windows = Windows::at(entry.at.unwrap_or(at));
+            beyond(&entry.increments, &self.used(account, &entry.increments, &windows))
+        };
+        crate::tell_over_admitted(entries.iter().map(beyond).sum());
     }
 
     /// Takes over one entry; nothing happens for accounts that hold it already. `None`: it is none.

@@ -83,6 +83,7 @@ impl<'a> Answers<'a> {
             0 => {}
             presumed => metrics::counter!("weir_leases_presumed_total").increment(presumed),
         }
+        crate::tell_under_admitted(answers.number()?);
         Some(answers)
     }
 
@@ -110,7 +111,11 @@ impl<'a> Answers<'a> {
             }
             4 => Told::Answer(Answer::Buried),
             5 => Told::Answer(Answer::TakenBack(self.number()? == 1)),
-            6 => Told::Answer(Answer::Reported(self.number()? == 1)),
+            6 => {
+                let is_new = self.number()? == 1;
+                crate::tell_over_admitted(self.number()?);
+                Told::Answer(Answer::Reported(is_new))
+            }
             7 => {
                 let incarnation = self.number()?;
                 Told::Answer(Answer::Heard { reply: self.reply(incarnation)?, incarnation })

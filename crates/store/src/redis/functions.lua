@@ -1,7 +1,7 @@
 -- Answers begin with one of these. TOGETHER: how many of the requests fit, the place of the ceiling that refuses the
 -- others, and what the ceilings held before; ONE: likewise of one. ADMITTED: without meaning twice, what they hold.
 -- Where leases hold something of a ceiling, LENT is added to these three, and what they hold of each follows. Before
--- all answers of a shard stands how many leases were presumed.
+-- all answers of a shard stand how many leases were presumed, and how much of what had been is given back.
 local TOGETHER, ONE, ADMITTED, STALE, BURIED, TAKEN_BACK, REPORTED, HEARD, PRESUMED_DUE = 0, 1, 2, 3, 4, 5, 6, 7, 8
 local LENT = 16
 
@@ -178,18 +178,30 @@ local function read_report(shard, at)
   return behind
 end
 
+-- How much of a usage that was just counted lies beyond limits.
+local function beyond(shard, named, usage, minute)
+  local ceilings, most = usage.ceilings, 0
+  for at = 1, #ceilings, 3 do
+    local place = ceilings[at]
+    local used = find(shard, shard.names[named + place], ceilings[at + 1], minute) or 0
+    most = math.max(most, math.min(used - ceilings[at + 2], usage.values[place]))
+  end
+  return most
+end
+
 local function report(shard, at)
   local values = shard.values
   local key, behind = shard.base .. ':report:' .. values[at + 1], at + 3 + 4 * values[at + 2]
-  local is_new = redis.call('SET', key, 1, 'NX', 'PX', REPORT_KEPT_MS)
+  local is_new, over = redis.call('SET', key, 1, 'NX', 'PX', REPORT_KEPT_MS), 0
   for entry = at + 3, behind - 1, 4 do
     local usage = shard.usages[values[entry + 1]]
     if is_new then
       count(shard, shard.named, usage, 1, values[entry + 2] or nil, values[entry + 3] or nil)
+      over = over + beyond(shard, shard.named, usage, values[entry + 2] or shard.minute)
     end
     shard.named = shard.named + #usage.fields
   end
-  reply(shard, REPORTED, is_new and 1 or 0)
+  reply(shard, REPORTED, is_new and 1 or 0, over)
   return behind
 end
 
@@ -275,7 +287,7 @@ local function read_shard(base, packed, writer, number, now_ms, clock_ms)
     clock_ms = clock_ms, minute = math.floor(now_ms / 60000), service_versions = {}, usages = {}, operations_at = 0,
     names = {}, counters = {}, named = 0, asked = {}, held = {}, answered = values[1],
     fields = { 'since', 'writer:' .. writer }, recent = {}, written = {}, pages = {}, written_pages = {},
-    answers = { 0 },
+    answers = { 0, 0 },
     leases = {}, lent = {},
   }
   local at = 2

@@ -239,10 +239,14 @@ end
 
 -- The last word on a lease: whatever its round, it is believed.
 local function close(shard, message, lease)
+  local given_back = 0
   settle(shard, message.application, lease, function(line)
     local wish = message.wishes[(line - LINES) / 3 + 1]
-    return wish and wish.spent or lease[line + 2]
+    local spent = wish and wish.spent or lease[line + 2]
+    given_back = given_back + math.max(lease[line + 2] - spent, 0)
+    return spent
   end)
+  if lease[PRESUMED] == 1 then shard.answers[2] = shard.answers[2] + given_back end
   drop(shard, message, lease)
   return CLOSED
 end
