@@ -127,7 +127,7 @@ impl Leases {
             }
             None => (None, vec![]),
         };
-        let (leases, wanted) = Self::new(journal)?;
+        let (leases, wanted) = Self::new(journal, config.leases_max)?;
         let leases = Arc::new(leases);
         leases.take_over(left);
         let (recalls_in, recalls) = mpsc::channel(RECALLS_MAX);
@@ -151,7 +151,10 @@ impl Leases {
     }
 
     /// Nothing held yet, and whom to see to.
-    fn new(journal: Option<Journal>) -> Result<(Self, mpsc::Receiver<Arc<Application>>), StartError> {
+    fn new(
+        journal: Option<Journal>,
+        places: u32,
+    ) -> Result<(Self, mpsc::Receiver<Arc<Application>>), StartError> {
         let mut boot = [0; 16];
         getrandom::fill(&mut boot)?;
         let (wanted, waiting) = mpsc::channel(WANTED_MAX);
@@ -165,7 +168,7 @@ impl Leases {
             wanted,
             stopping: AtomicBool::new(false),
             emptied: Notify::new(),
-            outage: Outage::new(),
+            outage: Outage::new(places),
             meters: LeaseMeters::new(),
         };
         Ok((leases, waiting))
@@ -192,7 +195,7 @@ impl Leases {
     /// Without a keeper.
     #[cfg(feature = "measuring")]
     pub(crate) fn for_measuring(journal: Journal) -> Result<Arc<Self>, StartError> {
-        Ok(Arc::new(Self::new(Some(journal))?.0))
+        Ok(Arc::new(Self::new(Some(journal), 0)?.0))
     }
 
     /// Accepts a caller, and has the caller's first lease granted.
@@ -476,7 +479,7 @@ mod tests {
             drop(slots);
             let Opened { journal, mut left, .. } = open();
             left.iter_mut().for_each(|left| left.machine_restarted = machine_restarted);
-            let (leases, mut wanted) = Leases::new(None).unwrap();
+            let (leases, mut wanted) = Leases::new(None, 0).unwrap();
             leases.take_over(left);
             let outstanding = wanted.try_recv().map_or(0, |a| a.state.lock().holding.outstanding());
             assert_eq!(outstanding, settled);

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
@@ -26,10 +27,16 @@ use crate::meters::OutageMeters;
 const AGE_S_MAX: i64 = 86_400 - 60;
 /// Most tallies at a time; what does not fit is refused.
 const TALLIES_MAX: usize = 65_536;
+/// Of these, most that belong to callers whom nobody has accepted: made-up names must not take the others' places.
+const STRANGERS_MAX: usize = TALLIES_MAX / 4 * 3;
+/// Most tallies that are told at a time.
+const REPORTS_AT_ONCE: usize = 32;
 
 /// What passed without a listener.
 pub(super) struct Outage {
     tallies: Mutex<Tallies>,
+    /// Most places of the journal for callers whom nobody has accepted; the tallies of more are in memory alone.
+    strangers_written_max: u32,
     meters: OutageMeters,
 }
 
@@ -39,9 +46,19 @@ struct Tallies {
     open: HashMap<Key, Tally>,
     /// Those that are reported: nothing is added to them any more, since a listener may have heard of them.
     closed: VecDeque<(Key, Tally)>,
+    /// Callers whom nobody has accepted, among those in memory and those of them in the journal.
+    strangers: usize,
+    strangers_written: u32,
 }
 
 impl Tallies {
+    /// It is reported.
+    fn forget(&mut self, tally: Tally) {
+        self.strangers -= usize::from(tally.is_stranger);
+        self.strangers_written -= u32::from(tally.is_stranger && tally.tag.is_written());
+        tally.tag.release();
+    }
+
     fn len(&self) -> usize {
         self.open.len() + self.closed.len()
     }
@@ -69,11 +86,15 @@ struct Tally {
     id: [u8; 16],
     counts: Vec<u64>,
     tag: Tag,
+    /// Nobody has accepted the caller.
+    is_stranger: bool,
 }
 
 impl Outage {
-    pub(super) fn new() -> Self {
-        Self { tallies: Mutex::default(), meters: OutageMeters::new() }
+    /// Beside a journal of so many places.
+    pub(super) fn new(places: u32) -> Self {
+        let strangers_written_max = places / 4;
+        Self { tallies: Mutex::default(), strangers_written_max, meters: OutageMeters::new() }
     }
 
     /// Counts a call that passes; `None`: it cannot be counted, so it must not pass. `application` is the caller's,
@@ -84,6 +105,7 @@ impl Outage {
         question: &Question<'_>,
         application: Option<ApplicationId>,
     ) -> Option<Key> {
+        let is_stranger = application.is_none();
         let caller = match (application, question.credentials) {
             (Some(application), _) => Caller::Application(application),
             (None, Credentials::UserKey(key)) => Caller::UserKey(key.expose().to_owned()),
@@ -98,11 +120,18 @@ impl Outage {
             metrics: question.usage.iter().map(|(metric, _)| metric.clone()).collect(),
         };
         let mut tallies = self.tallies.lock();
-        let is_full = tallies.len() >= TALLIES_MAX;
-        let tally = match tallies.open.entry(key.clone()) {
+        let is_full = tallies.len() >= TALLIES_MAX || is_stranger && tallies.strangers >= STRANGERS_MAX;
+        let is_written = !is_stranger || tallies.strangers_written < self.strangers_written_max;
+        let Tallies { open, strangers, strangers_written, .. } = &mut *tallies;
+        let tally = match open.entry(key.clone()) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(_) if is_full => return None,
-            Entry::Vacant(place) => place.insert(Tally::begin(&key, slots)?),
+            Entry::Vacant(place) => {
+                let tally = Tally::begin(&key, slots, is_stranger, is_written)?;
+                *strangers += usize::from(is_stranger);
+                *strangers_written += u32::from(is_stranger && tally.tag.is_written());
+                place.insert(tally)
+            }
         };
         tally.change(question.usage, true);
         self.meters.passed.increment(1);
@@ -123,7 +152,7 @@ impl Outage {
         let caller = Caller::Application(application.application);
         let key = Key { service: application.service, caller, minute, metrics };
         let mut tallies = self.tallies.lock();
-        tallies.closed.push_back((key, Tally { id, counts, tag }));
+        tallies.closed.push_back((key, Tally { id, counts, tag, is_stranger: false }));
         self.tell(&tallies);
     }
 
@@ -140,20 +169,31 @@ impl Outage {
     pub(super) async fn report(&self, listeners: &[Listener]) {
         {
             let mut tallies = self.tallies.lock();
-            let Tallies { open, closed } = &mut *tallies;
+            let Tallies { open, closed, .. } = &mut *tallies;
             closed.extend(open.drain());
         }
         loop {
-            let Some((key, tally)) = self.tallies.lock().closed.pop_front() else { return };
-            let is_done = self.report_one(listeners, &key, &tally).await;
+            let some: Vec<(Key, Tally)> = {
+                let closed = &mut self.tallies.lock().closed;
+                let count = closed.len().min(REPORTS_AT_ONCE);
+                closed.drain(..count).collect()
+            };
+            let reports = some.iter().map(|(key, tally)| self.report_one(listeners, key, tally));
+            let are_done = join_all(reports).await;
+            let is_over = some.is_empty() || are_done.contains(&false);
             let mut tallies = self.tallies.lock();
-            if !is_done {
-                // Behind the others, so that one that no listener takes does not keep them waiting.
-                tallies.closed.push_back((key, tally));
+            for ((key, tally), is_done) in some.into_iter().zip(are_done) {
+                if is_done {
+                    tallies.forget(tally);
+                } else {
+                    // Behind the others, so that one that no listener takes does not keep them waiting.
+                    tallies.closed.push_back((key, tally));
+                }
+            }
+            self.tell(&tallies);
+            if is_over {
                 return;
             }
-            tally.tag.release();
-            self.tell(&tallies);
         }
     }
 
@@ -183,7 +223,7 @@ impl Outage {
 
 impl Tally {
     /// `None`: there is no room in the journal, or no random number.
-    fn begin(key: &Key, slots: &Slots) -> Option<Self> {
+    fn begin(key: &Key, slots: &Slots, is_stranger: bool, is_written: bool) -> Option<Self> {
         let mut id = [0; 16];
         if let Err(error) = getrandom::fill(&mut id) {
             error!(%error, "a call cannot be counted");
@@ -191,7 +231,7 @@ impl Tally {
         }
         let tag = match &key.caller {
             // The journal has no place for so many: a killed gateway forgets them.
-            _ if key.metrics.len() > LINES_MAX => Tag::nowhere(),
+            _ if key.metrics.len() > LINES_MAX || !is_written => Tag::nowhere(),
             Caller::Application(application) => slots.claim(&Record::Tally(TallyRecord {
                 id,
                 application: weir_core::ApplicationRef {
@@ -203,7 +243,7 @@ impl Tally {
             }))?,
             Caller::UserKey(_) => Tag::nowhere(),
         };
-        Some(Self { id, counts: vec![0; key.metrics.len()], tag })
+        Some(Self { id, counts: vec![0; key.metrics.len()], tag, is_stranger })
     }
 
     fn change(&mut self, usage: &Usage, counts: bool) {
@@ -244,4 +284,48 @@ impl Tally {
 fn now_s() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_core::{CredentialKind, Proxy};
+    use weir_journal::Journal;
+
+    use super::*;
+    use crate::request_id::RequestIds;
+    use crate::service::Service;
+    use crate::upstream::{Connector, PoolLimits, Pools};
+
+    const PLACES: u32 = 8;
+
+    #[test]
+    fn strangers_leave_places_in_the_journal_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let slots = Slots(Some(Journal::open(dir.path().join("journal"), PLACES).unwrap().journal));
+        let limits = PoolLimits { in_flight_max: 1, waiting_max: 1, idle_max: 1, workers: 1 };
+        let pools = Pools::new(Connector::new(None).unwrap(), limits);
+        let kind = CredentialKind::ClientId;
+        let service = Service::new("api".parse().unwrap(), kind, Proxy::default(), &pools).unwrap();
+        let usage = Usage::new([("hits".parse().unwrap(), UsageValue::Add(1))]);
+        let outage = Outage::new(PLACES);
+        let calls = |name: String, is_known: bool| {
+            let credentials = Credentials::ClientId(name.clone());
+            let question = Question {
+                id: RequestIds::new().unwrap().next(),
+                service: &service,
+                credentials: &credentials,
+                usage: &usage,
+                referrer: None,
+                trace: None,
+            };
+            let application = is_known.then(|| name.parse().unwrap());
+            outage.count(&slots, &question, application).is_some()
+        };
+        assert!((0..100).all(|number| calls(format!("stranger-{number}"), false)), "they may pass");
+        assert_eq!(slots.depth(), PLACES as usize / 4, "and have a quarter of the places");
+        assert!((0..6).all(|number| calls(format!("known-{number}"), true)));
+        assert_eq!(slots.depth(), PLACES as usize);
+        assert!(!calls("known-6".into(), true), "without a place it could not be counted");
+        assert!(calls("known-1".into(), true), "it has one");
+    }
 }

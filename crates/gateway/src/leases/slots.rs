@@ -90,6 +90,11 @@ impl Tag {
         }
     }
 
+    /// Whether it is in the journal.
+    pub(super) fn is_written(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// It is settled.
     pub(super) fn release(self) {
         if let Some(slot) = self.0 {
