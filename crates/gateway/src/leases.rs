@@ -376,22 +376,26 @@ impl Leases {
     /// The records of an application have changed, or those of a whole service, where `id` is empty: whoever was accepted
     /// before is asked about again. Returns those of whom something is held.
     fn outdated(&self, service: &str, id: &str) -> Vec<Arc<Application>> {
-        let applications = self.applications.lock();
-        let is_meant = |reference: &ApplicationRef| {
-            reference.service.as_str() == service && (id.is_empty() || reference.application.as_str() == id)
+        let Ok(service) = ServiceId::parse(service) else { return vec![] };
+        let mut meant: Vec<Arc<Application>> = match ApplicationId::parse(id) {
+            Ok(application) => {
+                let reference = ApplicationRef { service, application };
+                self.applications.lock().get(&reference).cloned().into_iter().collect()
+            }
+            Err(_) => {
+                let applications = self.applications.lock();
+                let is_meant = |application: &&Arc<Application>| application.reference.service == service;
+                applications.values().filter(is_meant).cloned().collect()
+            }
         };
-        let meant = applications.values().filter(|application| is_meant(&application.reference));
-        let mut outdated = vec![];
-        for application in meant {
+        meant.retain(|application| {
             let mut state = application.state.lock();
             state.records_version = 0;
             state.refused = None;
             state.holding.outdated();
-            if !state.holding.is_empty() {
-                outdated.push(Arc::clone(application));
-            }
-        }
-        outdated
+            !state.holding.is_empty()
+        });
+        meant
     }
 
     /// Has the keeper see to an application.
@@ -470,6 +474,7 @@ mod tests {
                 application: application.clone(),
                 minute: 9,
                 metrics: metrics.clone(),
+                is_stranger: false,
             };
             let lease = LeaseRecord { id: LeaseId { boot: [9; 16], sequence: 1 }, application, metrics };
             let slots = Slots(Some(open().journal));

@@ -42,26 +42,15 @@ impl Recalls {
         streams.push((Arc::clone(gateway), stream.downgrade()));
     }
 
-    /// Tells the gateways of this listener to look at their leases.
-    pub(crate) fn tell(&self, recall: &Recall) {
-        let (service, application) = match recall {
-            Recall::Needed(application) | Recall::Changed(application) => {
-                (&application.service, application.application.to_string())
-            }
-            Recall::ServiceChanged(service) => (service, String::new()),
-        };
-        let recall = v1::LeaseRecall {
-            service_id: service.to_string(),
-            app_id: application,
-            records_changed: !matches!(recall, Recall::Needed(_)),
-        };
-        let answer = v1::stream_answer::Answer::Recall(recall);
-        let answers = vec![v1::StreamAnswer { correlation_id: 0, answer: Some(answer) }];
-        let message = v1::AuthRepStreamResponse { answers };
+    /// Tells the gateways of this listener to look at their leases: each in one message, since few of these may wait.
+    pub(crate) fn tell(&self, recalls: &[Recall]) {
         for (gateway, stream) in self.streams.lock().iter() {
-            if let Some(stream) = stream.upgrade().filter(|_| gateway.serves(service)) {
-                // A stream that is full hears of it when its leases end.
-                let _ = stream.try_send(Ok(message.clone()));
+            let Some(stream) = stream.upgrade() else { continue };
+            let own = recalls.iter().filter(|recall| gateway.serves(recall.service()));
+            let answers: Vec<v1::StreamAnswer> = own.map(answer).collect();
+            if !answers.is_empty() {
+                // A stream that is full hears of it when its leases are renewed, or end.
+                let _ = stream.try_send(Ok(v1::AuthRepStreamResponse { answers }));
             }
         }
     }
@@ -88,4 +77,17 @@ impl Recalls {
     pub(crate) async fn until_some_came_back(&self) {
         self.came_back.notified().await;
     }
+}
+
+fn answer(recall: &Recall) -> v1::StreamAnswer {
+    let app_id = match recall {
+        Recall::Needed(application) | Recall::Changed(application) => application.application.to_string(),
+        Recall::ServiceChanged(_) => String::new(),
+    };
+    let recall = v1::LeaseRecall {
+        service_id: recall.service().to_string(),
+        app_id,
+        records_changed: !matches!(recall, Recall::Needed(_)),
+    };
+    v1::StreamAnswer { correlation_id: 0, answer: Some(v1::stream_answer::Answer::Recall(recall)) }
 }

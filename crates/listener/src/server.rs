@@ -175,11 +175,16 @@ async fn presume(store: Store, stop: CancellationToken) {
     }
 }
 
+/// Most recalls in one message.
+const RECALLS_AT_ONCE: usize = 512;
+
 /// Tells gateways what any listener of the store asks back or has published, until stopped.
 async fn pass_recalls_on(shared: Arc<Shared>, stop: CancellationToken) {
     let mut recalls = shared.catalog.store.recalls();
-    while let Some(Some(recall)) = stop.run_until_cancelled(recalls.recv()).await {
-        shared.engine.recalls.tell(&recall);
+    let mut some = Vec::with_capacity(RECALLS_AT_ONCE);
+    while let Some(1..) = stop.run_until_cancelled(recalls.recv_many(&mut some, RECALLS_AT_ONCE)).await {
+        shared.engine.recalls.tell(&some);
+        some.clear();
     }
 }
 

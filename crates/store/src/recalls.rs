@@ -25,6 +25,14 @@ pub enum Recall {
 }
 
 impl Recall {
+    /// Whose gateways are to hear of it.
+    pub fn service(&self) -> &ServiceId {
+        match self {
+            Self::Needed(application) | Self::Changed(application) => &application.service,
+            Self::ServiceChanged(service) => service,
+        }
+    }
+
     /// Names what a publication has changed.
     pub(crate) fn of_changes(
         services: impl IntoIterator<Item = ServiceId>,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use weir_proto::v1;
 use weir_tests::http::get;
+use weir_tests::listener::usage_entry;
 use weir_tests::load::Load;
 use weir_tests::random::Random;
 use weir_tests::stack::{Plan, Role, Stack, catalog, catalog_with};
@@ -113,7 +114,7 @@ impl Victim {
 fn seed() -> u64 {
     let given = std::env::var("WEIR_KILLS_SEED").ok().map(|text| text.parse().expect("a number"));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
-    let seed = given.unwrap_or_else(|| now.as_secs());
+    let seed = given.unwrap_or(now.as_secs());
     eprintln!("WEIR_KILLS_SEED={seed}");
     seed
 }
@@ -232,6 +233,30 @@ async fn what_passes_in_an_outage_is_counted_afterwards() {
     stack.counter_settles_at("app", "hits", 6).await;
     assert_eq!(get(stack.gateways[0].address, TARGET).status, 429);
     assert_eq!(listener_metric(&stack, "weir_over_admitted_total "), 3, "beyond the limit of 3");
+}
+
+/// Goal: how much of what was reported lies beyond a limit is told, each transaction by itself.
+async fn what_lies_beyond_a_limit_is_told(plan: Plan) {
+    let stack = Stack::start(&plan).await;
+    let client = stack.listener_client(0);
+    let transaction = || v1::Transaction {
+        application: Some(v1::transaction::Application::UserKey("key".into())),
+        usage: vec![usage_entry("search", 5)],
+        at_unix_s: None,
+    };
+    for (transactions, beyond) in [(1, 0), (2, 5), (1, 10)] {
+        let transactions = (0..transactions).map(|_| transaction()).collect();
+        client.report("api", transactions).await.expect("the listener counts");
+        assert_eq!(listener_metric(&stack, "weir_over_admitted_total "), beyond);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_beyond_a_limit_is_told_alike_over_both_stores() {
+    let limited = catalog(1, "{ metric = \"hits\", period = \"day\", max = 10 }");
+    for redis in [false, true] {
+        what_lies_beyond_a_limit_is_told(Plan { redis, ..Plan::small(&limited) }).await;
+    }
 }
 
 /// Goal: what a killed gateway held counts as used until it is back, and how much of that was not used is told.

@@ -340,9 +340,16 @@ impl<T> Holding<T> {
         self.rests_until = now + SCARCE_MS;
     }
 
-    /// The records that leases were granted by are others now: they are renewed at once.
+    /// The records that leases were granted by are others now: the one that is spent from is renewed at once, the next one
+    /// asked for anew.
     pub fn outdated(&mut self) {
-        self.current.iter_mut().chain(&mut self.next).for_each(|held| held.is_outdated = true);
+        self.give_back_next();
+        self.current.iter_mut().for_each(|held| held.is_outdated = true);
+    }
+
+    /// What is held was granted by records that are others now, or may have been.
+    pub fn is_outdated(&self) -> bool {
+        self.current.as_ref().is_some_and(|held| held.is_outdated)
     }
 
     /// The ledger says that the application may not be used, or not as it was: what it used is measured anew.

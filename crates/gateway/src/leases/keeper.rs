@@ -19,7 +19,7 @@ use weir_proto::LeaseAnswer;
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{self, stream_ask};
 
-use super::{Application, Leases, State, clock, known};
+use super::{Application, Leases, clock, known};
 use crate::backend::Links;
 use crate::backend::link::Ask;
 use crate::listener::Listener;
@@ -144,15 +144,21 @@ impl Keeper {
         match read(answer.as_ref()) {
             Some((LeaseAnswer::Reply(reply, version), incarnation)) => {
                 self.leases.incarnation.store(incarnation, Ordering::Relaxed);
-                let State { holding, records_version, .. } = &mut *state;
-                match holding.answered(id, round, reply, incarnation, now) {
+                let is_granted = match state.holding.answered(id, round, reply, incarnation, now) {
                     Heard::Granted(tag, declared) => {
                         tag.declare(declared);
-                        // Only with a grant that counts: one that comes late may be of older records.
-                        *records_version = version;
+                        true
                     }
-                    Heard::Refused(tag) => tag.release(),
-                    Heard::Nothing => {}
+                    Heard::Refused(tag) => {
+                        tag.release();
+                        false
+                    }
+                    Heard::Nothing => false,
+                };
+                // Only with a grant that counts: one that comes late, or was asked for before they changed, may be of
+                // older records.
+                if is_granted && !state.holding.is_outdated() {
+                    state.records_version = version;
                 }
             }
             Some((LeaseAnswer::Denied(_), _)) => {

@@ -53,9 +53,9 @@ struct Tallies {
 
 impl Tallies {
     /// It is reported.
-    fn forget(&mut self, tally: Tally) {
-        self.strangers -= usize::from(tally.is_stranger);
-        self.strangers_written -= u32::from(tally.is_stranger && tally.tag.is_written());
+    fn forget(&mut self, key: &Key, tally: Tally) {
+        self.strangers -= usize::from(key.is_stranger);
+        self.strangers_written -= u32::from(key.is_stranger && tally.tag.is_written());
         tally.tag.release();
     }
 
@@ -69,6 +69,8 @@ impl Tallies {
 pub(crate) struct Key {
     service: ServiceId,
     caller: Caller,
+    /// Nobody has accepted the caller: theirs are apart, so that what is known of others is in the journal.
+    is_stranger: bool,
     /// Since 1970.
     minute: i64,
     metrics: Vec<MetricName>,
@@ -86,8 +88,6 @@ struct Tally {
     id: [u8; 16],
     counts: Vec<u64>,
     tag: Tag,
-    /// Nobody has accepted the caller.
-    is_stranger: bool,
 }
 
 impl Outage {
@@ -116,6 +116,7 @@ impl Outage {
         let key = Key {
             service: question.service.id.clone(),
             caller,
+            is_stranger,
             minute: now_s() / 60,
             metrics: question.usage.iter().map(|(metric, _)| metric.clone()).collect(),
         };
@@ -127,7 +128,7 @@ impl Outage {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(_) if is_full => return None,
             Entry::Vacant(place) => {
-                let tally = Tally::begin(&key, slots, is_stranger, is_written)?;
+                let tally = Tally::begin(&key, slots, is_written)?;
                 *strangers += usize::from(is_stranger);
                 *strangers_written += u32::from(is_stranger && tally.tag.is_written());
                 place.insert(tally)
@@ -148,11 +149,13 @@ impl Outage {
 
     /// What an earlier run did not report.
     pub(super) fn put_left(&self, record: TallyRecord, counts: Vec<u64>, tag: Tag) {
-        let TallyRecord { id, application, minute, metrics } = record;
+        let TallyRecord { id, application, minute, metrics, is_stranger } = record;
         let caller = Caller::Application(application.application);
-        let key = Key { service: application.service, caller, minute, metrics };
+        let key = Key { service: application.service, caller, is_stranger, minute, metrics };
         let mut tallies = self.tallies.lock();
-        tallies.closed.push_back((key, Tally { id, counts, tag, is_stranger: false }));
+        tallies.strangers += usize::from(is_stranger);
+        tallies.strangers_written += u32::from(is_stranger && tag.is_written());
+        tallies.closed.push_back((key, Tally { id, counts, tag }));
         self.tell(&tallies);
     }
 
@@ -184,7 +187,7 @@ impl Outage {
             let mut tallies = self.tallies.lock();
             for ((key, tally), is_done) in some.into_iter().zip(are_done) {
                 if is_done {
-                    tallies.forget(tally);
+                    tallies.forget(&key, tally);
                 } else {
                     // Behind the others, so that one that no listener takes does not keep them waiting.
                     tallies.closed.push_back((key, tally));
@@ -223,7 +226,7 @@ impl Outage {
 
 impl Tally {
     /// `None`: there is no room in the journal, or no random number.
-    fn begin(key: &Key, slots: &Slots, is_stranger: bool, is_written: bool) -> Option<Self> {
+    fn begin(key: &Key, slots: &Slots, is_written: bool) -> Option<Self> {
         let mut id = [0; 16];
         if let Err(error) = getrandom::fill(&mut id) {
             error!(%error, "a call cannot be counted");
@@ -240,10 +243,11 @@ impl Tally {
                 },
                 minute: key.minute,
                 metrics: key.metrics.clone(),
+                is_stranger: key.is_stranger,
             }))?,
             Caller::UserKey(_) => Tag::nowhere(),
         };
-        Some(Self { id, counts: vec![0; key.metrics.len()], tag, is_stranger })
+        Some(Self { id, counts: vec![0; key.metrics.len()], tag })
     }
 
     fn change(&mut self, usage: &Usage, counts: bool) {

@@ -126,10 +126,13 @@ pub(super) struct TallyRecord {
     /// Since 1970.
     pub(super) minute: i64,
     pub(super) metrics: Vec<MetricName>,
+    /// Nobody had accepted the caller.
+    pub(super) is_stranger: bool,
 }
 
 const LEASE: u8 = 1;
 const TALLY: u8 = 2;
+const STRANGERS_TALLY: u8 = 3;
 
 impl Record {
     fn metrics(&self) -> &[MetricName] {
@@ -142,7 +145,10 @@ impl Record {
     fn bytes(&self) -> Vec<u8> {
         let (kind, id, number, application) = match self {
             Self::Lease(lease) => (LEASE, lease.id.boot, lease.id.sequence, &lease.application),
-            Self::Tally(tally) => (TALLY, tally.id, tally.minute.unsigned_abs(), &tally.application),
+            Self::Tally(tally) => {
+                let kind = if tally.is_stranger { STRANGERS_TALLY } else { TALLY };
+                (kind, tally.id, tally.minute.unsigned_abs(), &tally.application)
+            }
         };
         let mut bytes = vec![kind];
         bytes.extend_from_slice(&id);
@@ -169,9 +175,9 @@ impl Record {
                 let id = LeaseId { boot: *id, sequence: number };
                 Some(Self::Lease(LeaseRecord { id, application, metrics }))
             }
-            TALLY => {
-                let minute = i64::try_from(number).ok()?;
-                Some(Self::Tally(TallyRecord { id: *id, application, minute, metrics }))
+            TALLY | STRANGERS_TALLY => {
+                let (minute, is_stranger) = (i64::try_from(number).ok()?, *kind == STRANGERS_TALLY);
+                Some(Self::Tally(TallyRecord { id: *id, application, minute, metrics, is_stranger }))
             }
             _ => None,
         }
@@ -190,8 +196,12 @@ mod tests {
         let lease =
             Record::Lease(LeaseRecord { id, application: application.clone(), metrics: metrics.clone() });
         assert_eq!(Record::read(&lease.bytes()), Some(lease));
-        let tally = Record::Tally(TallyRecord { id: [7; 16], application, minute: 29_923_412, metrics });
-        assert_eq!(Record::read(&tally.bytes()), Some(tally));
+        for is_stranger in [false, true] {
+            let (application, metrics) = (application.clone(), metrics.clone());
+            let record = TallyRecord { id: [7; 16], application, minute: 29_923_412, metrics, is_stranger };
+            let tally = Record::Tally(record);
+            assert_eq!(Record::read(&tally.bytes()), Some(tally));
+        }
         assert_eq!(Record::read(b"short"), None);
     }
 }

@@ -29,7 +29,9 @@ use crate::status::Failure;
 const ASKS_MAX: usize = 1_024;
 /// Messages that wait for the socket; then the stream's task waits too.
 const ANSWERS_WAITING_MAX: usize = 16;
-/// With so many answers a message takes up no more; it has fewer than twice as many.
+/// With so many questions no further message is taken up to be decided together with them.
+const TOGETHER_MAX: usize = 256;
+/// With so many answers a message takes up no more; it has fewer than three times as many.
 const ANSWERS_MAX: usize = 1_024;
 
 /// The answers of one stream.
@@ -104,7 +106,7 @@ async fn work(
     let mut holds_leases = false;
     while open || !in_work.is_empty() {
         let (ready, waiting) = tokio::select! {
-            message = asks.next(), if open && unanswered < shared.config.stream_requests_max => {
+            message = asks.next(shared.config.stream_requests_max - unanswered), if open && unanswered < shared.config.stream_requests_max => {
                 let message = match message {
                     Ok(Some(message)) => message,
                     Ok(None) => {
@@ -158,14 +160,14 @@ struct Asks {
 
 impl Asks {
     /// The next message, together with those behind it that have come already: what is decided together costs less, and
-    /// waits for memory together. `None`: there are no more.
-    async fn next(&mut self) -> Result<Option<Vec<v1::StreamAsk>>, Status> {
+    /// waits for memory together. No further message is taken up for more than there is room. `None`: there are no more.
+    async fn next(&mut self, room: usize) -> Result<Option<Vec<v1::StreamAsk>>, Status> {
         if let Some(end) = self.end.take() {
             return end.map(|()| None);
         }
         let Some(first) = self.stream.message().await? else { return Ok(None) };
         let mut asks = read_message(first)?;
-        while asks.len() < ASKS_MAX {
+        while asks.len() < room.min(TOGETHER_MAX) {
             let Some(next) = self.stream.message().now_or_never() else { break };
             match next.and_then(|next| next.map(read_message).transpose()) {
                 Ok(Some(more)) => asks.extend(more),

@@ -196,10 +196,10 @@ impl Ledger {
         account.put_lease(leased.id, lease);
         self.leases.watch(leased.account, account.leases());
         if !leased.raised.is_empty() {
-            self.apply_usage(&mut Reader(leased.raised), |_| true, Account::raise)?;
+            self.apply_usage(&mut Reader(leased.raised), |_, _| true, Account::raise)?;
         }
         if !leased.lowered.is_empty() {
-            self.apply_usage(&mut Reader(leased.lowered), |_| true, Account::lower)?;
+            self.apply_usage(&mut Reader(leased.lowered), |_, _| true, Account::lower)?;
         }
         Some(())
     }

@@ -8,7 +8,9 @@ use std::hint::black_box;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use weir_core::counter::{beyond, ceilings, first_exceeded};
-use weir_core::{ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, ServiceId, Timestamp};
+use weir_core::{
+    ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, ServiceId, Timestamp, UsageValue,
+};
 
 use super::account::{Account, Windows};
 use super::bytes::Reader;
@@ -271,12 +273,29 @@ impl Ledger {
         let request = RequestId([0; 16]);
         let counted = Counted { request, attempt: 0, at, idempotency_id: &id, usages: &usages };
         self.step(&Entry::Counted(counted), tail);
-        let beyond = |entry: &&crate::Entry| {
-            let Some(account) = self.find(&entry.application) else { return 0 };
+        crate::tell_over_admitted(self.beyond(entries, at));
+    }
+
+    /// How much of what was just reported lies beyond limits, one entry after the other.
+    fn beyond(&self, entries: &[&crate::Entry], at: Timestamp) -> u64 {
+        let (mut all, mut later) = (0, HashMap::new());
+        for entry in entries.iter().rev() {
+            let Some(account) = self.find(&entry.application) else { continue };
             let windows = Windows::at(entry.at.unwrap_or(at));
-            beyond(&entry.increments, &self.used(account, &entry.increments, &windows))
-        };
-        crate::tell_over_admitted(entries.iter().map(beyond).sum());
+            let mut used = self.used(account, &entry.increments, &windows);
+            // Counters hold what the entries behind this one added, too.
+            for ((increment, ceiling), used) in ceilings(&entry.increments).zip(&mut used) {
+                let start = ceiling.period.window(entry.at.unwrap_or(at)).start.unix_s();
+                let counter = (account, &increment.metric, ceiling.period, start);
+                let added: &mut u64 = later.entry(counter).or_default();
+                *used = used.saturating_sub(*added);
+                if let UsageValue::Add(by) = increment.value {
+                    *added = added.saturating_add(by);
+                }
+            }
+            all += beyond(&entry.increments, &used);
+        }
+        all
     }
 
     /// Takes over one entry; nothing happens for accounts that hold it already. `None`: it is none.
@@ -339,8 +358,19 @@ impl Ledger {
 
     fn apply_counted(&mut self, number: u64, counted: &Counted<'_>) -> Option<()> {
         let from = &mut Reader(counted.usages);
+        // A report may name an account several times.
+        let mut begun: Vec<usize> = vec![];
         while !from.is_empty() {
-            self.apply_usage(from, |account| account.advance(number), Account::raise)?;
+            let mut is_new = None;
+            let is_begun = |at, account: &mut Account| {
+                let is_first = account.advance(number);
+                is_new = is_first.then_some(at);
+                is_first || begun.contains(&at)
+            };
+            self.apply_usage(from, is_begun, Account::raise)?;
+            if !from.is_empty() {
+                begun.extend(is_new);
+            }
         }
         if counted.request.0 != [0; 16] {
             self.recent.insert(counted.request, counted.attempt, counted.usages, counted.at);
@@ -357,20 +387,20 @@ impl Ledger {
 
     fn apply_taken_back(&mut self, number: u64, request: RequestId, usage: &[u8]) -> Option<()> {
         self.recent.remove(request);
-        self.apply_usage(&mut Reader(usage), |account| account.advance(number), Account::lower)
+        self.apply_usage(&mut Reader(usage), |_, account| account.advance(number), Account::lower)
     }
 
     /// Changes the counters of one account, if the entry is new to it.
     pub(super) fn apply_usage(
         &mut self,
         from: &mut Reader<'_>,
-        is_new: impl FnOnce(&mut Account) -> bool,
+        is_new: impl FnOnce(usize, &mut Account) -> bool,
         change: impl Fn(&mut Account, &Row, &Windows),
     ) -> Option<()> {
         let usage = Usage::read(from)?;
         let windows = self.windows(usage.at);
         let account = self.accounts.get_mut(usage.account)?;
-        let is_new = is_new(account);
+        let is_new = is_new(usage.account, account);
         for row in usage.rows(from) {
             let row = row?;
             if is_new {

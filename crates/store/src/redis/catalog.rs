@@ -158,7 +158,7 @@ impl Redis {
 
     pub(crate) async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         if !judge_revision(&publication, self.held().await?)? {
-            return Ok(());
+            return Ok(self.replicate_again(publication.revision).await?);
         }
         let removed_services = self.put_service_records(&publication).await?;
         let changes = self.shard_changes(&publication, &removed_services).await?;
@@ -172,9 +172,22 @@ impl Redis {
         }
         let mut connection = self.connection().await?;
         pipe.query_async::<()>(&mut connection).await.map_err(StoreError::from)?;
-        self.replicated(&mut connection).await?;
+        // It is in force, whether replicas have it or not.
         self.recall(&recalls_of(&changes)).await;
-        Ok(())
+        Ok(self.replicated(&mut connection).await?)
+    }
+
+    /// What is in place already may not have reached replicas when it was put there.
+    async fn replicate_again(&self, revision: u64) -> Result<(), StoreError> {
+        if self.shared.config.replicas == 0 {
+            return Ok(());
+        }
+        let mut connection = self.connection().await?;
+        // Waited for is what this connection has written.
+        let mut write = redis::cmd("HSET");
+        write.arg(CATALOG).arg("published_again").arg(revision);
+        write.query_async::<()>(&mut connection).await?;
+        self.replicated(&mut connection).await
     }
 
     /// Waits until replicas have what a connection wrote: then they have all that was written before, too.

@@ -7,6 +7,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use sha2::{Digest, Sha256};
 
 use super::FUNCTIONS;
+use super::queue::wait_for_replicas;
 use crate::OpenError;
 use crate::config::RedisConfig;
 
@@ -74,6 +75,11 @@ pub(super) async fn open(config: &RedisConfig) -> Result<Opened, OpenError> {
     check_server(&mut first, config.allow_volatile).await?;
     let functions = Functions::new();
     functions.load(&mut first).await.map_err(OpenError::Redis)?;
+    if config.replicas > 0 {
+        // A user without the right to wait is told so now, and not by calls that are never answered.
+        let wait = wait_for_replicas(0, Duration::ZERO).query_async::<u32>(&mut first).await;
+        wait.map_err(OpenError::Redis)?;
+    }
 
     let managed = ConnectionManagerConfig::new()
         .set_min_delay(RECONNECT_DELAY_MIN)

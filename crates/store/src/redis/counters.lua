@@ -288,11 +288,11 @@ local function read_entries(index, packed, at)
   local last_bytes, record
   while at <= #packed do
     last_bytes, record, at = struct.unpack(ENTRY_FORMAT, packed, at)
-    for place = 1, #last_bytes do index[string.byte(last_bytes, place)] = record ~= '' and record or nil end
+    for place = 1, #last_bytes do index[string.byte(last_bytes, place)] = record end
   end
 end
 
--- What was counted for the ids of a page, by their last byte.
+-- What was counted for the ids of a page, by their last byte; '' where it is forgotten.
 local function index_of(page)
   local index = page.index
   if not index then
@@ -307,31 +307,41 @@ end
 
 -- What is known of a request.
 local function known_of(page, last_byte)
-  if last_byte > page.highest then return nil end
-  return index_of(page)[last_byte]
+  local record = last_byte <= page.highest and index_of(page)[last_byte]
+  return record and record ~= '' and record or nil
+end
+
+local function pack_entry(last_bytes, record)
+  return struct.pack(ENTRY_FORMAT, #last_bytes, last_bytes, #record, record)
 end
 
 -- Remembers requests of a page whose last bytes ascend; '': they are forgotten.
 local function remember(shard, page, last_bytes, record)
-  local entries, highest = page.entries, string.byte(last_bytes, -1)
+  local entries, highest, entry = page.entries, string.byte(last_bytes, -1), pack_entry(last_bytes, record)
   if #entries == 0 then shard.written_pages[#shard.written_pages + 1] = page end
-  local entry = struct.pack(ENTRY_FORMAT, #last_bytes, last_bytes, #record, record)
   entries[#entries + 1] = entry
   if highest > page.highest then page.highest = highest end
   if page.index then read_entries(page.index, entry, 1) end
 end
 
-local function pack_page(page)
-  if #page.newer > PAGE_BYTES_MAX then
-    local index = index_of(page)
-    page.newer, page.entries = '', {}
-    for last_byte = 0, 255 do
-      local record = index[last_byte]
-      if record then
-        page.entries[#page.entries + 1] = struct.pack(ENTRY_FORMAT, 1, string.char(last_byte), #record, record)
-      end
-    end
+-- All that is known of a page, with what follows each other and is alike in one entry.
+local function entries_anew(page)
+  local index, entries, run, of_run = index_of(page), {}, {}, nil
+  local function put()
+    if #run > 0 then entries[#entries + 1] = pack_entry(string.char(unpack(run)), of_run) end
+    run = {}
   end
+  for last_byte = 0, 255 do
+    local record = index[last_byte]
+    if record and record ~= of_run then put() end
+    if record then run[#run + 1], of_run = last_byte, record end
+  end
+  put()
+  return entries
+end
+
+local function pack_page(page)
+  if #page.newer > PAGE_BYTES_MAX then page.newer, page.entries = '', entries_anew(page) end
   return string.char(page.highest) .. string.sub(page.newer, 2) .. table.concat(page.entries)
 end
 
@@ -346,7 +356,7 @@ local function read_recent(shard)
         local page = pages[field]
         if packed and page then
           -- Only to the newer one more is added.
-          page.older, page.newer = page.newer, packed
+          page[generation == ':recent' and 'newer' or 'older'] = packed
           page.highest = math.max(page.highest, string.byte(packed))
         elseif packed then
           recent[field] = packed

@@ -124,7 +124,8 @@ local function knows_any(shard, first, last)
     if lowest <= page.highest then
       local index = index_of(page)
       for byte = 1, #last_bytes do
-        if index[string.byte(last_bytes, byte)] then return true end
+        local record = index[string.byte(last_bytes, byte)]
+        if record and record ~= '' then return true end
       end
     end
   end

@@ -231,6 +231,9 @@ async fn reports_count_whatever_the_limits(store: &Store) {
     assert!(store.report(report("", &[("g", usage, None)])).await.unwrap(), "without an id each counts");
     assert_eq!(read(store, "g", "hits=0<=99/day").await, "ok 15");
     assert_eq!(read(store, "h", "hits=0<=99/day").await, "ok 5");
+    let often = [("h", "hits=1", None), ("g", "hits=0", None), ("h", "hits=2", None), ("h", "hits=3", None)];
+    assert!(store.report(report("r2", &often)).await.unwrap());
+    assert_eq!(read(store, "h", "hits=0<=99/day").await, "ok 11", "all of one application's");
     let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let yesterday = Timestamp::from_unix_ms(i64::try_from(now_ms).unwrap() - 86_400_000);
     store.report(report("", &[("g", "hits=2", Some(yesterday))])).await.unwrap();

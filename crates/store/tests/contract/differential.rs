@@ -34,8 +34,8 @@ enum Step {
         attempt: Option<u32>,
     },
     Report {
-        application: usize,
-        usage: String,
+        /// Application and usage of each entry.
+        entries: Vec<(usize, String)>,
         id: u8,
     },
     Say(Saying),
@@ -102,8 +102,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(application, usage, check)| Step::Ask { application, usage, check }),
         2 => (0..5_usize, 0..4_u32).prop_map(|(back, attempt)| Step::Retry { back, attempt }),
         2 => (0..5_usize, prop::option::of(0..3_u32)).prop_map(|(back, attempt)| Step::Cancel { back, attempt }),
-        1 => (0..3_usize, usage(), 0..3_u8)
-            .prop_map(|(application, usage, id)| Step::Report { application, usage, id }),
+        1 => (prop::collection::vec((0..3_usize, usage()), 1..4), 0..3_u8)
+            .prop_map(|(entries, id)| Step::Report { entries, id }),
         8 => saying().prop_map(Step::Say),
         2 => (0..4_usize).prop_map(|back| Step::SayAgain { back }),
     ]
@@ -267,10 +267,12 @@ async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
                 };
                 home.store.cancel(&application, request, *attempt).await.unwrap().to_string()
             }
-            Step::Report { application, usage, id } => {
+            Step::Report { entries, id } => {
                 let id = format!("{prefix}{id}");
-                let report = report(&id, &[(&name(*application), usage, None)]);
-                home.store.report(report).await.unwrap().to_string()
+                let named: Vec<_> = entries.iter().map(|(at, usage)| (name(*at), usage, None)).collect();
+                let entries: Vec<_> =
+                    named.iter().map(|(name, usage, at)| (&**name, &***usage, *at)).collect();
+                home.store.report(report(&id, &entries)).await.unwrap().to_string()
             }
             Step::Say(saying) => {
                 let message = gateways.message(prefix, &name(saying.application), saying);

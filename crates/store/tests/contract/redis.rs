@@ -158,6 +158,7 @@ async fn requests_of_one_page_are_known_one_by_one() {
     for attempt in 4..2_000 {
         assert_eq!(count(1, attempt).await, "ok 126");
     }
+    assert!(!store.cancel(&app("a"), request(0), None).await.unwrap(), "nor is anything dug up by that");
     let mut client = redis_client(&server).await;
     let page = "local longest = 0
         for _, key in ipairs(redis.call('KEYS', 'weir:{*}:recent*')) do
