@@ -292,7 +292,8 @@ impl Leases {
         }
         let known = self.known.find(question, clock::now_ms());
         let application = known.map(|known| known.application.reference.application.clone());
-        self.outage.count(&self.slots, question, application).map(Ticket::Outage)
+        let minute = outage::now_s() / 60;
+        self.outage.count(&self.slots, question, application, minute).map(Ticket::Outage)
     }
 
     /// Takes back a call that was decided here and did not go on.

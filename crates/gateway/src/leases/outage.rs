@@ -98,12 +98,13 @@ impl Outage {
     }
 
     /// Counts a call that passes; `None`: it cannot be counted, so it must not pass. `application` is the caller's,
-    /// where that is known.
+    /// where that is known, `minute` since 1970.
     pub(super) fn count(
         &self,
         slots: &Slots,
         question: &Question<'_>,
         application: Option<ApplicationId>,
+        minute: i64,
     ) -> Option<Key> {
         let is_stranger = application.is_none();
         let caller = match (application, question.credentials) {
@@ -117,7 +118,7 @@ impl Outage {
             service: question.service.id.clone(),
             caller,
             is_stranger,
-            minute: now_s() / 60,
+            minute,
             metrics: question.usage.iter().map(|(metric, _)| metric.clone()).collect(),
         };
         let mut tallies = self.tallies.lock();
@@ -285,7 +286,7 @@ impl Tally {
     }
 }
 
-fn now_s() -> i64 {
+pub(super) fn now_s() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }
@@ -323,7 +324,7 @@ mod tests {
                 trace: None,
             };
             let application = is_known.then(|| name.parse().unwrap());
-            outage.count(&slots, &question, application).is_some()
+            outage.count(&slots, &question, application, 9).is_some()
         };
         assert!((0..100).all(|number| calls(format!("stranger-{number}"), false)), "they may pass");
         assert_eq!(slots.depth(), PLACES as usize / 4, "and have a quarter of the places");
