@@ -59,7 +59,7 @@ pub(crate) fn describe() {
     );
     describe_counter!(
         "weir_gateway_lease_changes_total",
-        "Times that a listener said that records of applications with leases have changed"
+        "Times that a listener said that records behind leases have changed"
     );
     describe_counter!("weir_gateway_lease_recalls_total", "Leases given back since others waited for them");
     describe_counter!(
