@@ -72,6 +72,28 @@ async fn every_ask_gets_its_own_answer() {
     }
 }
 
+/// Goal: a message with more questions than a stream may have in work is answered all the same, and so is the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_may_be_longer_than_what_a_stream_has_in_work() {
+    let plan = Plan {
+        gateways: 0,
+        redis: true,
+        listener_tables: "[limits]\nstream_requests_max = 4\n".into(),
+        ..Plan::small(&catalog(1, "{ metric = \"hits\", period = \"year\", max = 150 }"))
+    };
+    let stack = Stack::start(&plan).await;
+    let client = stack.listener_client(0);
+    let (sender, asks) = mpsc::channel(8);
+    let opening = client.client.clone().auth_rep_stream(client.signed(ReceiverStream::new(asks))).await;
+    let mut answers = opening.unwrap().into_inner();
+    for batch in 0..2 {
+        let asks = (0..10).map(|n| (batch * 10 + n, Ask::AuthRep(auth_rep_request("key", &[("hits", 1)]))));
+        sender.send(message(asks.collect())).await.unwrap();
+    }
+    let answers = collect(&mut answers, 20).await;
+    assert!(answers.values().all(|answer| matches!(answer, Answer::Decision(_))), "{answers:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_travels_in_the_stream() {
     let stack = start(false).await;

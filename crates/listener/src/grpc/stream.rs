@@ -105,8 +105,10 @@ async fn work(
     let mut open = true;
     let mut holds_leases = false;
     while open || !in_work.is_empty() {
+        // One message may be longer than there is room.
+        let room = shared.config.stream_requests_max.saturating_sub(unanswered);
         let (ready, waiting) = tokio::select! {
-            message = asks.next(shared.config.stream_requests_max - unanswered), if open && unanswered < shared.config.stream_requests_max => {
+            message = asks.next(room), if open && room > 0 => {
                 let message = match message {
                     Ok(Some(message)) => message,
                     Ok(None) => {
