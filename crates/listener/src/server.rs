@@ -20,6 +20,8 @@ use crate::{grpc, http};
 /// How long what is in flight may take to end once the listener is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Most recalls in one message.
+const RECALLS_AT_ONCE: usize = 512;
 /// How often leases are looked for that were not settled in time.
 const PRESUME_PAUSE: Duration = Duration::from_millis(250);
 
@@ -174,9 +176,6 @@ async fn presume(store: Store, stop: CancellationToken) {
         }
     }
 }
-
-/// Most recalls in one message.
-const RECALLS_AT_ONCE: usize = 512;
 
 /// Tells gateways what any listener of the store asks back or has published, until stopped.
 async fn pass_recalls_on(shared: Arc<Shared>, stop: CancellationToken) {

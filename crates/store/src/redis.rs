@@ -58,7 +58,8 @@ struct Shared {
     reader: redis::aio::ConnectionManager,
     functions: connect::Functions,
     queue: Queue,
-    config: RedisConfig,
+    /// How many have to have what is answered.
+    replicas: u32,
 }
 
 impl std::fmt::Debug for Redis {
@@ -84,7 +85,7 @@ impl Redis {
             reader: opened.reader,
             functions: opened.functions,
             queue,
-            config,
+            replicas: config.replicas,
         };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -24,14 +24,16 @@ fn unlimited() -> String {
 
 /// What a metric of a gateway says.
 fn metric(stack: &Stack, gateway: usize, name: &str) -> u64 {
-    let text = get(stack.gateways[gateway].telemetry, "/metrics").body;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
-    line.trim().parse().expect("a number")
+    read_metric(&stack.gateways[gateway], name)
 }
 
 /// What a metric of the first listener says.
 fn listener_metric(stack: &Stack, name: &str) -> u64 {
-    let text = get(stack.listeners[0].telemetry, "/metrics").body;
+    read_metric(&stack.listeners[0], name)
+}
+
+fn read_metric(role: &Role, name: &str) -> u64 {
+    let text = get(role.telemetry, "/metrics").body;
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
     line.trim().parse().expect("a number")
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::hint::black_box;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use weir_core::counter::{beyond, ceilings, first_exceeded};
 use weir_core::{
     ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, ServiceId, Timestamp, UsageValue,
@@ -358,21 +358,18 @@ impl Ledger {
 
     fn apply_counted(&mut self, number: u64, counted: &Counted<'_>) -> Option<()> {
         let from = &mut Reader(counted.usages);
-        // A report may name an account several times.
-        let mut begun: Vec<usize> = vec![];
-        while !from.is_empty() {
-            let mut is_new = None;
-            let is_begun = |at, account: &mut Account| {
-                let is_first = account.advance(number);
-                is_new = is_first.then_some(at);
-                is_first || begun.contains(&at)
-            };
-            self.apply_usage(from, is_begun, Account::raise)?;
-            if !from.is_empty() {
-                begun.extend(is_new);
+        if counted.request.0 == [0; 16] {
+            // A report may name an account several times.
+            let mut begun = HashSet::new();
+            while !from.is_empty() {
+                let is_new = |at, account: &mut Account| {
+                    let is_first = account.advance(number) && begun.insert(at);
+                    is_first || begun.contains(&at)
+                };
+                self.apply_usage(from, is_new, Account::raise)?;
             }
-        }
-        if counted.request.0 != [0; 16] {
+        } else {
+            self.apply_usage(from, |_, account| account.advance(number), Account::raise)?;
             self.recent.insert(counted.request, counted.attempt, counted.usages, counted.at);
         }
         if !counted.idempotency_id.is_empty() {

@@ -179,7 +179,7 @@ impl Redis {
 
     /// What is in place already may not have reached replicas when it was put there.
     async fn replicate_again(&self, revision: u64) -> Result<(), StoreError> {
-        if self.shared.config.replicas == 0 {
+        if self.shared.replicas == 0 {
             return Ok(());
         }
         let mut connection = self.connection().await?;
@@ -192,10 +192,13 @@ impl Redis {
 
     /// Waits until replicas have what a connection wrote: then they have all that was written before, too.
     async fn replicated(&self, connection: &mut deadpool_redis::Connection) -> Result<(), StoreError> {
-        let replicas = self.shared.config.replicas;
+        let replicas = self.shared.replicas;
+        if replicas == 0 {
+            return Ok(());
+        }
         for _ in 0..WAITS_MAX {
             let wait = wait_for_replicas(replicas, WAIT);
-            if replicas == 0 || wait.query_async::<u32>(connection).await? >= replicas {
+            if wait.query_async::<u32>(connection).await? >= replicas {
                 return Ok(());
             }
         }

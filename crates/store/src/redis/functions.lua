@@ -122,10 +122,8 @@ local function knows_any(shard, first, last)
     if page.asked == first and lowest <= page.asked_highest then return true end
     page.asked, page.asked_highest = first, string.byte(last_bytes, -1)
     if lowest <= page.highest then
-      local index = index_of(page)
       for byte = 1, #last_bytes do
-        local record = index[string.byte(last_bytes, byte)]
-        if record and record ~= '' then return true end
+        if known_of(page, string.byte(last_bytes, byte)) then return true end
       end
     end
   end
