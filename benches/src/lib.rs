@@ -58,6 +58,10 @@ pub fn service(rules: usize) -> Service {
         state: ServiceState::Active,
         credentials: CredentialKind::UserKey,
         referrer_filters_required: false,
+        provider: weir_core::Provider::default(),
+        is_default: false,
+        tokens: vec![],
+        alert_bins: weir_core::AlertBins::default(),
         plans: vec![plan(&metrics)],
         metrics,
         production: Proxy { mapping_rules: mapping_rules(rules), ..Proxy::default() },
@@ -78,6 +82,7 @@ pub fn application(number: usize) -> (Application, Credentials) {
         user_key: Some(hasher().hash(&key)),
         app_keys: vec![],
         referrer_filters: vec![],
+        redirect_url: None,
     };
     (application, Credentials::UserKey(key))
 }

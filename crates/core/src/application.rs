@@ -12,6 +12,9 @@ pub const APP_KEYS_MAX: usize = 5;
 /// Most referrer filters of one application.
 pub const REFERRER_FILTERS_MAX: usize = 25;
 
+/// Longest redirect URL of an application.
+pub const REDIRECT_URL_BYTES_MAX: usize = 2_048;
+
 /// Whether an application may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ApplicationState {
@@ -48,4 +51,6 @@ pub struct Application {
     pub app_keys: Vec<AppKey>,
     /// At most [`REFERRER_FILTERS_MAX`]; see [`crate::referrer`].
     pub referrer_filters: Vec<String>,
+    /// Where its users may be sent back to, at most [`REDIRECT_URL_BYTES_MAX`] long; for 3scale's OAuth calls.
+    pub redirect_url: Option<String>,
 }

@@ -110,6 +110,10 @@ mod tests {
             state: ServiceState::Active,
             credentials: kind,
             referrer_filters_required: false,
+            provider: crate::Provider::default(),
+            is_default: false,
+            tokens: vec![],
+            alert_bins: crate::AlertBins::default(),
             metrics: MetricTree::default(),
             plans: vec![],
             production: crate::proxy::Proxy::default(),
@@ -125,6 +129,7 @@ mod tests {
                 AppKey { hash: hash("k2"), until: Some(Timestamp::from_unix_s(100)) },
             ],
             referrer_filters: vec!["ok.org".into()],
+            redirect_url: None,
         };
         Case { service, application, hasher }
     }

@@ -3,7 +3,6 @@
 //! The codes are contract (they travel over gRPC, in headers and in problem documents); the prose may change.
 
 use crate::decide::LimitStatus;
-use crate::id::MetricName;
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +21,16 @@ pub enum Denial {
     ApplicationKeyInvalid,
     /// The application waits for approval or is suspended.
     ApplicationNotActive,
+    /// An OAuth call about a service that is none of OAuth's.
+    OauthNotEnabled,
+    /// A `redirect_url` that is not the application's.
+    RedirectUrlInvalid,
+    /// A `redirect_uri` that is not the application's.
+    RedirectUriInvalid,
     /// None of the application's referrer filters covers the referrer.
     ReferrerNotAllowed,
-    /// Usage of something that is no metric of the service.
-    MetricInvalid(MetricName),
+    /// Usage of something that is no metric of the service, as the caller named it.
+    MetricInvalid(String),
     /// A usage value that is no whole number.
     UsageValueInvalid,
     /// A limit would be exceeded. A limit of 0 means that the plan does not have the metric at all.
@@ -45,6 +50,9 @@ impl Denial {
             Self::UserKeyInvalid => "user_key_invalid",
             Self::ApplicationKeyInvalid => "application_key_invalid",
             Self::ApplicationNotActive => "application_not_active",
+            Self::OauthNotEnabled => "oauth_not_enabled",
+            Self::RedirectUrlInvalid => "redirect_url_invalid",
+            Self::RedirectUriInvalid => "redirect_uri_invalid",
             Self::ReferrerNotAllowed => "referrer_not_allowed",
             Self::MetricInvalid(_) => "metric_invalid",
             Self::UsageValueInvalid => "usage_value_invalid",
@@ -63,6 +71,9 @@ impl Denial {
             Self::UserKeyInvalid => "There is no application with this user key.".into(),
             Self::ApplicationKeyInvalid => "The application key is not valid.".into(),
             Self::ApplicationNotActive => "The application is not active.".into(),
+            Self::OauthNotEnabled => "The service does not use OAuth.".into(),
+            Self::RedirectUrlInvalid => "The redirect_url is not the application's.".into(),
+            Self::RedirectUriInvalid => "The redirect_uri is not the application's.".into(),
             Self::ReferrerNotAllowed => "The referrer is not allowed.".into(),
             Self::MetricInvalid(metric) => format!("There is no metric called {metric}."),
             Self::UsageValueInvalid => "The usage is not a whole number.".into(),

@@ -6,6 +6,7 @@
 //!
 //! It does no I/O, reads no clock and no environment, and logs nothing.
 
+pub mod alert;
 pub mod application;
 pub mod authenticate;
 pub mod catalog;
@@ -22,14 +23,16 @@ pub mod metric;
 pub mod path;
 pub mod period;
 pub mod plan;
+pub mod provider;
 pub mod proxy;
 pub mod referrer;
 pub mod secret;
 pub mod service;
 pub mod usage;
 
+pub use alert::AlertBins;
 pub use application::{Application, ApplicationState};
-pub use catalog::{Catalog, Provider};
+pub use catalog::Catalog;
 pub use counter::{COUNT_MAX, Increment, increments};
 pub use credentials::{CredentialKind, Credentials};
 pub use decide::{Decision, LimitStatus};
@@ -41,6 +44,7 @@ pub use mapping_rule::{HttpMethod, MappingRule, MappingRules};
 pub use metric::{MetricIndex, MetricTree};
 pub use period::{Period, Timestamp, Window};
 pub use plan::Plan;
+pub use provider::Provider;
 pub use proxy::{Environment, Proxy};
 pub use secret::Secret;
 pub use service::{Service, ServiceState};

@@ -1,10 +1,16 @@
 //! An API offered under plans: metrics, plans, credential mode and how the gateway proxies it.
 
+use crate::alert::AlertBins;
 use crate::credentials::CredentialKind;
 use crate::id::{PlanId, ServiceId};
+use crate::key_hash::KeyHash;
 use crate::metric::MetricTree;
 use crate::plan::Plan;
+use crate::provider::Provider;
 use crate::proxy::{Environment, Proxy};
+
+/// Most `service_token`s of one service at a time.
+pub const SERVICE_TOKENS_MAX: usize = 25;
 
 /// Whether a service may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,12 +29,20 @@ pub struct Service {
     pub id: ServiceId,
     /// What people read.
     pub name: String,
+    /// Who offers it.
+    pub provider: Provider,
+    /// The one that is meant where its provider's key names none.
+    pub is_default: bool,
+    /// Hashes of its `service_token`s, at most [`SERVICE_TOKENS_MAX`]: each opens 3scale's API for this service.
+    pub tokens: Vec<KeyHash>,
     /// Only an active one admits calls.
     pub state: ServiceState,
     /// How its applications prove themselves.
     pub credentials: CredentialKind,
     /// Whether applications with referrer filters are held to them.
     pub referrer_filters_required: bool,
+    /// At which use of their limits its applications raise an alert.
+    pub alert_bins: AlertBins,
     /// What is counted.
     pub metrics: MetricTree,
     /// Its plans.

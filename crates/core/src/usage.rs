@@ -99,7 +99,7 @@ impl Usage {
     pub fn expand(&self, metrics: &MetricTree) -> Result<Vec<(MetricIndex, UsageValue)>, Denial> {
         let mut touched: Vec<(MetricIndex, UsageValue)> = Vec::with_capacity(self.0.len() * 2);
         for (name, value) in &self.0 {
-            let index = metrics.find(name.as_str()).ok_or_else(|| Denial::MetricInvalid(name.clone()))?;
+            let index = metrics.find(name.as_str()).ok_or_else(|| Denial::MetricInvalid(name.to_string()))?;
             touched.push((index, *value));
         }
         let deepest = touched.iter().map(|(i, _)| metrics.metric(*i).depth).max().unwrap_or(0);

@@ -1,9 +1,11 @@
 //! Services, plans and applications.
 
-use weir_core::application::{APP_KEYS_MAX, AppKey, REFERRER_FILTERS_MAX};
+use weir_core::application::{APP_KEYS_MAX, AppKey, REDIRECT_URL_BYTES_MAX, REFERRER_FILTERS_MAX};
+use weir_core::provider::PROVIDER_KEYS_MAX;
+use weir_core::service::SERVICE_TOKENS_MAX;
 use weir_core::{
-    Application, ApplicationRef, ApplicationState, CredentialKind, KeyHash, MetricName, MetricTree, Period,
-    Plan, Proxy, Service, ServiceState, Timestamp, UsageLimit,
+    AlertBins, Application, ApplicationRef, ApplicationState, CredentialKind, KeyHash, MetricName,
+    MetricTree, Period, Plan, Provider, Proxy, Service, ServiceState, Timestamp, UsageLimit,
 };
 
 use crate::{FieldError, v1};
@@ -36,6 +38,15 @@ impl From<&Service> for v1::Service {
             plans: service.plans.iter().map(|plan| plan_message(plan, &service.metrics)).collect(),
             production: Some((&service.production).into()),
             staging: service.staging.as_ref().map(Into::into),
+            provider: Some(v1::Provider {
+                name: service.provider.name.clone(),
+                keys: service.provider.keys.iter().map(KeyHash::to_string).collect(),
+            }),
+            is_default: service.is_default,
+            tokens: service.tokens.iter().map(KeyHash::to_string).collect(),
+            alert_bins: Some(v1::AlertBins {
+                percents: service.alert_bins.percents().map(Into::into).collect(),
+            }),
         }
     }
 }
@@ -71,8 +82,31 @@ impl TryFrom<&v1::Service> for Service {
             plans: plans?,
             production: production.map_err(|e| e.within("production"))?.unwrap_or_default(),
             staging: staging.map_err(|e| e.within("staging"))?,
+            provider: read_provider(message.provider.as_ref())?,
+            is_default: message.is_default,
+            tokens: key_hashes("tokens", &message.tokens, SERVICE_TOKENS_MAX)?,
+            alert_bins: read_alert_bins(message.alert_bins.as_ref())?,
         })
     }
+}
+
+fn read_provider(provider: Option<&v1::Provider>) -> Result<Provider, FieldError> {
+    let Some(provider) = provider else { return Ok(Provider::default()) };
+    let keys = key_hashes("provider.keys", &provider.keys, PROVIDER_KEYS_MAX)?;
+    Ok(Provider { name: provider.name.clone(), keys })
+}
+
+fn key_hashes(field: &str, hashes: &[String], max: usize) -> Result<Vec<KeyHash>, FieldError> {
+    if hashes.len() > max {
+        return Err(FieldError::new(field, format!("has more than {max} keys")));
+    }
+    hashes.iter().map(|hash| parse(field, hash)).collect()
+}
+
+fn read_alert_bins(bins: Option<&v1::AlertBins>) -> Result<AlertBins, FieldError> {
+    let Some(bins) = bins else { return Ok(AlertBins::default()) };
+    AlertBins::of(bins.percents.iter().copied().map(Into::into))
+        .ok_or_else(|| FieldError::new("alert_bins.percents", "has a step that there is not"))
 }
 
 fn metric_tree(metrics: &[v1::Metric]) -> Result<MetricTree, FieldError> {
@@ -141,6 +175,7 @@ impl From<&Application> for v1::Application {
             user_key: application.user_key.as_ref().map(KeyHash::to_string).unwrap_or_default(),
             app_keys: application.app_keys.iter().map(app_key).collect(),
             referrer_filters: application.referrer_filters.clone(),
+            redirect_url: application.redirect_url.clone().unwrap_or_default(),
         }
     }
 }
@@ -154,6 +189,10 @@ impl TryFrom<&v1::Application> for Application {
         }
         if message.referrer_filters.len() > REFERRER_FILTERS_MAX {
             return Err(FieldError::new("referrer_filters", format!("has more than {REFERRER_FILTERS_MAX}")));
+        }
+        if message.redirect_url.len() > REDIRECT_URL_BYTES_MAX {
+            let problem = format!("is longer than {REDIRECT_URL_BYTES_MAX} bytes");
+            return Err(FieldError::new("redirect_url", problem));
         }
         let app_key = |key: &v1::AppKey| -> Result<AppKey, FieldError> {
             let until = key.until_unix_ms.map(Timestamp::from_unix_ms);
@@ -180,6 +219,7 @@ impl TryFrom<&v1::Application> for Application {
             },
             app_keys: app_keys?,
             referrer_filters: message.referrer_filters.clone(),
+            redirect_url: Some(message.redirect_url.clone()).filter(|url| !url.is_empty()),
         })
     }
 }

@@ -99,7 +99,7 @@ impl From<&Denial> for v1::Denial {
             _ => None,
         };
         let metric = match denial {
-            Denial::MetricInvalid(metric) => metric.to_string(),
+            Denial::MetricInvalid(metric) => metric.clone(),
             _ => String::new(),
         };
         Self { code: denial.code().to_owned(), message: denial.sentence(), limit, metric }
@@ -118,14 +118,15 @@ impl TryFrom<&v1::Denial> for Denial {
             Self::ApplicationKeyInvalid,
             Self::ApplicationNotActive,
             Self::ReferrerNotAllowed,
+            Self::OauthNotEnabled,
+            Self::RedirectUrlInvalid,
+            Self::RedirectUriInvalid,
             Self::UsageValueInvalid,
             Self::NoMappingRule,
         ];
         match (message.code.as_str(), &message.limit) {
             ("limits_exceeded", Some(limit)) => Ok(Self::LimitsExceeded(limit.try_into()?)),
-            ("metric_invalid", _) => MetricName::parse(&message.metric)
-                .map(Self::MetricInvalid)
-                .map_err(|e| FieldError::new("denial.metric", e)),
+            ("metric_invalid", _) => Ok(Self::MetricInvalid(message.metric.clone())),
             (code, _) => plain
                 .into_iter()
                 .find(|denial| denial.code() == code)

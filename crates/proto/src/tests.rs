@@ -42,6 +42,10 @@ fn service() -> Service {
         state: ServiceState::Suspended,
         credentials: weir_core::CredentialKind::AppIdAndKey,
         referrer_filters_required: true,
+        provider: weir_core::Provider { name: "Postbote".into(), keys: vec![key_hash()] },
+        is_default: true,
+        tokens: vec![key_hash(), key_hash()],
+        alert_bins: weir_core::AlertBins::of([80, 300]).unwrap(),
         metrics,
         plans: vec![plan],
         production,
@@ -49,9 +53,12 @@ fn service() -> Service {
     }
 }
 
+fn key_hash() -> weir_core::KeyHash {
+    KeyHasher::new(("1", &Secret::new("server")), &[]).hash(&Secret::new("key"))
+}
+
 fn application() -> Application {
-    let hasher = KeyHasher::new(("1", &Secret::new("server")), &[]);
-    let hash = hasher.hash(&Secret::new("key"));
+    let hash = key_hash();
     Application {
         reference: "mail_api/acme".parse().unwrap(),
         state: weir_core::ApplicationState::Pending,
@@ -59,6 +66,7 @@ fn application() -> Application {
         user_key: Some(hash.clone()),
         app_keys: vec![AppKey { hash, until: Some(Timestamp::from_unix_s(9)) }],
         referrer_filters: vec!["*.org".into()],
+        redirect_url: Some("https://acme.example/back".into()),
     }
 }
 
@@ -67,7 +75,7 @@ fn decisions_travel_unchanged() {
     let denials = [
         Denial::CredentialsMissing,
         Denial::ApplicationNotFound,
-        Denial::MetricInvalid("hitz".parse().unwrap()),
+        Denial::MetricInvalid("hitz".into()),
         Denial::LimitsExceeded(limit_status()),
     ];
     let decisions = denials.into_iter().map(Decision::Deny).chain([Decision::Allow(vec![limit_status()])]);
@@ -109,6 +117,8 @@ fn services_and_applications_travel_unchanged() {
     let message = v1::Service::from(&service());
     let read = Service::try_from(&message).unwrap();
     assert_eq!(v1::Service::from(&read), message);
+    let whose = |service: &Service| (service.provider.clone(), service.tokens.clone(), service.alert_bins);
+    assert_eq!(whose(&read), whose(&service()));
     assert_eq!(read.production.mapping_rules, service().production.mapping_rules);
     assert!(!format!("{message:?}").contains("shh"), "no secret token in Debug");
     let message = v1::Application::from(&application());

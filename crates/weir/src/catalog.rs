@@ -7,13 +7,14 @@
 //! A catalog is used as a whole or not at all. Whether its revision may follow the one in force is the
 //! listener's part.
 
+use std::collections::HashMap;
 use std::fmt;
 
-use weir_core::Catalog;
+use weir_core::{Catalog, KeyHash};
 
 use crate::names::Names;
 use crate::problem::Reading;
-use crate::report::{self, Source};
+use crate::report::{self, Place, Source};
 use crate::section::Section;
 
 mod application;
@@ -57,6 +58,8 @@ struct Draft<'k> {
     hashing: &'k KeyHashing,
     service_names: Names,
     hosts: proxy::Hosts,
+    /// Where each of the keys and tokens of 3scale's API is given.
+    tokens: HashMap<KeyHash, Place>,
     catalog: Catalog,
     mapping_rules: usize,
 }
@@ -74,6 +77,7 @@ fn read(section: &Section<'_>, hashing: &KeyHashing) -> CatalogFile {
         hashing,
         service_names: Names::new("service"),
         hosts: proxy::Hosts::default(),
+        tokens: HashMap::new(),
         catalog: Catalog::default(),
         mapping_rules: 0,
     };
@@ -81,9 +85,7 @@ fn read(section: &Section<'_>, hashing: &KeyHashing) -> CatalogFile {
     section.require("providers");
     let revision = section.whole("revision", 1..=i64::MAX.unsigned_abs());
     let mut provider_names = Names::new("provider");
-    let providers =
-        section.each("providers", |section| service::provider(section, &mut provider_names, &mut draft));
+    section.each("providers", |section| service::provider(section, &mut provider_names, &mut draft));
     draft.catalog.revision = revision.unwrap_or_default();
-    draft.catalog.providers = providers;
     CatalogFile { catalog: draft.catalog, mapping_rules: draft.mapping_rules }
 }

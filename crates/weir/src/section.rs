@@ -221,6 +221,29 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list of whole numbers.
+    pub(crate) fn wholes(&self, key: &str) -> Option<Vec<Located<u64>>> {
+        let Located { value, place } = self.raw(key)?;
+        let wrong = |place, found| self.wrong_kind(key, place, "a list of whole numbers", found);
+        let items = match value {
+            Raw::Toml(DeValue::Array(items)) => items,
+            Raw::Toml(other) => return wrong(place, other),
+            Raw::Variable(_) => return None,
+        };
+        let whole = |item: &'a Spanned<DeValue<'a>>| {
+            let place = Place::Text(item.span().start);
+            match item.get_ref() {
+                DeValue::Integer(number) => {
+                    // What is too large is no number that is asked for.
+                    let value = u64::from_str_radix(number.as_str(), number.radix()).unwrap_or(u64::MAX);
+                    Some(Located { value, place })
+                }
+                other => wrong(place, other).and_then(|_: Vec<_>| None),
+            }
+        };
+        Some(items.iter().filter_map(whole).collect())
+    }
+
     /// A table of names with whole numbers, in the order of the text.
     pub(crate) fn amounts(&self, key: &str) -> Option<Vec<Located<(&'a str, i128)>>> {
         let Located { value, place } = self.raw(key)?;

@@ -153,6 +153,7 @@ mod tests {
             user_key: user_key.map(key),
             app_keys: vec![],
             referrer_filters: vec![],
+            redirect_url: None,
         };
         Arc::new(Known::new(value, Version(version)))
     }

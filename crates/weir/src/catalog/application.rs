@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use toml::value::{Datetime, Offset};
-use weir_core::application::{APP_KEYS_MAX, AppKey, REFERRER_FILTERS_MAX};
+use weir_core::application::{APP_KEYS_MAX, AppKey, REDIRECT_URL_BYTES_MAX, REFERRER_FILTERS_MAX};
 use weir_core::{
     Application, ApplicationId, ApplicationRef, ApplicationState, CredentialKind, KeyHash, Plan, PlanId,
     Timestamp,
@@ -46,11 +46,12 @@ fn application(
     let state = section.choice("state", STATES).unwrap_or_default();
     let app_keys = app_keys(section, hashing);
     let referrer_filters = referrer_filters(section);
+    let redirect_url = redirect_url(section);
     let id = id?;
     names.claim(section.report(), id.value.as_str(), id.place);
     warn_of_keys(section, scope, &id.value);
     let reference = ApplicationRef { service: scope.id.clone()?, application: id.value };
-    Some(Application { reference, state, plan: plan?, user_key, app_keys, referrer_filters })
+    Some(Application { reference, state, plan: plan?, user_key, app_keys, referrer_filters, redirect_url })
 }
 
 const STATES: &[(&str, ApplicationState)] = &[
@@ -119,6 +120,15 @@ fn referrer_filters(section: &Section<'_>) -> Vec<String> {
         section.report().error(filter.place, "referrer_filters holds an empty filter");
     }
     filters.iter().map(|filter| filter.value.to_owned()).collect()
+}
+
+fn redirect_url(section: &Section<'_>) -> Option<String> {
+    let url = section.text("redirect_url")?;
+    if url.value.is_empty() || url.value.len() > REDIRECT_URL_BYTES_MAX {
+        let message = format!("redirect_url has not 1 to {REDIRECT_URL_BYTES_MAX} bytes");
+        section.report().error(url.place, message);
+    }
+    Some(url.value.to_owned())
 }
 
 /// Legal, but seldom meant: a key that is never asked for, or an application that nothing can open.

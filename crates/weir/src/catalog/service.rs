@@ -4,9 +4,12 @@
 //! how gateways serve it, plans, and last the applications, which name plans. What is wrong in one part
 //! does not keep the others from being read.
 
+use weir_core::alert::ALERT_BINS;
+use weir_core::provider::PROVIDER_KEYS_MAX;
+use weir_core::service::SERVICE_TOKENS_MAX;
 use weir_core::{
-    CredentialKind, Environment, MappingRule, MetricIndex, MetricTree, Plan, Provider, Proxy, Service,
-    ServiceId, ServiceState,
+    AlertBins, CredentialKind, Environment, KeyHash, MappingRule, MetricIndex, MetricTree, Plan, Provider,
+    Proxy, Service, ServiceId, ServiceState,
 };
 
 use super::{Draft, application, mapping_rule, metric, plan, proxy};
@@ -47,21 +50,49 @@ impl Scope {
     }
 }
 
-/// Reads a provider with all its services.
-pub(super) fn provider(section: &Section<'_>, names: &mut Names, draft: &mut Draft<'_>) -> Option<Provider> {
+/// Reads a provider with all its services; the first is its default.
+pub(super) fn provider(section: &Section<'_>, names: &mut Names, draft: &mut Draft<'_>) -> Option<()> {
     section.require("name");
     section.require("services");
     let name = section.text("name");
-    let services = section.each("services", |section| read(section, draft));
+    let keys = hashes(section, "provider_keys", PROVIDER_KEYS_MAX, draft);
+    let provider = Provider { name: name.as_ref().map_or(String::new(), |name| name.value.to_owned()), keys };
+    let mut is_default = true;
+    section.each("services", |section| {
+        read(section, draft, &provider, is_default);
+        is_default = false;
+        Some(())
+    });
     let name = name?;
     if name.value.trim().is_empty() {
         section.report().error(name.place, "name is empty");
     }
     names.claim(section.report(), name.value, name.place);
-    Some(Provider { name: name.value.to_owned(), services })
+    Some(())
 }
 
-fn read(section: &Section<'_>, draft: &mut Draft<'_>) -> Option<ServiceId> {
+/// Keys or tokens, each of which belongs to one provider or service of the file.
+fn hashes(section: &Section<'_>, key: &str, max: usize, draft: &mut Draft<'_>) -> Vec<KeyHash> {
+    let texts = section.texts(key).unwrap_or_default();
+    if let Some(excess) = texts.get(max) {
+        section.report().error(excess.place, format!("{key} holds more than {max}"));
+    }
+    let mut hashes = Vec::with_capacity(texts.len());
+    for text in texts {
+        let place = text.place;
+        let Some(hash) = draft.hashing.read(section.report(), key, text) else { continue };
+        match draft.tokens.insert(hash.clone(), place) {
+            Some(first) => {
+                let line = section.report().line(first);
+                section.report().error(place, format!("{key}: the same is given in line {line}"));
+            }
+            None => hashes.push(hash),
+        }
+    }
+    hashes
+}
+
+fn read(section: &Section<'_>, draft: &mut Draft<'_>, provider: &Provider, is_default: bool) -> Option<()> {
     section.require("id");
     let id = section.parsed::<ServiceId>("id");
     if let Some(id) = &id {
@@ -75,6 +106,8 @@ fn read(section: &Section<'_>, draft: &mut Draft<'_>) -> Option<ServiceId> {
     let name = section.text("name").map(|name| name.value.to_owned());
     let state = section.choice("state", STATES).unwrap_or_default();
     let referrer_filters_required = section.flag("referrer_filters_required").unwrap_or(false);
+    let tokens = hashes(section, "service_tokens", SERVICE_TOKENS_MAX, draft);
+    let alert_bins = alert_bins(section);
     let rules = mapping_rule::read(section, &scope);
     draft.mapping_rules += rules.written;
     let (production, staging) = proxies(section, &scope, rules.rules, draft);
@@ -82,17 +115,32 @@ fn read(section: &Section<'_>, draft: &mut Draft<'_>) -> Option<ServiceId> {
     application::read(section, &scope, &plans, draft);
     let service = Service {
         name: name.unwrap_or_else(|| scope.label()),
-        id: scope.id.clone()?,
+        id: scope.id?,
+        provider: provider.clone(),
+        is_default,
+        tokens,
         state,
         credentials: scope.credentials,
         referrer_filters_required,
+        alert_bins,
         metrics: scope.metrics,
         plans,
         production,
         staging,
     };
     draft.catalog.services.push(service);
-    scope.id
+    Some(())
+}
+
+fn alert_bins(section: &Section<'_>) -> AlertBins {
+    let Some(percents) = section.wholes("alert_bins") else { return AlertBins::default() };
+    for percent in &percents {
+        if AlertBins::of([percent.value]).is_none() {
+            let all = ALERT_BINS.map(|bin| bin.to_string()).join(", ");
+            section.report().error(percent.place, format!("alert_bins holds a step that is none of {all}"));
+        }
+    }
+    AlertBins::of(percents.iter().map(|percent| percent.value)).unwrap_or_default()
 }
 
 const STATES: &[(&str, ServiceState)] =

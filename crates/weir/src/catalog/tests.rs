@@ -51,8 +51,11 @@ fn check_service(inside: &str, expected: &[&str]) {
 fn the_smallest_catalog() {
     let catalog = load(&service(""));
     assert_eq!(catalog.revision, 1);
-    assert_eq!(catalog.providers[0].services, [catalog.services[0].id.clone()]);
-    assert_eq!(catalog.services[0].name, "api");
+    let service = &catalog.services[0];
+    assert_eq!(
+        (service.name.as_str(), service.provider.name.as_str(), service.is_default),
+        ("api", "P", true)
+    );
 }
 
 #[test]
@@ -381,4 +384,39 @@ fn the_documentation_lists_every_key() {
     let keys: Vec<String> =
         keys.into_iter().filter(|key| !key.starts_with("providers.services.staging.")).collect();
     assert_eq!(crate::documented::keys(&page), keys);
+}
+
+#[test]
+fn keys_of_the_field_are_kept_as_hashes() {
+    let text = service("service_tokens = ['tok-1', 'tok-2'], alert_bins = [80, 100]");
+    let catalog = load(&text.replace("name = \"P\",", "name = \"P\", provider_keys = [\"pk\"],"));
+    let hasher = KeyHasher::new(("demo", &Secret::new("server")), &[]);
+    let service = &catalog.services[0];
+    assert!(hasher.matches(&Secret::new("pk"), &service.provider.keys[0]));
+    assert!(hasher.matches(&Secret::new("tok-2"), &service.tokens[1]));
+    assert_eq!(service.alert_bins.percents().collect::<Vec<_>>(), [80, 100]);
+    assert!(!format!("{catalog:?}").contains("tok-2"));
+}
+
+#[test]
+fn keys_of_the_field_belong_to_one() {
+    check_service(
+        "service_tokens = ['a b', 't', 't', '']",
+        &[
+            "catalog.toml:3:19: service_tokens has a blank or control character",
+            "catalog.toml:3:31: service_tokens: the same is given in line 3",
+            "catalog.toml:3:36: service_tokens is empty",
+        ],
+    );
+    check_service(
+        "alert_bins = [50, 55, 'x']",
+        &[
+            "catalog.toml:3:19: alert_bins holds a step that is none of 50, 80, 90, 100, 120, 150, 200, 300",
+            "catalog.toml:3:23: alert_bins must be a list of whole numbers, not text",
+        ],
+    );
+    check_service(
+        "plans = [{ id = 'p' }], applications = [{ id = 'a', plan = 'p', user_key = 'k', redirect_url = '' }]",
+        &["catalog.toml:3:96: redirect_url has not 1 to 2048 bytes"],
+    );
 }
