@@ -7,11 +7,12 @@
 //! are the store's.
 
 use crate::application::{Application, ApplicationState};
-use crate::credentials::{CredentialKind, Credentials};
+use crate::credentials::{CredentialKind, Credentials, OauthCall, Parameters, Presented, Redirect};
 use crate::denial::Denial;
 use crate::key_hash::{KeyHash, KeyHasher};
 use crate::period::Timestamp;
 use crate::referrer;
+use crate::secret::Secret;
 use crate::service::{Service, ServiceState};
 
 /// Checks what was presented for an application of a service. `found_by` is the hash of the `user_key` that led to it:
@@ -22,13 +23,17 @@ use crate::service::{Service, ServiceState};
 pub fn authenticate(
     service: &Service,
     application: &Application,
-    credentials: &Credentials,
+    presented: &Presented,
     found_by: Option<&KeyHash>,
     referrer: Option<&str>,
     hasher: &KeyHasher,
     now: Timestamp,
 ) -> Result<(), Denial> {
-    check_key(service, application, credentials, found_by, hasher, now)?;
+    let keys = Keys { application, hasher, now };
+    match presented {
+        Presented::Credentials(credentials) => check_credentials(service, &keys, credentials, found_by)?,
+        Presented::Parameters(parameters) => check_parameters(service, &keys, parameters, found_by)?,
+    }
     if service.referrer_filters_required && !referrer::allowed(&application.referrer_filters, referrer) {
         return Err(Denial::ReferrerNotAllowed);
     }
@@ -57,33 +62,85 @@ pub fn unknown(service: &Service) -> Denial {
     }
 }
 
-fn check_key(
+fn check_credentials(
     service: &Service,
-    application: &Application,
+    keys: &Keys<'_>,
     credentials: &Credentials,
     found_by: Option<&KeyHash>,
-    hasher: &KeyHasher,
-    now: Timestamp,
 ) -> Result<(), Denial> {
     if credentials.kind() != service.credentials {
         return Err(unknown(service));
     }
     match credentials {
-        Credentials::UserKey(_) => match &application.user_key {
+        Credentials::UserKey(_) => keys.check_user_key(found_by),
+        Credentials::AppIdAndKey { app_key, .. } => keys.check_app_key(app_key.as_ref()),
+        Credentials::ClientId(_) => Ok(()),
+    }
+}
+
+fn check_parameters(
+    service: &Service,
+    keys: &Keys<'_>,
+    parameters: &Parameters,
+    found_by: Option<&KeyHash>,
+) -> Result<(), Denial> {
+    if service.credentials == CredentialKind::UserKey {
+        keys.check_user_key(found_by)?;
+    }
+    let app_key = parameters.app_key.as_ref();
+    match (&parameters.oauth, service.credentials) {
+        (Some(_), CredentialKind::UserKey | CredentialKind::AppIdAndKey) => Err(Denial::OauthNotEnabled),
+        (Some(call), CredentialKind::ClientId) => {
+            keys.check_optional_key(app_key)?;
+            check_redirect(keys.application, call)
+        }
+        (None, CredentialKind::UserKey) => Ok(()),
+        (None, CredentialKind::AppIdAndKey) => keys.check_app_key(app_key),
+        (None, CredentialKind::ClientId) => keys.check_optional_key(app_key),
+    }
+}
+
+fn check_redirect(application: &Application, call: &OauthCall) -> Result<(), Denial> {
+    let (sent, denial) = match &call.redirect {
+        None => return Ok(()),
+        Some(Redirect::Url(url)) => (url, Denial::RedirectUrlInvalid),
+        Some(Redirect::Uri(uri)) => (uri, Denial::RedirectUriInvalid),
+    };
+    if sent.is_empty() || application.redirect_url.as_ref() == Some(sent) { Ok(()) } else { Err(denial) }
+}
+
+/// An application's keys, and what it takes to compare them.
+struct Keys<'a> {
+    application: &'a Application,
+    hasher: &'a KeyHasher,
+    now: Timestamp,
+}
+
+impl Keys<'_> {
+    fn check_user_key(&self, found_by: Option<&KeyHash>) -> Result<(), Denial> {
+        match &self.application.user_key {
             Some(hash) if found_by == Some(hash) => Ok(()),
             _ => Err(Denial::UserKeyInvalid),
-        },
-        Credentials::AppIdAndKey { .. } if application.app_keys.is_empty() => Ok(()),
-        Credentials::AppIdAndKey { app_key, .. } => {
-            let key = app_key.as_ref().ok_or(Denial::ApplicationKeyInvalid)?;
-            let opens = application
-                .app_keys
-                .iter()
-                .filter(|stored| stored.until.is_none_or(|until| now < until))
-                .any(|stored| hasher.matches(key, &stored.hash));
-            if opens { Ok(()) } else { Err(Denial::ApplicationKeyInvalid) }
         }
-        Credentials::ClientId(_) => Ok(()),
+    }
+
+    /// Where there are no keys, none is asked for.
+    fn check_app_key(&self, key: Option<&Secret>) -> Result<(), Denial> {
+        if self.application.app_keys.is_empty() || key.is_some_and(|key| self.opens(key)) {
+            return Ok(());
+        }
+        Err(Denial::ApplicationKeyInvalid)
+    }
+
+    /// Who is vouched for needs no key, but one that is sent must be right.
+    fn check_optional_key(&self, key: Option<&Secret>) -> Result<(), Denial> {
+        if key.is_none_or(|key| self.opens(key)) { Ok(()) } else { Err(Denial::ApplicationKeyInvalid) }
+    }
+
+    fn opens(&self, key: &Secret) -> bool {
+        let in_force = |until: Option<Timestamp>| until.is_none_or(|until| self.now < until);
+        let mut keys = self.application.app_keys.iter().filter(|stored| in_force(stored.until));
+        keys.any(|stored| self.hasher.matches(key, &stored.hash))
     }
 }
 
@@ -91,8 +148,8 @@ fn check_key(
 mod tests {
     use super::*;
     use crate::application::AppKey;
+    use crate::credentials::CalledBy;
     use crate::metric::MetricTree;
-    use crate::secret::Secret;
 
     struct Case {
         service: Service,
@@ -143,8 +200,42 @@ mod tests {
                 Credentials::UserKey(key) => Some(hasher.hash(key)),
                 _ => None,
             };
-            let found = authenticate(service, application, credentials, hash.as_ref(), referrer, hasher, now);
+            let presented = credentials.clone().into();
+            let found = authenticate(service, application, &presented, hash.as_ref(), referrer, hasher, now);
             assert_eq!(found.map_or_else(|denial| denial.code(), |()| "ok"), expected);
+        }
+
+        /// `"app_id user_key app_key oauth redirect_url"`, each as `name=value`, in a call of 3scale's API.
+        #[track_caller]
+        fn check_call(&self, named: &str, expected: &str) {
+            let Self { service, application, hasher } = self;
+            let mut parameters = Parameters::default();
+            for part in named.split_whitespace() {
+                let (name, value) = part.split_once('=').unwrap_or((part, ""));
+                let oauth = parameters.oauth.take();
+                let redirect = |redirect| Some(OauthCall { redirect: Some(redirect) });
+                parameters.oauth = match name {
+                    "oauth" => Some(OauthCall::default()),
+                    "redirect_url" => redirect(Redirect::Url(value.into())),
+                    "redirect_uri" => redirect(Redirect::Uri(value.into())),
+                    _ => oauth,
+                };
+                match name {
+                    "user_key" => parameters.user_key = Some(Secret::new(value)),
+                    "app_id" => parameters.app_id = Some(value.into()),
+                    "app_key" => parameters.app_key = Some(Secret::new(value)),
+                    _ => {}
+                }
+            }
+            let presented = Presented::Parameters(parameters);
+            let hash = match presented.called_by(service.credentials) {
+                Some(CalledBy::UserKey(key)) => Some(hasher.hash(key)),
+                Some(CalledBy::Id("app")) => None,
+                _ => return assert_eq!(unknown(service).code(), expected, "{named}"),
+            };
+            let now = Timestamp::from_unix_s(0);
+            let found = authenticate(service, application, &presented, hash.as_ref(), None, hasher, now);
+            assert_eq!(found.map_or_else(|denial| denial.code(), |()| "ok"), expected, "{named}");
         }
     }
 
@@ -176,6 +267,38 @@ mod tests {
     #[test]
     fn a_verified_client_id_needs_no_key() {
         case(CredentialKind::ClientId).check(&Credentials::ClientId("app".into()), None, 0, "ok");
+    }
+
+    #[test]
+    fn the_service_says_which_parameters_count() {
+        let case_of = case;
+        case_of(CredentialKind::UserKey).check_call("user_key=uk", "ok");
+        case_of(CredentialKind::UserKey).check_call("user_key=uk app_key=wrong", "ok");
+        case_of(CredentialKind::UserKey).check_call("user_key=no", "user_key_invalid");
+        case_of(CredentialKind::UserKey).check_call("app_id=app app_key=k1", "user_key_invalid");
+        case_of(CredentialKind::UserKey).check_call("app_id=app oauth", "user_key_invalid");
+        case_of(CredentialKind::AppIdAndKey).check_call("app_id=app app_key=k1", "ok");
+        case_of(CredentialKind::AppIdAndKey).check_call("app_id=app", "application_key_invalid");
+        case_of(CredentialKind::AppIdAndKey).check_call("user_key=uk", "application_not_found");
+        case_of(CredentialKind::AppIdAndKey).check_call("app_id=app app_key=k1 oauth", "oauth_not_enabled");
+    }
+
+    #[test]
+    fn oauth_asks_for_a_key_only_where_one_is_sent() {
+        let mut case = case(CredentialKind::ClientId);
+        for oauth in ["", " oauth"] {
+            case.check_call(&format!("app_id=app{oauth}"), "ok");
+            case.check_call(&format!("app_id=app app_key=k1{oauth}"), "ok");
+            case.check_call(&format!("app_id=app app_key={oauth}"), "application_key_invalid");
+        }
+        case.check_call("app_id=app redirect_url=https://a/", "redirect_url_invalid");
+        case.check_call("app_id=app redirect_uri=https://a/", "redirect_uri_invalid");
+        case.check_call("app_id=app redirect_url=", "ok");
+        case.application.redirect_url = Some("https://a/".into());
+        case.check_call("app_id=app redirect_url=https://a/", "ok");
+        case.check_call("app_id=app app_key=no redirect_url=https://b/", "application_key_invalid");
+        case.application.app_keys.clear();
+        case.check_call("app_id=app app_key= oauth", "application_key_invalid");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //!
 //! Knows nothing of storage: whether the increments fit is the store's answer.
 
+use std::collections::HashSet;
+
 use crate::denial::Denial;
 use crate::id::MetricName;
 use crate::limit::UsageLimit;
@@ -55,8 +57,16 @@ impl Increment {
 /// # Errors
 /// [`Denial::MetricInvalid`] for a metric the service does not have.
 pub fn increments(usage: &Usage, metrics: &MetricTree, plan: &Plan) -> Result<Vec<Increment>, Denial> {
-    let expanded = usage.expand(metrics)?;
-    Ok(expanded.into_iter().map(|(index, value)| Increment::new(metrics, plan, index, value)).collect())
+    Ok(increments_of(usage.expand(metrics)?, metrics, plan))
+}
+
+/// The increments of what metrics gain under a plan.
+pub fn increments_of(
+    gains: impl IntoIterator<Item = (MetricIndex, UsageValue)>,
+    metrics: &MetricTree,
+    plan: &Plan,
+) -> Vec<Increment> {
+    gains.into_iter().map(|(index, value)| Increment::new(metrics, plan, index, value)).collect()
 }
 
 /// What an authorize without usage asks: that no limit of the plan is exceeded already.
@@ -64,6 +74,20 @@ pub fn all_limits(metrics: &MetricTree, plan: &Plan) -> Vec<Increment> {
     let mut limited: Vec<MetricIndex> = plan.limits().iter().map(|limit| limit.metric).collect();
     limited.dedup();
     limited.into_iter().map(|index| Increment::new(metrics, plan, index, UsageValue::Add(0))).collect()
+}
+
+/// Those of some increments that others do not touch.
+pub fn untouched(increments: Vec<Increment>, touched: &[Increment]) -> Vec<Increment> {
+    let touched: HashSet<&MetricName> = touched.iter().map(|increment| &increment.metric).collect();
+    increments.into_iter().filter(|increment| !touched.contains(&increment.metric)).collect()
+}
+
+/// Looks at the counters of some increments: nothing is added, and nothing refuses.
+pub fn looks(increments: &[Increment]) -> impl Iterator<Item = Increment> {
+    increments.iter().map(|increment| {
+        let ceilings = increment.ceilings.iter().map(|c| Ceiling { max: COUNT_MAX, ..*c }).collect();
+        Increment { metric: increment.metric.clone(), value: UsageValue::Add(0), ceilings }
+    })
 }
 
 /// Every ceiling of a list of increments, in the order in which they are judged and reported.

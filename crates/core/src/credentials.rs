@@ -1,7 +1,7 @@
 //! How an application proves itself: three modes, one per service.
 //!
-//! The gateway extracts them from a request, other clients send them in their calls. Nothing here says
-//! whether they are good; see [`crate::authenticate`].
+//! The gateway extracts them from a request and so knows the mode; calls of 3scale's API name whatever they have, and
+//! the service says what of it counts. Nothing here says whether they are good; see [`crate::authenticate`].
 
 use crate::secret::Secret;
 
@@ -40,6 +40,76 @@ impl Credentials {
             Self::UserKey(_) => CredentialKind::UserKey,
             Self::AppIdAndKey { .. } => CredentialKind::AppIdAndKey,
             Self::ClientId(_) => CredentialKind::ClientId,
+        }
+    }
+}
+
+/// What a call of 3scale's API names (reference: Service Management API, section 1.2).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Parameters {
+    /// Names the application where the service's mode is [`CredentialKind::UserKey`].
+    pub user_key: Option<Secret>,
+    /// Names it in the other two modes.
+    pub app_id: Option<String>,
+    /// One of the application's keys. Sent but empty is another thing than not sent.
+    pub app_key: Option<Secret>,
+    /// What a call of the OAuth endpoints asks beside; `None`: it is none.
+    pub oauth: Option<OauthCall>,
+}
+
+/// What a call of 3scale's OAuth endpoints asks beside the key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OauthCall {
+    /// Must be the application's; `None`: is not asked about.
+    pub redirect: Option<Redirect>,
+}
+
+/// A redirect URL, by the parameter that named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redirect {
+    /// `redirect_url`.
+    Url(String),
+    /// `redirect_uri`.
+    Uri(String),
+}
+
+/// What an application is asked to be authenticated by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presented {
+    /// Of one mode.
+    Credentials(Credentials),
+    /// The service's mode decides.
+    Parameters(Parameters),
+}
+
+impl From<Credentials> for Presented {
+    fn from(credentials: Credentials) -> Self {
+        Self::Credentials(credentials)
+    }
+}
+
+/// What an application is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CalledBy<'a> {
+    /// The key that is its own alone.
+    UserKey(&'a Secret),
+    /// Its id; as sent, so perhaps not an id at all.
+    Id(&'a str),
+}
+
+impl Presented {
+    /// What names the application in a service of that mode; `None`: nothing does.
+    pub fn called_by(&self, kind: CredentialKind) -> Option<CalledBy<'_>> {
+        match (self, kind) {
+            (Self::Credentials(Credentials::UserKey(key)), _) => Some(CalledBy::UserKey(key)),
+            (
+                Self::Credentials(Credentials::AppIdAndKey { app_id: id, .. } | Credentials::ClientId(id)),
+                _,
+            ) => Some(CalledBy::Id(id)),
+            (Self::Parameters(named), CredentialKind::UserKey) => {
+                named.user_key.as_ref().map(CalledBy::UserKey)
+            }
+            (Self::Parameters(named), _) => named.app_id.as_deref().map(CalledBy::Id),
         }
     }
 }

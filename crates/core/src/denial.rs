@@ -9,6 +9,10 @@ use crate::decide::LimitStatus;
 pub enum Denial {
     /// No credentials of the service's mode were presented.
     CredentialsMissing,
+    /// Not a key of the service's provider.
+    ProviderKeyInvalid,
+    /// Not a token of the service.
+    ServiceTokenInvalid,
     /// No such service, or not one that the caller may ask about.
     ServiceIdInvalid,
     /// The provider has suspended the service.
@@ -44,6 +48,8 @@ impl Denial {
     pub fn code(&self) -> &'static str {
         match self {
             Self::CredentialsMissing => "credentials_missing",
+            Self::ProviderKeyInvalid => "provider_key_invalid",
+            Self::ServiceTokenInvalid => "service_token_invalid",
             Self::ServiceIdInvalid => "service_id_invalid",
             Self::ServiceNotActive => "service_not_active",
             Self::ApplicationNotFound => "application_not_found",
@@ -65,6 +71,8 @@ impl Denial {
     pub fn sentence(&self) -> String {
         match self {
             Self::CredentialsMissing => "Credentials are missing.".into(),
+            Self::ProviderKeyInvalid => "The provider key is not valid.".into(),
+            Self::ServiceTokenInvalid => "The service token or the service id is not valid.".into(),
             Self::ServiceIdInvalid => "There is no such service.".into(),
             Self::ServiceNotActive => "The service is suspended.".into(),
             Self::ApplicationNotFound => "There is no application with this id.".into(),

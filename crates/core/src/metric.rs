@@ -58,6 +58,9 @@ pub enum MetricTreeError {
     /// More than [`DEPTH_MAX`] generations.
     #[error("metric {0} has more than {DEPTH_MAX} ancestors")]
     TooDeep(MetricName),
+    /// A name that begins like those of the listener's own counters.
+    #[error("metric {0} begins with a dot, as only counters of the listener do")]
+    Reserved(MetricName),
     /// More than [`METRICS_MAX`] metrics.
     #[error("a service has at most {METRICS_MAX} metrics")]
     TooMany,
@@ -74,6 +77,9 @@ impl MetricTree {
         }
         let mut parents = HashMap::new();
         for (name, parent) in definitions {
+            if name.as_str().starts_with('.') {
+                return Err(MetricTreeError::Reserved(name.clone()));
+            }
             if parents.insert(name, parent.as_ref()).is_some() {
                 return Err(MetricTreeError::Repeated(name.clone()));
             }
@@ -179,6 +185,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_no_tree() {
+        check("a .a", "metric .a begins with a dot, as only counters of the listener do");
         check("a a", "metric a is defined twice");
         check("a<b", "metric a has the parent b, which is not a metric of this service");
         check("a<a", "metric a is its own ancestor");

@@ -89,6 +89,25 @@ impl Usage {
         self.0.is_empty()
     }
 
+    /// What each named metric gains by itself, parents before children: for callers who have rolled it up already.
+    ///
+    /// # Errors
+    /// [`Denial::MetricInvalid`] for a name that is no metric of the service.
+    pub fn flat(&self, metrics: &MetricTree) -> Result<Vec<(MetricIndex, UsageValue)>, Denial> {
+        let mut touched = self.find(metrics)?;
+        touched.sort_by_key(|(index, _)| *index);
+        Ok(touched)
+    }
+
+    fn find(&self, metrics: &MetricTree) -> Result<Vec<(MetricIndex, UsageValue)>, Denial> {
+        let mut touched: Vec<(MetricIndex, UsageValue)> = Vec::with_capacity(self.0.len() * 2);
+        for (name, value) in &self.0 {
+            let index = metrics.find(name.as_str()).ok_or_else(|| Denial::MetricInvalid(name.to_string()))?;
+            touched.push((index, *value));
+        }
+        Ok(touched)
+    }
+
     /// Rolls usage up into all ancestors: what each touched metric gains in total, parents before children.
     ///
     /// Increments add up; a set value overwrites its ancestors, the last one named deciding; an increment
@@ -97,11 +116,7 @@ impl Usage {
     /// # Errors
     /// [`Denial::MetricInvalid`] for a name that is no metric of the service.
     pub fn expand(&self, metrics: &MetricTree) -> Result<Vec<(MetricIndex, UsageValue)>, Denial> {
-        let mut touched: Vec<(MetricIndex, UsageValue)> = Vec::with_capacity(self.0.len() * 2);
-        for (name, value) in &self.0 {
-            let index = metrics.find(name.as_str()).ok_or_else(|| Denial::MetricInvalid(name.to_string()))?;
-            touched.push((index, *value));
-        }
+        let mut touched = self.find(metrics)?;
         let deepest = touched.iter().map(|(i, _)| metrics.metric(*i).depth).max().unwrap_or(0);
         for depth in (1..=deepest).rev() {
             for child in 0..touched.len() {
@@ -175,6 +190,16 @@ pub(crate) mod tests {
         check("hits read<hits", "hits=3 read=#5", "hits=#5 read=#5");
         check("hits read<hits write<hits", "read=#5 write=2", "hits=2 read=#5 write=2");
         check("hits read<hits write<hits", "write=2 read=#5", "hits=#5 read=#5 write=2");
+    }
+
+    #[test]
+    fn flat_usage_stays_where_it_is_named() {
+        let tree = tree("hits read<hits").unwrap();
+        let flat = |named: &str| {
+            usage(named).flat(&tree).map(|all| all.iter().map(|(_, v)| v.to_string()).collect())
+        };
+        assert_eq!(flat("read=5 hits=#2"), Ok(vec!["#2".to_owned(), "5".to_owned()]));
+        assert_eq!(flat("red=5"), Err(Denial::MetricInvalid("red".into())));
     }
 
     #[test]

@@ -15,9 +15,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use weir_core::authenticate::{authenticate, unknown};
-use weir_core::counter::{all_limits, increments};
+use weir_core::counter::{all_limits, ceilings, increments_of, looks, untouched};
+use weir_core::credentials::CalledBy;
 use weir_core::decide::limit_statuses;
-use weir_core::{Credentials, Decision, Denial, Increment, KeyHasher, Service, ServiceId, Timestamp, Usage};
+use weir_core::{
+    Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Proof, ResponseCode, Service, ServiceId,
+    Timestamp, Usage,
+};
 use weir_proto::Acceptance;
 use weir_store::{Ask, Mode, Outcome, RequestId, Store, Write};
 
@@ -30,7 +34,7 @@ use crate::trace::Parent;
 use crate::watch::Seen;
 
 use leases::is_held_back;
-pub(crate) use report::Transaction;
+pub(crate) use report::{Fault, ReportError, Reported, Transaction};
 pub(crate) use usage::Standing;
 
 /// How often records may turn out old within one question.
@@ -41,8 +45,10 @@ pub(crate) struct Question {
     pub(crate) request: RequestId,
     pub(crate) attempt: u32,
     pub(crate) service: ServiceId,
-    pub(crate) credentials: Credentials,
+    pub(crate) proof: Proof,
+    pub(crate) credentials: Presented,
     pub(crate) usage: Usage,
+    pub(crate) wishes: Wishes,
     pub(crate) referrer: Option<String>,
     /// Count for authrep, Check for authorize.
     pub(crate) mode: Mode,
@@ -50,11 +56,49 @@ pub(crate) struct Question {
     pub(crate) trace: Parent,
 }
 
+/// What some ask beside.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// Usage is not rolled up into ancestors: the caller has done it.
+    pub(crate) flat: bool,
+    /// An unknown metric is refused before bad credentials are.
+    pub(crate) metrics_first: bool,
+    /// Usage that cannot be read ends before that.
+    pub(crate) cut_short: Option<CutShort>,
+    pub(crate) shows: Shows,
+    /// How the upstream answered.
+    pub(crate) response_code: Option<ResponseCode>,
+}
+
+/// Why usage ends before its first entry that cannot be.
+pub(crate) struct CutShort {
+    /// What is wrong with that entry.
+    pub(crate) denial: Denial,
+    /// The metrics that it and those behind it name.
+    pub(crate) metrics: Vec<String>,
+}
+
+/// Which limits an answer tells of, beside those that were judged.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Shows {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those of the metrics used and all their ancestors.
+    Touched,
+    /// All of the plan.
+    All,
+}
+
 /// The answer.
 pub(crate) struct Verdict {
     pub(crate) decision: Decision,
+    /// Of a refusal: the limits that were asked about.
+    shown: Vec<LimitStatus>,
+    /// As far as there is one.
+    pub(crate) service: Option<Arc<Versioned<Service>>>,
     /// As far as the credentials led to one.
-    application: Option<Arc<Known>>,
+    pub(crate) application: Option<Arc<Known>>,
     /// Of the records that it was decided by.
     records_version: u64,
     /// The application is held to its referrer filters.
@@ -65,15 +109,25 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    fn deny(denial: Denial) -> Self {
+    fn deny(denial: Denial, service: Option<Arc<Versioned<Service>>>) -> Self {
         let decision = Decision::Deny(denial);
         Self {
             decision,
+            shown: vec![],
+            service,
             application: None,
             records_version: 0,
             is_filtered: false,
             is_held_back: false,
             at: now(),
+        }
+    }
+
+    /// Where the limits stand that were asked about: with the call, where it was counted.
+    pub(crate) fn limits(&self) -> &[LimitStatus] {
+        match &self.decision {
+            Decision::Allow(limits) => limits,
+            Decision::Deny(_) => &self.shown,
         }
     }
 
@@ -99,6 +153,8 @@ struct Judged {
     application: Arc<Known>,
     /// Why it is refused, if the records are not old.
     denial: Option<Denial>,
+    /// What is told of beside what is judged.
+    shown: Vec<Increment>,
 }
 
 /// Decides.
@@ -236,10 +292,10 @@ impl Engine {
     async fn attempt(&self, question: &Question) -> Result<Option<Verdict>, Failure> {
         let Some(service) = self.records.service(&question.service).await? else {
             self.check_catalog()?;
-            return Ok(Some(Verdict::deny(Denial::ServiceIdInvalid)));
+            return Ok(Some(Verdict::deny(Denial::ServiceIdInvalid, None)));
         };
         let Some(found) = self.records.find(&service.value, &question.credentials).await? else {
-            return self.nobody(question, &service).await;
+            return self.nobody(question, service).await;
         };
         let (judged, ask) = self.judge(question, service, found, now());
         let outcome = self.store.apply(ask.clone()).await?;
@@ -254,11 +310,12 @@ impl Engine {
     async fn nobody(
         &self,
         question: &Question,
-        service: &Versioned<Service>,
+        service: Arc<Versioned<Service>>,
     ) -> Result<Option<Verdict>, Failure> {
         let renewed = self.records.renew_service(&question.service, service.version).await?;
         self.check_catalog()?;
-        Ok((!renewed).then(|| Verdict::deny(unknown(&service.value))))
+        let denial = question.proof.check(&service.value).err().unwrap_or_else(|| unknown(&service.value));
+        Ok((!renewed).then(|| Verdict::deny(denial, Some(service))))
     }
 
     /// Nobody is unknown to a store that has lost its catalog.
@@ -287,10 +344,16 @@ impl Engine {
         found: Found,
         now: Timestamp,
     ) -> (Judged, Ask) {
-        let (increments, denial) = match self.wanted(question, &service.value, &found, now) {
+        let (mut increments, denial) = match self.wanted(question, &service.value, &found, now) {
             Ok(increments) => (increments, None),
             Err(denial) => (vec![], Some(denial)),
         };
+        let shown = shown(question, &service.value, &found, &increments);
+        increments.extend(looks(&shown));
+        let counts = denial.is_none() && !question.usage.is_empty();
+        if let (true, Some(code)) = (counts, question.wishes.response_code) {
+            increments.extend(code.increments());
+        }
         let Found { application, .. } = found;
         let ask = Ask {
             request: question.request,
@@ -299,9 +362,9 @@ impl Engine {
             application_version: application.version,
             service_version: service.version,
             increments,
-            mode: if denial.is_some() { Mode::Check } else { question.mode },
+            mode: if counts { question.mode } else { Mode::Check },
         };
-        (Judged { service, application, denial }, ask)
+        (Judged { service, application, denial, shown }, ask)
     }
 
     fn wanted(
@@ -313,13 +376,21 @@ impl Engine {
     ) -> Result<Vec<Increment>, Denial> {
         let (application, found_by) = (&found.application.value, found.by.as_ref());
         let (credentials, referrer) = (&question.credentials, question.referrer.as_deref());
+        question.proof.check(service)?;
+        if question.wishes.metrics_first {
+            check_metrics(question, service)?;
+        }
         authenticate(service, application, credentials, found_by, referrer, &self.hasher, now)?;
         // A plan that is gone while its applications are not: nothing says what they may do.
         let plan = service.plan(&application.plan).ok_or(Denial::ApplicationNotActive)?;
-        if question.usage.is_empty() && question.mode == Mode::Check {
-            return Ok(all_limits(&service.metrics, plan));
+        let metrics = &service.metrics;
+        let gains =
+            if question.wishes.flat { question.usage.flat(metrics) } else { question.usage.expand(metrics) };
+        match (gains?, &question.wishes.cut_short) {
+            (_, Some(cut_short)) => Err(cut_short.denial.clone()),
+            (gains, None) if gains.is_empty() => Ok(all_limits(metrics, plan)),
+            (gains, None) => Ok(increments_of(gains, metrics, plan)),
         }
-        increments(&question.usage, &service.metrics, plan)
     }
 
     /// `None`: judged by old records, which have been renewed.
@@ -330,9 +401,16 @@ impl Engine {
         ask: &Ask,
         outcome: Outcome,
     ) -> Result<Option<Verdict>, Failure> {
-        let Judged { service, application, denial } = judged;
+        let Judged { service, application, denial, shown } = judged;
         let is_held_back = is_held_back(&outcome, &ask.increments);
-        let (decision, at) = match outcome {
+        let limits = |used: &[u64], held: &[u64], at| {
+            let mut limits = limit_statuses(&ask.increments, used, held, at);
+            let judged = limits.len() - ceilings(&shown).count();
+            // They were looked at without a maximum.
+            limits[judged..].iter_mut().zip(ceilings(&shown)).for_each(|(limit, (_, c))| limit.max = c.max);
+            limits
+        };
+        let (decision, shown, at) = match outcome {
             Outcome::Stale { application: record, service: version } => {
                 let known = (Some(application.version), Some(service.version));
                 self.records.renew_stale(&application.value.reference, known, (record, version))?;
@@ -340,29 +418,36 @@ impl Engine {
             }
             Outcome::Admitted { used, held, at } => match denial {
                 // Led here by an index that is ahead of the record, or behind it.
-                Some(Denial::UserKeyInvalid) if matches!(question.credentials, Credentials::UserKey(_)) => {
-                    return Ok(None);
-                }
-                Some(denial) => (Decision::Deny(denial), at),
-                None => (Decision::Allow(limit_statuses(&ask.increments, &used, &held, at)), at),
+                Some(Denial::UserKeyInvalid) if names_user_key(question, &service.value) => return Ok(None),
+                Some(denial) => (Decision::Deny(denial), limits(&used, &held, at), at),
+                None => (Decision::Allow(limits(&used, &held, at)), vec![], at),
             },
             Outcome::Refused { exceeded, used, held, at } => {
-                let refused = limit_statuses(&ask.increments, &used, &held, at).swap_remove(exceeded);
-                (Decision::Deny(Denial::LimitsExceeded(refused)), at)
+                let limits = limits(&used, &held, at);
+                (Decision::Deny(Denial::LimitsExceeded(limits[exceeded].clone())), limits, at)
             }
         };
         let records_version = leases::records_version(application.version, service.version);
         let is_filtered =
             service.value.referrer_filters_required && !application.value.referrer_filters.is_empty();
-        let application = Some(application);
-        Ok(Some(Verdict { decision, application, records_version, is_filtered, is_held_back, at }))
+        let (service, application) = (Some(service), Some(application));
+        Ok(Some(Verdict {
+            decision,
+            shown,
+            service,
+            application,
+            records_version,
+            is_filtered,
+            is_held_back,
+            at,
+        }))
     }
 
     /// Takes a request back.
     pub(crate) async fn cancel(
         &self,
         service: &ServiceId,
-        credentials: &Credentials,
+        credentials: &Presented,
         request: RequestId,
         attempt: Option<u32>,
     ) -> Result<bool, Failure> {
@@ -374,6 +459,36 @@ impl Engine {
         })
         .await
     }
+}
+
+/// What a verdict is to tell of beside what is judged.
+fn shown(question: &Question, service: &Service, found: &Found, judged: &[Increment]) -> Vec<Increment> {
+    let wanted = |plan| match question.wishes.shows {
+        Shows::Nothing => None,
+        Shows::All => Some(all_limits(&service.metrics, plan)),
+        Shows::Touched if !question.wishes.flat => None,
+        Shows::Touched => {
+            let gains = question.usage.expand(&service.metrics).ok()?;
+            Some(increments_of(gains, &service.metrics, plan))
+        }
+    };
+    let wanted = service.plan(&found.application.value.plan).and_then(wanted);
+    untouched(wanted.unwrap_or_default(), judged)
+}
+
+/// Whether every metric that a question names is there.
+fn check_metrics(question: &Question, service: &Service) -> Result<(), Denial> {
+    let unread = question.wishes.cut_short.iter().flat_map(|cut_short| &cut_short.metrics);
+    let mut named =
+        question.usage.iter().map(|(metric, _)| metric.as_str()).chain(unread.map(String::as_str));
+    match named.find(|name| service.metrics.find(name).is_none()) {
+        Some(unknown) => Err(Denial::MetricInvalid(unknown.to_owned())),
+        None => Ok(()),
+    }
+}
+
+fn names_user_key(question: &Question, service: &Service) -> bool {
+    matches!(question.credentials.called_by(service.credentials), Some(CalledBy::UserKey(_)))
 }
 
 /// This machine's clock. The store judges windows by its own.

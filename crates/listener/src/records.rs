@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use prost::Message;
+use weir_core::credentials::CalledBy;
 use weir_core::{
-    Application, ApplicationId, ApplicationRef, Credentials, KeyHash, KeyHasher, Service, ServiceId,
+    Application, ApplicationId, ApplicationRef, KeyHash, KeyHasher, Presented, Secret, Service, ServiceId,
 };
 use weir_proto::v1;
 use weir_store::{Record, Store, Subject, Version};
@@ -78,10 +79,10 @@ enum Name {
 }
 
 impl Name {
-    fn of(service: &Service, credentials: &Credentials, hasher: &KeyHasher) -> Option<Self> {
-        match credentials {
-            Credentials::UserKey(key) => Some(Self::UserKey(hasher.hash(key))),
-            _ => named(service, credentials).map(Self::Reference),
+    fn of(service: &Service, credentials: &Presented, hasher: &KeyHasher) -> Option<Self> {
+        match credentials.called_by(service.credentials)? {
+            CalledBy::UserKey(key) => Some(Self::UserKey(hasher.hash(key))),
+            CalledBy::Id(id) => named(service, id).map(Self::Reference),
         }
     }
 
@@ -147,10 +148,10 @@ impl Records {
     /// for the question before, so it is waited for many of them at once.
     pub(crate) fn find_in_memory<'a>(
         &self,
-        wanted: impl Iterator<Item = (&'a ServiceId, &'a Credentials)>,
+        wanted: impl Iterator<Item = (&'a ServiceId, &'a Presented)>,
     ) -> Vec<Option<(Arc<Versioned<Service>>, Found)>> {
         let services = self.services.read();
-        let seek = |(service, credentials): (&ServiceId, &Credentials)| {
+        let seek = |(service, credentials): (&ServiceId, &Presented)| {
             let service = services.get(service)?;
             Some(Sought { service, name: Name::of(&service.value, credentials, &self.hasher)? })
         };
@@ -171,13 +172,25 @@ impl Records {
     pub(crate) async fn find(
         &self,
         service: &Service,
-        credentials: &Credentials,
+        credentials: &Presented,
     ) -> Result<Option<Found>, Failure> {
-        let Credentials::UserKey(key) = credentials else {
-            let Some(reference) = named(service, credentials) else { return Ok(None) };
-            let application = self.application(&reference).await?;
-            return Ok(application.map(|application| Found { application, by: None }));
-        };
+        match credentials.called_by(service.credentials) {
+            None => Ok(None),
+            Some(CalledBy::UserKey(key)) => self.find_by_user_key(service, key).await,
+            Some(CalledBy::Id(id)) => {
+                let Some(reference) = named(service, id) else { return Ok(None) };
+                let application = self.application(&reference).await?;
+                Ok(application.map(|application| Found { application, by: None }))
+            }
+        }
+    }
+
+    /// The application that has a `user_key`, under whichever secret it is hashed.
+    pub(crate) async fn find_by_user_key(
+        &self,
+        service: &Service,
+        key: &Secret,
+    ) -> Result<Option<Found>, Failure> {
         for hash in self.hasher.hashes(key) {
             let name = Name::UserKey(hash);
             let known = self.applications.read().find(&service.id, &name).map(hit);
@@ -262,11 +275,8 @@ impl Records {
     }
 }
 
-/// The application that credentials name outright. A text that can be no id is no application's.
-fn named(service: &Service, credentials: &Credentials) -> Option<ApplicationRef> {
-    let (Credentials::AppIdAndKey { app_id: id, .. } | Credentials::ClientId(id)) = credentials else {
-        return None;
-    };
+/// The application of that id. A text that can be no id is no application's.
+fn named(service: &Service, id: &str) -> Option<ApplicationRef> {
     let application = ApplicationId::parse(id).ok()?;
     Some(ApplicationRef { service: service.id.clone(), application })
 }

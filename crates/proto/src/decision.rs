@@ -111,6 +111,8 @@ impl TryFrom<&v1::Denial> for Denial {
     fn try_from(message: &v1::Denial) -> Result<Self, FieldError> {
         let plain = [
             Self::CredentialsMissing,
+            Self::ProviderKeyInvalid,
+            Self::ServiceTokenInvalid,
             Self::ServiceIdInvalid,
             Self::ServiceNotActive,
             Self::ApplicationNotFound,

@@ -8,7 +8,7 @@ use weir_core::counter::{Ceiling, Increment};
 use weir_core::decide::limit_statuses;
 use weir_core::lease::ledger::Lease;
 use weir_core::{
-    COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Plan, Service, ServiceId, UsageValue,
+    COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Plan, Presented, Service, ServiceId, UsageValue,
 };
 use weir_proto::FieldError;
 use weir_store::{Ask, Mode, Outcome, RequestId};
@@ -32,7 +32,7 @@ impl Engine {
         metrics: &[MetricName],
     ) -> Result<Standing, Failure> {
         self.within_deadline(async {
-            let credentials = Credentials::ClientId(app_id.to_owned());
+            let credentials = Presented::from(Credentials::ClientId(app_id.to_owned()));
             for _ in 0..ATTEMPTS_MAX {
                 if let Some(standing) = self.read_usage(service, &credentials, metrics).await? {
                     return Ok(standing);
@@ -47,7 +47,7 @@ impl Engine {
     async fn read_usage(
         &self,
         id: &ServiceId,
-        credentials: &Credentials,
+        credentials: &Presented,
         metrics: &[MetricName],
     ) -> Result<Option<Standing>, Failure> {
         let service = self.records.service(id).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, Streaming};
-use weir_core::{Credentials, MetricName, Secret, ServiceId, Timestamp};
+use weir_core::{MetricName, Proof, Secret, ServiceId, Timestamp};
 use weir_proto::v1::authorization_server::Authorization;
 use weir_proto::{FieldError, REQUEST_ID_BYTES, USAGE_ENTRIES_MAX, v1};
 use weir_store::{Mode, RequestId};
@@ -11,7 +11,7 @@ use weir_store::{Mode, RequestId};
 use super::stream;
 use crate::caller;
 use crate::config::GatewayToken;
-use crate::engine::{Question, Standing, Transaction, Verdict};
+use crate::engine::{Fault, Question, ReportError, Reported, Standing, Transaction, Verdict, Wishes};
 use crate::server::Shared;
 use crate::status::Failure;
 use crate::trace::Parent;
@@ -47,7 +47,8 @@ impl Authorization for Service {
         let message = request.into_inner();
         let service = read_service(gateway, &message.service_id)?;
         let transactions = read_transactions(&message)?;
-        let counted = self.0.engine.report(&service, message.idempotency_id, &transactions).await?;
+        let report = self.0.engine.report(&service, &Proof::Gateway, message.idempotency_id, &transactions);
+        let counted = report.await.map_err(report_failure)?;
         Ok(Response::new(v1::ReportResponse { counted }))
     }
 
@@ -97,7 +98,7 @@ pub(super) async fn cancel(
     message: &v1::CancelRequest,
 ) -> Result<v1::CancelResponse, Failure> {
     let service = read_service(gateway, &message.service_id)?;
-    let credentials = v1::Credentials::read(message.credentials.as_ref())?;
+    let credentials = v1::Credentials::read(message.credentials.as_ref())?.into();
     let request = read_request_id(&message.request_id)?;
     let taken_back = shared.engine.cancel(&service, &credentials, request, message.attempt).await?;
     Ok(v1::CancelResponse { taken_back })
@@ -117,7 +118,9 @@ pub(super) fn read_auth_rep(
         request: read_request_id(&message.request_id)?,
         attempt: message.attempt,
         service: read_service(gateway, &message.service_id)?,
-        credentials: v1::Credentials::read(message.credentials.as_ref())?,
+        proof: Proof::Gateway,
+        credentials: v1::Credentials::read(message.credentials.as_ref())?.into(),
+        wishes: Wishes::default(),
         usage: v1::UsageEntry::read(&message.usage)?,
         referrer: read_referrer(message.referrer.as_deref())?,
         mode: Mode::Count,
@@ -130,7 +133,9 @@ fn read_authorize(gateway: &GatewayToken, message: &v1::AuthorizeRequest) -> Res
         request: RequestId([0; REQUEST_ID_BYTES]),
         attempt: 0,
         service: read_service(gateway, &message.service_id)?,
-        credentials: v1::Credentials::read(message.credentials.as_ref())?,
+        proof: Proof::Gateway,
+        credentials: v1::Credentials::read(message.credentials.as_ref())?.into(),
+        wishes: Wishes::default(),
         usage: v1::UsageEntry::read(&message.usage)?,
         referrer: read_referrer(message.referrer.as_deref())?,
         mode: Mode::Check,
@@ -183,16 +188,32 @@ fn read_transactions(message: &v1::ReportRequest) -> Result<Vec<Transaction>, Fa
     message.transactions.iter().enumerate().map(read).collect()
 }
 
+fn report_failure(error: ReportError) -> Failure {
+    match error {
+        ReportError::Failure(failure) => failure,
+        ReportError::Denied(denial) => FieldError::new("service_id", denial.sentence()).into(),
+        ReportError::Transaction { place, fault } => {
+            let field = match fault {
+                Fault::TooOld | Fault::TooNew => "at_unix_s",
+                Fault::NamedTwice | Fault::Application(_) => "application",
+                Fault::Usage(_) => "usage",
+            };
+            FieldError::new(field, fault.sentence()).within(&format!("transactions[{place}]")).into()
+        }
+    }
+}
+
 fn read_transaction(transaction: &v1::Transaction) -> Result<Transaction, FieldError> {
     use v1::transaction::Application;
-    let credentials = match &transaction.application {
-        Some(Application::AppId(id)) => Credentials::ClientId(id.clone()),
-        Some(Application::UserKey(key)) => Credentials::UserKey(Secret::new(key)),
+    let application = match &transaction.application {
+        Some(Application::AppId(id)) => Reported::AppId(id.clone()),
+        Some(Application::UserKey(key)) => Reported::UserKey(Secret::new(key)),
         None => return Err(FieldError::new("application", "is missing")),
     };
     Ok(Transaction {
-        credentials,
+        application,
         usage: v1::UsageEntry::read(&transaction.usage)?,
         at: transaction.at_unix_s.map(Timestamp::from_unix_s),
+        ..Transaction::default()
     })
 }

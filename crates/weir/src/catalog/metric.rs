@@ -46,6 +46,7 @@ fn tree(section: &Section<'_>, mut definitions: Vec<Definition>) -> MetricTree {
         };
         let (at, message) = match &error {
             MetricTreeError::Repeated(name)
+            | MetricTreeError::Reserved(name)
             | MetricTreeError::Cycle(name)
             | MetricTreeError::TooDeep(name) => (position(&definitions, name), error.to_string()),
             MetricTreeError::ParentUnknown(name, parent) => {
