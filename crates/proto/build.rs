@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 5] = ["usage", "authorization", "lease", "catalog", "gateway"];
+const FILES: [&str; 6] = ["usage", "authorization", "lease", "catalog", "gateway", "events"];
 
 /// Messages that hold keys or tokens: `Debug` must not print them.
 const SECRET: [&str; 4] = ["Credentials", "AppIdAndKey", "Transaction", "Proxy"];

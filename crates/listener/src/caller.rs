@@ -1,10 +1,10 @@
-//! Who asks: gateways prove themselves by a token, the control plane by another.
+//! Who asks: gateways prove themselves by a token, the control plane by another, operators by a third.
 
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use weir_core::{Secret, ServiceId};
 
-use crate::config::GatewayToken;
+use crate::config::{Config, GatewayToken};
 use crate::status::Failure;
 
 /// The token of `authorization: Bearer <token>`.
@@ -50,6 +50,25 @@ pub(crate) fn publisher(publish_token: Option<&Secret>, metadata: &MetadataMap) 
     } else {
         Err(Status::unauthenticated("the publisher's token is needed"))
     }
+}
+
+/// Whether a call comes from the control plane or from an operator.
+///
+/// # Errors
+/// UNAUTHENTICATED, or FAILED_PRECONDITION where neither has a token.
+pub(crate) fn operator(config: &Config, metadata: &MetadataMap) -> Result<(), Status> {
+    let wanted = [&config.operator_token, &config.publish_token];
+    if wanted.iter().all(|token| token.is_none()) {
+        let text = "this listener has no operator_token (nor a publish_token): nobody may ask this";
+        return Err(Status::failed_precondition(text));
+    }
+    let given = bearer(metadata);
+    // Both are compared, each in constant time, so the time taken tells nothing.
+    let opened = wanted.into_iter().flatten().filter(|wanted| given.as_ref() == Some(*wanted)).count();
+    if opened > 0 {
+        return Ok(());
+    }
+    Err(Status::unauthenticated("the operator's or the publisher's token is needed"))
 }
 
 impl GatewayToken {

@@ -41,6 +41,8 @@ pub struct Config {
     pub gateways: Vec<GatewayToken>,
     /// Proves the control plane when it publishes; `None`: the catalog comes from a file.
     pub publish_token: Option<Secret>,
+    /// Proves an operator who reads errors and events; the publisher may as well. `None`: only the publisher may.
+    pub operator_token: Option<Secret>,
     /// The server secrets under which keys are hashed.
     pub key_hasher: KeyHasher,
     /// Longest wait for the store; then UNAVAILABLE. Default 250 ms.
@@ -62,6 +64,7 @@ impl Config {
             grpc_tls: None,
             gateways: vec![],
             publish_token: None,
+            operator_token: None,
             key_hasher,
             decision_timeout_ms: 250,
             applications_cached_max: 1_000_000,

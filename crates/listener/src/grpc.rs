@@ -1,7 +1,8 @@
-//! The gRPC port: authorisation, catalog, gateways, health and reflection.
+//! The gRPC port: authorisation, catalog, gateways, error lists, health and reflection.
 
 mod authorization;
 mod catalog;
+mod errors;
 mod gateways;
 mod stream;
 
@@ -12,6 +13,7 @@ use tonic::transport::server::Router;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use weir_proto::v1::authorization_server::AuthorizationServer;
 use weir_proto::v1::catalog_server::CatalogServer;
+use weir_proto::v1::errors_server::ErrorsServer;
 use weir_proto::v1::gateways_server::GatewaysServer;
 
 use crate::config::ServerTls;
@@ -36,6 +38,7 @@ pub(crate) fn router(shared: &Arc<Shared>, status: Status) -> Result<Router, Sta
     let authorization = AuthorizationServer::new(authorization::Service(Arc::clone(shared)));
     let catalog = CatalogServer::new(catalog::Service(Arc::clone(shared)));
     let gateways = GatewaysServer::new(gateways::Service(Arc::clone(shared)));
+    let errors = ErrorsServer::new(errors::Service(Arc::clone(shared)));
     let mut server = Server::builder();
     if let Some(tls) = &shared.config.grpc_tls {
         server = server.tls_config(tls_config(tls)).map_err(StartError::Tls)?;
@@ -49,7 +52,8 @@ pub(crate) fn router(shared: &Arc<Shared>, status: Status) -> Result<Router, Sta
         .add_service(reflection().build_v1alpha().map_err(StartError::Reflection)?)
         .add_service(authorization.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(catalog.max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(gateways))
+        .add_service(gateways)
+        .add_service(errors))
 }
 
 fn tls_config(tls: &ServerTls) -> ServerTlsConfig {

@@ -11,6 +11,7 @@ mod account;
 mod bytes;
 mod checkpoint;
 mod entry;
+mod errors;
 mod leases;
 mod ledger;
 mod log;

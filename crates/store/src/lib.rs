@@ -13,6 +13,7 @@ mod error;
 mod key;
 mod recalls;
 mod redis;
+mod service_error;
 
 use std::sync::Arc;
 
@@ -28,6 +29,10 @@ pub use config::{Config, EmbeddedConfig, RedisConfig};
 pub use embedded::{Embedded, Write};
 pub use error::{OpenError, PublishError, StoreError};
 pub use recalls::Recall;
+pub use service_error::{
+    ERROR_CODE_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX, ERROR_REQUEST_BYTES_MAX, ERRORS_KEPT_MAX, ErrorPage,
+    ServiceError,
+};
 
 /// Longest idempotency id of a report in bytes, what scopes it included.
 pub const IDEMPOTENCY_ID_BYTES_MAX: usize = 512;
@@ -178,6 +183,45 @@ impl Store {
         match self {
             Self::Embedded(store) => store.report(report).await,
             Self::Redis(store) => store.report(report).await,
+        }
+    }
+
+    /// Keeps an error in the list of a service, in place of the oldest of [`ERRORS_KEPT_MAX`]. Texts that are too long are
+    /// cut.
+    ///
+    /// # Errors
+    /// When the store is away: it may be kept or not.
+    pub async fn keep_error(&self, service: &ServiceId, error: &ServiceError) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.keep_error(service, error).await,
+            Self::Redis(store) => store.keep_error(service, error).await,
+        }
+    }
+
+    /// The errors of a service, newest first. Pages count from 1.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn errors(
+        &self,
+        service: &ServiceId,
+        page: usize,
+        per_page: usize,
+    ) -> Result<ErrorPage, StoreError> {
+        match self {
+            Self::Embedded(store) => Ok(store.errors(service, page, per_page)),
+            Self::Redis(store) => store.errors(service, page, per_page).await,
+        }
+    }
+
+    /// Empties the error list of a service.
+    ///
+    /// # Errors
+    /// When the store is away: ask again.
+    pub async fn forget_errors(&self, service: &ServiceId) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.forget_errors(service).await,
+            Self::Redis(store) => store.forget_errors(service).await,
         }
     }
 

@@ -10,6 +10,7 @@ mod answer;
 mod batch;
 mod catalog;
 mod connect;
+mod errors;
 mod lease;
 mod queue;
 mod recalls;

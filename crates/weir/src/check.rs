@@ -41,6 +41,8 @@ const KINDS: [Kind; 3] = [
             "key_hash_secret_file",
             "publish_token",
             "publish_token_file",
+            "operator_token",
+            "operator_token_file",
         ],
         check: check_listener,
     },

@@ -17,6 +17,7 @@ use weir_core::{KeyHash, Period, Timestamp};
 use super::Book;
 use super::account::{Account, Past, Tally, Windows};
 use super::bytes::{Reader, put_bytes, put_number, put_optional};
+use super::errors::Errors;
 use super::leases::{put_lease, read_lease};
 use super::ledger::Ledger;
 use super::log::{Log, fill_head, read_frame};
@@ -28,7 +29,7 @@ const FILE: &str = "checkpoint";
 const NEW_FILE: &str = "checkpoint.new";
 /// What the file of an earlier version is called.
 const EARLIER_FILE: &str = "checkpoint.redb";
-const MAGIC: &[u8; 8] = b"WEIRCKP2";
+const MAGIC: &[u8; 8] = b"WEIRCKP3";
 
 /// How many accounts are copied at a time, while nobody else is served.
 const ACCOUNTS_AT_A_TIME: usize = 128;
@@ -107,7 +108,7 @@ pub(super) fn write(dir: &Path, log: &Log, book: &Mutex<Book>) -> Result<u64> {
             out.clear();
         }
     }
-    frame(&mut out, |out| write_rest(out, &book.lock().ledger))?;
+    frame(&mut out, |out| write_rest(out, &mut book.lock().ledger))?;
     file.write_all(&out)?;
     file.sync_all()?;
     // A number that the checkpoint knows must not be given again.
@@ -205,7 +206,7 @@ fn shared(text: &str, known: &mut Vec<Arc<str>>) -> Arc<str> {
 }
 
 /// Metrics come last, since accounts are copied while new ones begin.
-fn write_rest(out: &mut Vec<u8>, ledger: &Ledger) {
+fn write_rest(out: &mut Vec<u8>, ledger: &mut Ledger) {
     put_number(out, END);
     let (revision, digest) = ledger.held.unwrap_or_default();
     put_number(out, revision);
@@ -222,6 +223,8 @@ fn write_rest(out: &mut Vec<u8>, ledger: &Ledger) {
         put_bytes(out, id);
         put_number(out, until.unix_ms().unsigned_abs());
     }
+    ledger.errors.forget_old(now());
+    ledger.errors.put(out);
 }
 
 fn read_rest(from: &mut Reader<'_>, ledger: &mut Ledger) -> Option<()> {
@@ -235,6 +238,7 @@ fn read_rest(from: &mut Reader<'_>, ledger: &mut Ledger) -> Option<()> {
     let reported =
         |from: &mut Reader<'_>| Some((from.bytes()?.to_vec(), Timestamp::from_unix_ms(from.small()?)));
     ledger.reported = from.list(reported)?.into_iter().collect();
+    ledger.errors = Errors::read(from)?;
     Some(())
 }
 

@@ -29,6 +29,10 @@ pub(super) enum Entry<'a> {
     Leased(Leased<'a>),
     /// A publication is complete.
     Revision { revision: u64, digest: u64 },
+    /// An error joins the list of a service.
+    ErrorKept { service: &'a str, error: &'a [u8] },
+    /// The error list of a service is emptied.
+    ErrorsForgotten { service: &'a str },
 }
 
 /// What was counted.
@@ -84,6 +88,8 @@ const APPLICATION: u64 = 5;
 const SERVICE: u64 = 6;
 const REVISION: u64 = 7;
 const LEASED: u64 = 8;
+const ERROR_KEPT: u64 = 9;
+const ERRORS_FORGOTTEN: u64 = 10;
 
 impl<'a> Entry<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -115,6 +121,11 @@ impl<'a> Entry<'a> {
                 put_number(out, *revision);
                 put_number(out, *digest);
             }
+            Self::ErrorKept { service, error } => {
+                put_kind_and_text(out, ERROR_KEPT, service);
+                put_bytes(out, error);
+            }
+            Self::ErrorsForgotten { service } => put_kind_and_text(out, ERRORS_FORGOTTEN, service),
         }
     }
 
@@ -143,6 +154,8 @@ impl<'a> Entry<'a> {
             SERVICE => Self::Service { id: from.text()?, record: from.optional()? },
             LEASED => Self::Leased(Leased::read(from)?),
             REVISION => Self::Revision { revision: from.number()?, digest: from.number()? },
+            ERROR_KEPT => Self::ErrorKept { service: from.text()?, error: from.bytes()? },
+            ERRORS_FORGOTTEN => Self::ErrorsForgotten { service: from.text()? },
             _ => return None,
         })
     }
@@ -282,6 +295,8 @@ mod tests {
         check(&Entry::Application { account: 0, record: None, user_key: None });
         check(&Entry::Service { id: "api", record: Some(b"") });
         check(&Entry::Revision { revision: u64::MAX, digest: 1 });
+        check(&Entry::ErrorKept { service: "api", error: b"error" });
+        check(&Entry::ErrorsForgotten { service: "api" });
         check(&Entry::Counted(Counted {
             request: RequestId([9; 16]),
             attempt: 4,

@@ -15,6 +15,7 @@ use weir_core::{
 use super::account::{Account, Windows};
 use super::bytes::Reader;
 use super::entry::{Counted, Entry, Row, Usage};
+use super::errors::{Errors, read_error};
 use super::leases::Leases;
 use super::recent::{Known, Recent};
 use super::tail::Tail;
@@ -38,6 +39,7 @@ pub(super) struct Ledger {
     latest: (i64, Windows),
     recent: Recent,
     pub(super) leases: Leases,
+    pub(super) errors: Errors,
     /// Shard and idempotency id → until when it is kept.
     pub(super) reported: HashMap<Vec<u8>, Timestamp>,
 }
@@ -323,6 +325,14 @@ impl Ledger {
             Entry::Leased(leased) => self.apply_leased(number, &leased),
             Entry::Revision { revision, digest } => {
                 self.held = Some((revision, digest));
+                Some(())
+            }
+            Entry::ErrorKept { service, error } => {
+                self.errors.keep(number, service.parse().ok()?, read_error(&mut Reader(error))?);
+                Some(())
+            }
+            Entry::ErrorsForgotten { service } => {
+                self.errors.forget(number, &service.parse().ok()?);
                 Some(())
             }
         }

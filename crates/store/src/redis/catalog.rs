@@ -74,7 +74,7 @@ impl Redis {
     }
 
     /// A shared connection for one read: checking one out of the pool would cost more than the read.
-    fn reader(&self) -> redis::aio::ConnectionManager {
+    pub(super) fn reader(&self) -> redis::aio::ConnectionManager {
         self.shared.reader.clone()
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use weir_core::{KeyHash, Timestamp};
 use weir_store::{Config, EmbeddedConfig, OpenError, Store};
 
+use crate::errors::{codes, error};
 use crate::words::{app, apply, ask, publication, read, record, report};
 
 async fn open(dir: &Path, log_bytes_max: u64, sync_interval_ms: u64) -> Store {
@@ -149,4 +150,29 @@ async fn a_folder_belongs_to_one_process() {
     let _store = open(dir.path(), 1 << 30, 200).await;
     let second = Store::open(Config::Embedded(EmbeddedConfig::new(dir.path().to_owned()))).await;
     assert!(matches!(second, Err(OpenError::Locked(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_there_after_a_restart_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (api, emptied) = ("api".parse().unwrap(), "emptied".parse().unwrap());
+    {
+        let store = open(dir.path(), 1 << 30, 200).await;
+        for code in ["a", "b"] {
+            store.keep_error(&api, &error(code)).await.unwrap();
+            store.keep_error(&emptied, &error(code)).await.unwrap();
+        }
+        store.forget_errors(&emptied).await.unwrap();
+    }
+    {
+        let store = open(dir.path(), 1, 10).await;
+        assert_eq!(codes(&store, "api", 1, 9).await, "b a of 2", "from the log");
+        let folded =
+            || (dir.path().join("checkpoint").exists() && log_files(dir.path()).len() > 1).then_some(());
+        weir_tests::wait::until("the checkpoint", folded);
+        store.keep_error(&api, &error("c")).await.unwrap();
+    }
+    let store = open(dir.path(), 1 << 30, 200).await;
+    assert_eq!(codes(&store, "api", 1, 9).await, "c b a of 3", "from log and checkpoint, each once");
+    assert_eq!(codes(&store, "emptied", 1, 9).await, " of 0");
 }

@@ -4,6 +4,7 @@
 mod cases;
 mod differential;
 mod embedded;
+mod errors;
 mod leases;
 mod redis;
 mod words;
@@ -36,6 +37,7 @@ impl Home {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_store_keeps_the_contract() {
     let home = Home::embedded().await;
+    errors::all(&home.store).await;
     cases::all(&home.store).await;
     leases::all(&home.store).await;
 }
@@ -43,6 +45,7 @@ async fn the_embedded_store_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_keeps_the_contract() {
     let home = Home::redis().await;
+    errors::all(&home.store).await;
     cases::all(&home.store).await;
     leases::all(&home.store).await;
 }

@@ -61,6 +61,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<ListenerSettings> {
     let http_address = address(section, "http_address", 8091);
     let telemetry_address = address(section, "telemetry_address", 9090);
     let (catalog, publish_token) = catalog_source(section);
+    let operator_token = operator_token(section, publish_token.as_ref());
     let key_hasher = key_hasher(section);
     let gateways = gateways(section);
     let store = store::read(section);
@@ -70,7 +71,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<ListenerSettings> {
     let hasher = key_hasher.clone().unwrap_or_else(|| KeyHasher::new(("", &Secret::new("")), &[]));
     let defaults = Config::new(grpc_address, http_address, hasher);
     let grpc_tls = section.inside("grpc_tls", grpc_tls);
-    let config = Config { gateways, publish_token, grpc_tls, ..defaults };
+    let config = Config { gateways, publish_token, operator_token, grpc_tls, ..defaults };
     let listener = section.inside("limits", |section| limits(section, config));
     key_hasher?;
     Some(ListenerSettings { listener, store: store?, catalog, telemetry_address, log, tracing })
@@ -90,6 +91,7 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         grpc_tls: config.grpc_tls,
         gateways: config.gateways,
         publish_token: config.publish_token,
+        operator_token: config.operator_token,
         key_hasher: config.key_hasher,
     }
 }
@@ -129,6 +131,18 @@ fn catalog_source(section: &Section<'_>) -> (Option<PathBuf>, Option<Secret>) {
         _ => {}
     }
     (catalog, token.map(|token| token.value))
+}
+
+/// The token of who reads errors and events without being allowed to publish.
+fn operator_token(section: &Section<'_>, publish_token: Option<&Secret>) -> Option<Secret> {
+    let token = section.secret("operator_token")?;
+    check_token(section, "operator_token", &token);
+    if publish_token == Some(&token.value) {
+        let message =
+            "operator_token is publish_token, too: leave it out, the publisher may read all that it opens";
+        section.report().error(token.place, message);
+    }
+    Some(token.value)
 }
 
 /// The server secrets: a file of lines `id secret`, the first being the current one.

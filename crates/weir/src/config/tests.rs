@@ -284,6 +284,14 @@ fn what_a_listener_needs() {
         &[],
         &["role.toml:1:17: publish_token and catalog are both given: a catalog has one source"],
     );
+    check_listener(
+        &format!("operator_token = 'o o'\n{LISTENER}"),
+        &[],
+        &["role.toml:1:18: operator_token must be visible ASCII without blanks: it travels in a header"],
+    );
+    let published = LISTENER.replace("catalog = ", "operator_token = 'p'\npublish_token = 'p' #");
+    let same = "operator_token is publish_token, too: leave it out, the publisher may read all that it opens";
+    check_listener(&published, &[], &[&format!("role.toml:1:18: {same}")]);
 }
 
 #[test]
