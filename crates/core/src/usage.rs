@@ -24,12 +24,12 @@ pub enum UsageValue {
 
 /// Why a text is no usage value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a usage value: whole number from 0 to 9007199254740991, with # in front to set it")]
+#[error("is not a usage value: a whole number from 0, with # in front to set it")]
 pub struct UsageValueError;
 
 impl std::str::FromStr for UsageValue {
     type Err = UsageValueError;
-    /// Digits with an optional `#` in front; blanks around are dropped, more than [`USAGE_MAX`] is refused.
+    /// Digits with an optional `#` in front; blanks around are dropped, more than [`USAGE_MAX`] counts as that much.
     fn from_str(text: &str) -> Result<Self, UsageValueError> {
         let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
         let (digits, make): (_, fn(u64) -> Self) = match text.strip_prefix('#') {
@@ -39,7 +39,8 @@ impl std::str::FromStr for UsageValue {
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(UsageValueError);
         }
-        digits.parse().ok().filter(|n| *n <= USAGE_MAX).map(make).ok_or(UsageValueError)
+        // Only a number that is too long for it is none.
+        Ok(make(digits.parse().unwrap_or(USAGE_MAX).min(USAGE_MAX)))
     }
 }
 
@@ -209,10 +210,18 @@ pub(crate) mod tests {
 
     #[test]
     fn values_parse_as_the_field_writes_them() {
-        for (text, expected) in [("5", "5"), (" 5 ", "5"), ("#5", "#5"), ("007", "7"), ("#0", "#0")] {
+        for (text, expected) in [
+            ("5", "5"),
+            (" 5 ", "5"),
+            ("#5", "#5"),
+            ("007", "7"),
+            ("#0", "#0"),
+            ("9007199254740992", "9007199254740991"),
+            ("#99999999999999999999", "#9007199254740991"),
+        ] {
             assert_eq!(text.parse::<UsageValue>().unwrap().to_string(), expected, "{text:?}");
         }
-        for text in ["", " ", "#", "##3", "-1", "-#55", "#.0", "tons!", "+5", "# 5", "9007199254740992"] {
+        for text in ["", " ", "#", "##3", "-1", "-#55", "#.0", "tons!", "+5", "# 5"] {
             assert_eq!(text.parse::<UsageValue>(), Err(UsageValueError), "{text:?}");
         }
     }

@@ -17,14 +17,14 @@ pub struct GatewayToken {
     pub services: Option<Vec<ServiceId>>,
 }
 
-/// TLS on the gRPC port.
+/// TLS on a port.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     /// The certificate chain, PEM.
     pub certificate_pem: Vec<u8>,
     /// Its key, PEM.
     pub key_pem: Secret,
-    /// Callers need a certificate under this authority (PEM), beside their token. `None`: the token is enough.
+    /// Callers need a certificate under this authority (PEM), beside what they prove themselves with. `None`: that is enough.
     pub client_ca_pem: Option<Vec<u8>>,
 }
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub http_address: SocketAddr,
     /// TLS on the gRPC port; `None`: in the clear.
     pub grpc_tls: Option<ServerTls>,
+    /// TLS on the HTTP port; `None`: in the clear.
+    pub http_tls: Option<ServerTls>,
     /// Who may ask.
     pub gateways: Vec<GatewayToken>,
     /// Proves the control plane when it publishes; `None`: the catalog comes from a file.
@@ -62,6 +64,7 @@ impl Config {
             grpc_address,
             http_address,
             grpc_tls: None,
+            http_tls: None,
             gateways: vec![],
             publish_token: None,
             operator_token: None,

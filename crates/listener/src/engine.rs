@@ -161,7 +161,7 @@ struct Judged {
 pub(crate) struct Engine {
     pub(crate) store: Store,
     pub(crate) records: Records,
-    hasher: KeyHasher,
+    pub(crate) hasher: KeyHasher,
     timeout: Duration,
     seen: Arc<watch::Sender<Seen>>,
     meters: Meters,

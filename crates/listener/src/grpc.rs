@@ -41,7 +41,7 @@ pub(crate) fn router(shared: &Arc<Shared>, status: Status) -> Result<Router, Sta
     let errors = ErrorsServer::new(errors::Service(Arc::clone(shared)));
     let mut server = Server::builder();
     if let Some(tls) = &shared.config.grpc_tls {
-        server = server.tls_config(tls_config(tls)).map_err(StartError::Tls)?;
+        server = server.tls_config(tls_config(tls)).map_err(StartError::GrpcTls)?;
     }
     Ok(server
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -1,63 +1,70 @@
-//! The HTTP port: so far whether the listener is there, as 3scale's clients and load balancers ask it.
+//! The HTTP port: 3scale's Service Management API, for clients and gateways that speak it.
 //!
-//! `GET /check.txt` → `ok`, `GET /status` → JSON with the version, `HEAD /available` → 200.
+//! One endpoint per file; every route is on this page. Paths with doubled slashes are read as one, whatever else is not
+//! known is 404 with an empty body. With a certificate the port speaks TLS, else it is in the clear.
 
-use std::convert::Infallible;
-use std::time::Duration;
+mod authorize;
+mod caller;
+mod errors;
+mod form;
+mod limit_headers;
+mod options;
+pub(crate) mod parameters;
+mod reply;
+mod report;
+mod serve;
+mod timestamp;
+mod usage;
+mod xml;
 
-use bytes::Bytes;
-use http_body_util::Full;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use weir_store::Mode;
 
-/// Most connections at a time; further ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 1_024;
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::server::Shared;
+use authorize::{Endpoint, authorize};
+use reply::{Answer, answer, answer_of, preflight};
 
-/// Serves until stopped.
-pub(crate) async fn serve(listener: TcpListener, stop: CancellationToken) {
-    let room = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: accepting again at once would only spin.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let Ok(place) = std::sync::Arc::clone(&room).acquire_owned().await else { return };
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service_fn(async |request| answer(&request)));
-            tokio::select! {
-                // A client that breaks off is its own affair.
-                _ = connection => {}
-                () = stop.cancelled() => {}
-            }
-            drop(place);
-        });
+pub(crate) use serve::{Tls, serve};
+
+/// Answers a request.
+async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let path = single_slashes(head.uri.path());
+    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    match (&*path, &head.method) {
+        (_, &Method::OPTIONS) => preflight(),
+        ("/transactions/authrep.xml", _) if reads => authorize(shared, &head, AUTHREP).await,
+        ("/transactions/authorize.xml", _) if reads => authorize(shared, &head, AUTHORIZE).await,
+        ("/transactions/oauth_authrep.xml", _) if reads => authorize(shared, &head, OAUTH_AUTHREP).await,
+        ("/transactions/oauth_authorize.xml", _) if reads => authorize(shared, &head, OAUTH_AUTHORIZE).await,
+        ("/transactions.xml", &Method::POST) => report::report(shared, &head, body).await,
+        ("/check.txt", _) if reads => answer_of("text/plain", "ok"),
+        ("/status", _) if reads => answer_of("application/json", STATUS),
+        ("/available", &Method::HEAD) => answer(StatusCode::OK, ""),
+        _ => answer(StatusCode::NOT_FOUND, ""),
     }
 }
 
-fn answer(request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let status = || format!(r#"{{"status":"ok","version":{{"backend":"{}"}}}}"#, env!("CARGO_PKG_VERSION"));
-    let (code, content_type, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/check.txt") => (StatusCode::OK, "text/plain", "ok".to_owned()),
-        (&Method::GET | &Method::HEAD, "/status") => (StatusCode::OK, "application/json", status()),
-        (&Method::HEAD, "/available") => (StatusCode::OK, "text/plain", String::new()),
-        _ => (StatusCode::NOT_FOUND, "text/plain", String::new()),
-    };
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-    Ok(response)
+const AUTHORIZE: Endpoint = Endpoint { mode: Mode::Check, is_oauth: false };
+const AUTHREP: Endpoint = Endpoint { mode: Mode::Count, is_oauth: false };
+const OAUTH_AUTHORIZE: Endpoint = Endpoint { mode: Mode::Check, is_oauth: true };
+const OAUTH_AUTHREP: Endpoint = Endpoint { mode: Mode::Count, is_oauth: true };
+
+const STATUS: &str = concat!(r#"{"status":"ok","version":{"backend":""#, env!("CARGO_PKG_VERSION"), r#""}}"#);
+
+fn single_slashes(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut single = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !single.ends_with('/') {
+            single.push(c);
+        }
+    }
+    Cow::Owned(single)
 }

@@ -15,6 +15,7 @@ mod http;
 mod meters;
 mod recalls;
 mod records;
+mod request_id;
 mod server;
 mod status;
 mod trace;

@@ -14,6 +14,7 @@ use weir_store::Store;
 use crate::catalog::CatalogHandle;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::request_id::RequestIds;
 use crate::watch::{Seen, follow};
 use crate::{grpc, http};
 
@@ -40,9 +41,15 @@ pub enum StartError {
     /// The gRPC server ended.
     #[error("the gRPC server ended")]
     Serve(#[source] tonic::transport::Error),
-    /// Certificate or key cannot be used.
+    /// Certificate or key of the gRPC port cannot be used.
     #[error("cannot serve TLS on the gRPC port")]
-    Tls(#[source] tonic::transport::Error),
+    GrpcTls(#[source] tonic::transport::Error),
+    /// Certificate or key of the HTTP port cannot be used.
+    #[error("cannot serve TLS on the HTTP port")]
+    HttpTls(#[source] tokio_rustls::rustls::Error),
+    /// The system has no random numbers.
+    #[error("cannot make ids for requests")]
+    RequestIds(#[source] getrandom::Error),
     /// The descriptors for reflection cannot be read.
     #[error("cannot serve gRPC reflection")]
     Reflection(#[source] tonic_reflection::server::Error),
@@ -53,6 +60,7 @@ pub struct Listener {
     shared: Arc<Shared>,
     grpc: TcpListener,
     http: TcpListener,
+    http_tls: Option<http::Tls>,
     grpc_address: SocketAddr,
     http_address: SocketAddr,
 }
@@ -62,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
     pub(crate) catalog: CatalogHandle,
+    pub(crate) request_ids: RequestIds,
     /// Ends long streams.
     pub(crate) stop: CancellationToken,
 }
@@ -104,8 +113,11 @@ impl Listener {
         let engine = Engine::new(store.clone(), &config, Arc::clone(&seen));
         let catalog = CatalogHandle { store, seen };
         let stop = CancellationToken::new();
-        let shared = Arc::new(Shared { config, engine, catalog, stop });
-        Ok(Self { shared, grpc, http, grpc_address, http_address })
+        let http_tls =
+            config.http_tls.as_ref().map(http::Tls::new).transpose().map_err(StartError::HttpTls)?;
+        let request_ids = RequestIds::new().map_err(StartError::RequestIds)?;
+        let shared = Arc::new(Shared { config, engine, catalog, request_ids, stop });
+        Ok(Self { shared, grpc, http, http_tls, grpc_address, http_address })
     }
 
     /// Where gateways connect.
@@ -145,7 +157,7 @@ impl Listener {
         let poll = Duration::from_millis(self.shared.config.catalog_poll_ms);
         let CatalogHandle { store, seen } = self.shared.catalog.clone();
         tokio::spawn(follow(store, seen, poll, ended.clone()));
-        tokio::spawn(http::serve(self.http, ended.clone()));
+        tokio::spawn(http::serve(self.http, self.http_tls, Arc::clone(&self.shared)));
         tokio::spawn(presume(self.shared.catalog.store.clone(), ended.clone()));
         tokio::spawn(pass_recalls_on(Arc::clone(&self.shared), ended.clone()));
 

@@ -4,13 +4,14 @@
 //! snapshot it leaves here.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::iter::repeat;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weir_core::{Service, ServiceId};
+use weir_core::{KeyHash, Service, ServiceId};
 use weir_store::Store;
 
 use crate::records::{Versioned, read_service};
@@ -24,6 +25,8 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Snapshot {
     pub(crate) revision: u64,
     pub(crate) services: BTreeMap<ServiceId, Arc<Versioned<Service>>>,
+    /// By the keys of their providers.
+    pub(crate) default_services: HashMap<KeyHash, ServiceId>,
 }
 
 /// What is known of the store.
@@ -97,5 +100,8 @@ async fn read_changed(store: &Store, known: Option<&Snapshot>) -> Result<Option<
         };
         services.insert(id, service);
     }
-    Ok(Some(Snapshot { revision, services }))
+    let defaults = services.values().map(|service| &service.value).filter(|service| service.is_default);
+    let keys = |service: &Service| service.provider.keys.clone().into_iter().zip(repeat(service.id.clone()));
+    let default_services = defaults.flat_map(keys).collect();
+    Ok(Some(Snapshot { revision, services, default_services }))
 }

@@ -224,10 +224,10 @@ impl<'a> Section<'a> {
     /// A list of whole numbers.
     pub(crate) fn wholes(&self, key: &str) -> Option<Vec<Located<u64>>> {
         let Located { value, place } = self.raw(key)?;
-        let wrong = |place, found| self.wrong_kind(key, place, "a list of whole numbers", found);
+        let wanted = "a list of whole numbers";
         let items = match value {
             Raw::Toml(DeValue::Array(items)) => items,
-            Raw::Toml(other) => return wrong(place, other),
+            Raw::Toml(other) => return self.wrong_kind(key, place, wanted, other),
             Raw::Variable(_) => return None,
         };
         let whole = |item: &'a Spanned<DeValue<'a>>| {
@@ -238,7 +238,7 @@ impl<'a> Section<'a> {
                     let value = u64::from_str_radix(number.as_str(), number.radix()).unwrap_or(u64::MAX);
                     Some(Located { value, place })
                 }
-                other => wrong(place, other).and_then(|_: Vec<_>| None),
+                other => self.wrong_kind(key, place, wanted, other),
             }
         };
         Some(items.iter().filter_map(whole).collect())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_core::counter::{Ceiling, Increment};
 use weir_core::decide::limit_statuses;
 use weir_core::lease::ledger::Lease;
+use weir_core::response_code::RESPONSES_PREFIX;
 use weir_core::{
     COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Plan, Presented, Service, ServiceId, UsageValue,
 };
@@ -93,20 +94,17 @@ fn max_of(service: &Service, plan: Option<&Plan>, counter: &LimitStatus) -> Opti
 }
 
 fn every_counter(service: &Service, metrics: &[MetricName]) -> Result<Vec<Increment>, FieldError> {
-    if let Some(unknown) = metrics.iter().find(|name| service.metrics.find(name.as_str()).is_none()) {
+    let is_metric = |name: &&MetricName| service.metrics.find(name.as_str()).is_some();
+    let is_known = |name: &&MetricName| is_metric(name) || name.as_str().starts_with(RESPONSES_PREFIX);
+    if let Some(unknown) = metrics.iter().find(|name| !is_known(name)) {
         return Err(FieldError::new("metrics", format!("{unknown} is no metric of the service")));
     }
     let ceilings: Vec<Ceiling> =
         Period::ALL.iter().map(|period| Ceiling { period: *period, max: COUNT_MAX }).collect();
-    let wanted = |name: &MetricName| metrics.is_empty() || metrics.contains(name);
-    Ok(service
-        .metrics
-        .iter()
-        .filter(|(_, metric)| wanted(&metric.name))
-        .map(|(_, metric)| Increment {
-            metric: metric.name.clone(),
-            value: UsageValue::Add(0),
-            ceilings: ceilings.clone(),
-        })
+    let of_service = service.metrics.iter().map(|(_, metric)| &metric.name);
+    let of_service = of_service.filter(|name| metrics.is_empty() || metrics.contains(name));
+    Ok(of_service
+        .chain(metrics.iter().filter(|name| !is_metric(name)))
+        .map(|name| Increment { metric: name.clone(), value: UsageValue::Add(0), ceilings: ceilings.clone() })
         .collect())
 }

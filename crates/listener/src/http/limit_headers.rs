@@ -24,12 +24,12 @@ pub(super) struct LimitHeaders {
 impl LimitHeaders {
     /// Of these limits, for a call that uses that; without any use all limits count.
     pub(super) fn new(limits: &[LimitStatus], uses: &[Use<'_>], now: Timestamp) -> Self {
-        let is_candidate = |limit: &&LimitStatus| {
-            uses.is_empty() || uses.iter().any(|used| *used.metric == limit.metric)
-        };
+        let is_candidate =
+            |limit: &&LimitStatus| uses.is_empty() || uses.iter().any(|used| *used.metric == limit.metric);
         let constrains = |limit| Some((remaining_calls(limit, uses)?, limit));
         let candidates = limits.iter().filter(is_candidate).filter_map(constrains);
-        let tightest = candidates.min_by_key(|(remaining, limit)| (*remaining, 6 - limit.window.period.index()));
+        let tightest =
+            candidates.min_by_key(|(remaining, limit)| (*remaining, 6 - limit.window.period.index()));
         match tightest {
             None => Self { remaining: None, reset_s: None, max: None },
             Some((remaining, limit)) => {

@@ -90,7 +90,12 @@ mod tests {
                     (options.no_body == Some(true), "no_body"),
                     (options.no_body == Some(false), "body"),
                 ];
-                switches.iter().filter(|(is_on, _)| *is_on).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+                switches
+                    .iter()
+                    .filter(|(is_on, _)| *is_on)
+                    .map(|(_, name)| *name)
+                    .collect::<Vec<_>>()
+                    .join(" ")
             }
         };
         assert_eq!(found, expected, "{text}");

@@ -235,7 +235,10 @@ fn put<'a>(
     Ok(None)
 }
 
-fn list_at<'m, 'a>(map: &'m mut Map<'a>, key: Cow<'a, str>) -> Result<&'m mut Vec<Value<'a>>, ParameterError> {
+fn list_at<'m, 'a>(
+    map: &'m mut Map<'a>,
+    key: Cow<'a, str>,
+) -> Result<&'m mut Vec<Value<'a>>, ParameterError> {
     let value = map.entry(key).or_insert(Value::Absent);
     if *value == Value::Absent {
         *value = Value::List(vec![]);

@@ -70,8 +70,9 @@ pub(super) fn read(section: &Section<'_>) -> Option<ListenerSettings> {
     // Without secrets nothing of this is used; the limits are read for their problems.
     let hasher = key_hasher.clone().unwrap_or_else(|| KeyHasher::new(("", &Secret::new("")), &[]));
     let defaults = Config::new(grpc_address, http_address, hasher);
-    let grpc_tls = section.inside("grpc_tls", grpc_tls);
-    let config = Config { gateways, publish_token, operator_token, grpc_tls, ..defaults };
+    let grpc_tls = section.inside("grpc_tls", |section| tls(section, "grpc_tls"));
+    let http_tls = section.inside("http_tls", |section| tls(section, "http_tls"));
+    let config = Config { gateways, publish_token, operator_token, grpc_tls, http_tls, ..defaults };
     let listener = section.inside("limits", |section| limits(section, config));
     key_hasher?;
     Some(ListenerSettings { listener, store: store?, catalog, telemetry_address, log, tracing })
@@ -89,6 +90,7 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         grpc_address: config.grpc_address,
         http_address: config.http_address,
         grpc_tls: config.grpc_tls,
+        http_tls: config.http_tls,
         gateways: config.gateways,
         publish_token: config.publish_token,
         operator_token: config.operator_token,
@@ -97,12 +99,12 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
 }
 
 /// Certificate, key and the authority of callers' certificates.
-fn grpc_tls(section: &Section<'_>) -> Option<ServerTls> {
+fn tls(section: &Section<'_>, name: &str) -> Option<ServerTls> {
     let certificate = section.file("certificate_file");
     let key = section.file("key_file");
     let client_ca = section.file("client_ca_file");
     if certificate.is_some() != key.is_some() || (client_ca.is_some() && certificate.is_none()) {
-        let message = "grpc_tls needs both certificate_file and key_file";
+        let message = format!("{name} needs both certificate_file and key_file");
         section.report().error(section.place(), message);
     }
     Some(ServerTls {

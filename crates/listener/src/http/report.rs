@@ -1,0 +1,213 @@
+//! `POST /transactions.xml`: usage that has happened, counted before it is answered.
+//!
+//! The order of checks is the contract (reference: Service Management API, section 1.6). A transaction that cannot be
+//! voids its report; the caller has its 202 all the same and finds the reason in the service's error list. Sent again
+//! with the same `Idempotency-Key`, a report is not counted again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use hyper::body::Incoming;
+use weir_core::Secret;
+
+use super::authorize::response_code;
+use super::caller::{Called, Caller};
+use super::errors::keep_error;
+use super::form::{self, Kind};
+use super::options::Options;
+use super::parameters::{Map, Parameters, Value, text_in};
+use super::reply::{Answer, Refusal, answer, unavailable};
+use super::{timestamp, usage};
+use crate::engine::{Fault, ReportError, Reported, Transaction};
+use crate::server::Shared;
+use crate::status::Failure;
+
+/// The header that names a report.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Its longest value.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Answers a report.
+pub(super) async fn report(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Answer {
+    match receive(shared, head, body).await {
+        Ok(Ok(())) => answer(StatusCode::ACCEPTED, ""),
+        Ok(Err(refusal)) => refusal.answer(),
+        Err(failure) => unavailable(&failure),
+    }
+}
+
+async fn receive(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<Result<(), Refusal>, Failure> {
+    let kind = match Kind::of(&head.headers) {
+        Ok(kind) => kind,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let body = match form::collect(body).await {
+        Ok(body) => body,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    match read(head, &kind, &body).await {
+        Ok((parameters, options)) => take(shared, head, &parameters, options).await,
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Query and form, which wins.
+async fn read<'a>(
+    head: &'a Parts,
+    kind: &Kind,
+    body: &'a Bytes,
+) -> Result<(Parameters<'a>, Options), Refusal> {
+    let mut parameters = Parameters::parse(head.uri.query().unwrap_or_default().as_bytes())?;
+    parameters.extend(kind.read(body).await?);
+    Ok((parameters, Options::read(&head.headers)?))
+}
+
+async fn take(
+    shared: &Arc<Shared>,
+    head: &Parts,
+    parameters: &Parameters<'_>,
+    options: Options,
+) -> Result<Result<(), Refusal>, Failure> {
+    let caller = match caller(shared, parameters) {
+        Ok(caller) => caller,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let found = caller.find(shared).await?;
+    let request = if found.is_err() && caller.shows_token() {
+        None
+    } else {
+        match transactions(parameters, options).and_then(|sent| Ok((sent, idempotency_key(&head.headers)?))) {
+            Ok(request) => Some(request),
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    };
+    match (found, request) {
+        (Ok(called), Some((sent, key))) => count(shared, head, &called, key, &sent).await,
+        (Err(refusal), _) => Ok(Err(refusal)),
+        (Ok(_), None) => Ok(Ok(())),
+    }
+}
+
+async fn count(
+    shared: &Arc<Shared>,
+    head: &Parts,
+    called: &Called,
+    idempotency_key: Vec<u8>,
+    transactions: &[Transaction],
+) -> Result<Result<(), Refusal>, Failure> {
+    if transactions.is_empty() {
+        return Ok(Ok(()));
+    }
+    let service = &called.service.value.id;
+    let report = shared.engine.report(service, &called.proof, idempotency_key, transactions);
+    match report.await {
+        Ok(_) => Ok(Ok(())),
+        Err(ReportError::Transaction { place, fault }) => {
+            keep_error(shared, service, head, fault.code(), &told(place, &fault)).await;
+            Ok(Ok(()))
+        }
+        Err(ReportError::Denied(denial)) => {
+            let refusal = Refusal::of(&denial);
+            Ok(Err(refusal.unwrap_or_else(|| Refusal::forbidden(denial.code(), &denial.sentence()))))
+        }
+        Err(ReportError::Failure(failure)) => Err(failure),
+    }
+}
+
+fn told(place: usize, fault: &Fault) -> String {
+    format!("transaction {} of the report, nothing of which is counted: {}", place + 1, fault.sentence())
+}
+
+/// Nothing is trimmed here, and what is empty is not there.
+fn caller(shared: &Shared, parameters: &Parameters<'_>) -> Result<Caller, Refusal> {
+    let [key, token, id] = ["provider_key", "service_token", "service_id"]
+        .map(|name| parameters.text_of(name).filter(|value| !value.is_empty()));
+    Caller::read(&shared.engine.hasher, key, token, id)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Vec<u8>, Refusal> {
+    let key = headers.get(IDEMPOTENCY_KEY).map(|value| value.as_bytes().to_vec()).unwrap_or_default();
+    if key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        let text = format!("the Idempotency-Key is longer than {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
+        return Err(Refusal::bad_request("bad_request", &text));
+    }
+    Ok(key)
+}
+
+/// Those that use something.
+fn transactions(parameters: &Parameters<'_>, options: Options) -> Result<Vec<Transaction>, Refusal> {
+    if !parameters.is_utf8() {
+        return Err(Refusal::not_valid_data());
+    }
+    let members = members(parameters)?;
+    let format = || {
+        let text = "each of the transactions needs parameters of its own, and a usage by metric";
+        Refusal::bad_request("transactions_format_invalid", text)
+    };
+    if members.values().any(|member| *member == Value::Absent) {
+        return Err(Refusal::bad_request(
+            "transactions_has_nil_transaction",
+            "one of the transactions is empty",
+        ));
+    }
+    let mut read = Vec::with_capacity(members.len());
+    for member in members.values() {
+        let Value::Map(member) = member else { return Err(format()) };
+        if member.get("user_id").is_some_and(|id| *id != Value::Absent) {
+            let text = "there are no end users any more";
+            return Err(Refusal::bad_request("end_users_no_longer_supported", text));
+        }
+        read.extend(transaction(member, options).ok_or_else(format)?);
+    }
+    Ok(read)
+}
+
+fn members<'m, 'a>(parameters: &'m Parameters<'a>) -> Result<&'m Map<'a>, Refusal> {
+    let blank = || Refusal::bad_request("transactions_is_blank", "there are no transactions");
+    match parameters.get("transactions").ok_or_else(blank)? {
+        Value::Map(members) if members.is_empty() => Err(blank()),
+        Value::Map(members) => Ok(members),
+        Value::Text(text) if text.trim().is_empty() => Err(blank()),
+        _ => Err(Refusal::bad_request("transactions_format_invalid", "the transactions have no labels")),
+    }
+}
+
+/// `None`: it has the wrong shape. `Some(None)`: nothing is used in it.
+#[allow(clippy::option_option, reason = "two different answers")]
+fn transaction(member: &Map<'_>, options: Options) -> Option<Option<Transaction>> {
+    let read = match member.get("usage") {
+        None | Some(Value::Absent) => usage::ReadUsage::default(),
+        Some(Value::Map(entries)) => {
+            let is_used = |(_, value): &(&str, &Value<'_>)| **value != Value::Text("0".into());
+            let used = entries.iter().map(|(name, value)| (&**name, value)).filter(is_used);
+            if used.clone().next().is_none() {
+                return Some(None);
+            }
+            usage::read(used)
+        }
+        Some(_) => return None,
+    };
+    let code = match member.get("log") {
+        Some(Value::Map(log)) => response_code(log),
+        _ => None,
+    };
+    Some(Some(Transaction {
+        application: reported(member),
+        usage: read.usage,
+        flat: options.flat_usage,
+        cut_short: read.cut_short.map(|cut_short| cut_short.denial),
+        response_code: code,
+        at: text_in(member, "timestamp").and_then(timestamp::parse),
+    }))
+}
+
+fn reported(member: &Map<'_>) -> Reported {
+    match (text_in(member, "app_id"), text_in(member, "user_key")) {
+        (Some(_), Some(_)) => Reported::Both,
+        (Some(id), None) => Reported::AppId(id.to_owned()),
+        (None, Some(key)) => Reported::UserKey(Secret::new(key)),
+        (None, None) => Reported::Nothing,
+    }
+}
