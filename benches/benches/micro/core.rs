@@ -49,10 +49,10 @@ fn call_is_decided(bencher: Bencher<'_, '_>) {
     let (service, (application, credentials), hasher) = (service(10), application(0), hasher());
     let usage = usage();
     let used = [9; 3];
-    let found_by = application.user_key.clone();
+    let (found_by, presented) = (application.user_key.clone(), credentials.into());
     bencher.bench(|| {
         let found_by = found_by.as_ref();
-        authenticate(&service, &application, black_box(&credentials), found_by, None, &hasher, now())?;
+        authenticate(&service, &application, black_box(&presented), found_by, None, &hasher, now())?;
         let wanted = increments(&usage, &service.metrics, &service.plans[0])?;
         Ok::<_, weir_core::Denial>(first_exceeded(&wanted, black_box(&used), &[]))
     });
