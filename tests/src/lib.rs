@@ -10,6 +10,7 @@ pub mod collector;
 pub mod http;
 pub mod listener;
 pub mod load;
+pub mod management_api;
 pub mod process;
 pub mod random;
 pub mod redis;

@@ -11,9 +11,9 @@ mod limit_headers;
 mod options;
 pub(crate) mod parameters;
 mod reply;
-mod report;
+pub(crate) mod report;
 mod serve;
-mod timestamp;
+pub(crate) mod timestamp;
 mod usage;
 mod xml;
 
@@ -28,6 +28,7 @@ use crate::server::Shared;
 use authorize::{Endpoint, authorize};
 use reply::{Answer, answer, answer_of, preflight};
 
+pub(crate) use form::Bodies;
 pub(crate) use serve::{Tls, serve};
 
 /// Answers a request.

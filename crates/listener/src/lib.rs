@@ -10,6 +10,8 @@ mod caller;
 mod catalog;
 pub mod config;
 mod engine;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod meters;

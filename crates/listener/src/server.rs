@@ -71,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) catalog: CatalogHandle,
     pub(crate) request_ids: RequestIds,
+    pub(crate) bodies: http::Bodies,
     /// Ends long streams.
     pub(crate) stop: CancellationToken,
 }
@@ -116,7 +117,8 @@ impl Listener {
         let http_tls =
             config.http_tls.as_ref().map(http::Tls::new).transpose().map_err(StartError::HttpTls)?;
         let request_ids = RequestIds::new().map_err(StartError::RequestIds)?;
-        let shared = Arc::new(Shared { config, engine, catalog, request_ids, stop });
+        let shared =
+            Arc::new(Shared { config, engine, catalog, request_ids, bodies: http::Bodies::default(), stop });
         Ok(Self { shared, grpc, http, http_tls, grpc_address, http_address })
     }
 

@@ -1,6 +1,9 @@
 //! The listener through its ports: what gateways, the control plane and probes see.
 #![allow(clippy::unwrap_used, reason = "a test fails by it, with the place")]
 
+mod api_bounds;
+mod api_calls;
+mod api_reports;
 mod callers;
 mod catalog;
 mod decisions;
