@@ -319,7 +319,7 @@ impl Engine {
         if question.usage.is_empty() && question.mode == Mode::Check {
             return Ok(all_limits(&service.metrics, plan));
         }
-        increments(&question.usage, &service.metrics, plan)
+        increments(&question.usage, &service.metrics, plan, service.alert_bins)
     }
 
     /// `None`: judged by old records, which have been renewed.

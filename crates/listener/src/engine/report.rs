@@ -79,7 +79,7 @@ impl Engine {
         }
         let application = &found.ok_or_else(unknown)?.application.value;
         let plan = service.plan(&application.plan).ok_or_else(unknown)?;
-        let increments = increments(&transaction.usage, &service.metrics, plan)
+        let increments = increments(&transaction.usage, &service.metrics, plan, service.alert_bins)
             .map_err(|denial| FieldError::new("usage", denial.sentence()))?;
         let application = application.reference.clone();
         Ok((!increments.is_empty()).then_some(Entry { application, increments, at: transaction.at }))

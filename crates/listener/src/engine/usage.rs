@@ -8,7 +8,7 @@ use weir_core::counter::{Ceiling, Increment};
 use weir_core::decide::limit_statuses;
 use weir_core::lease::ledger::Lease;
 use weir_core::{
-    COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Plan, Service, ServiceId, UsageValue,
+    AlertBins, COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Plan, Service, ServiceId, UsageValue,
 };
 use weir_proto::FieldError;
 use weir_store::{Ask, Mode, Outcome, RequestId};
@@ -107,6 +107,7 @@ fn every_counter(service: &Service, metrics: &[MetricName]) -> Result<Vec<Increm
             metric: metric.name.clone(),
             value: UsageValue::Add(0),
             ceilings: ceilings.clone(),
+            alert_bins: AlertBins::NONE,
         })
         .collect())
 }

@@ -327,8 +327,10 @@ async fn the_documented_rights_are_enough() {
     let mut config = RedisConfig::new(Secret::new(&format!("rediss://weir:pass@localhost:{port}")));
     config.tls_ca_pem = Some(authority.into_bytes());
     let store = Store::open(Config::Redis(config)).await.unwrap();
+    crate::errors::all(&store).await;
     crate::cases::all(&store).await;
     crate::leases::all(&store).await;
+    crate::events::all(&store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
