@@ -4,6 +4,7 @@
 mod callers;
 mod catalog;
 mod decisions;
+mod events;
 mod freshness;
 mod outage;
 mod protocol;
