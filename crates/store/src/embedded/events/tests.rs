@@ -1,3 +1,5 @@
+//! What is told, and when again; by a ledger whose time is an argument.
+
 use super::*;
 use crate::{Ask, Mode, Publication, Record, RequestId, Subject, Version};
 use std::sync::Arc;
