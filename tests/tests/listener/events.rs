@@ -9,8 +9,10 @@ use weir_proto::v1;
 use weir_proto::v1::errors_client::ErrorsClient;
 use weir_proto::v1::events_client::EventsClient;
 use weir_store::{Config, RedisConfig, ServiceError, Store};
+use weir_tests::http::get;
 use weir_tests::listener::{ListenerClient, SERVICE};
 use weir_tests::stack::{Plan, Stack, TOKEN, catalog};
+use weir_tests::wait::until_async;
 
 const OPERATOR: &str = "operator-token-of-the-stack";
 const LIMITS: &str = r#"{ metric = "hits", period = "eternity", max = 10 }"#;
@@ -29,10 +31,12 @@ struct Operator {
 
 impl Operator {
     async fn new(address: SocketAddr, token: &str) -> Self {
-        let url = format!("http://{address}");
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+        // Without a catalog nothing says when the port is open.
+        let channel = until_async("a connection", || async { channel.connect().await.ok() }).await;
         Self {
-            errors: ErrorsClient::connect(url.clone()).await.unwrap(),
-            events: EventsClient::connect(url).await.unwrap(),
+            errors: ErrorsClient::new(channel.clone()),
+            events: EventsClient::new(channel),
             signing: ListenerClient::new(address, token),
         }
     }
@@ -147,6 +151,46 @@ async fn errors_of_a_service_are_read_in_pages_and_emptied() {
     assert_eq!(operator.list_errors(1, 1).await.unwrap().total, 120);
     operator.delete_errors(SERVICE).await.unwrap();
     assert_eq!(operator.list_errors(1, 1).await.unwrap().total, 0);
+}
+
+/// More events than there is room for: ten of each application.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_fetches_in_time_is_counted() {
+    for (redis, applications) in [(false, 1_020), (true, 4_400)] {
+        let mut catalog = catalog(1, LIMITS);
+        for number in 0..applications {
+            let lines = ["[[providers.services.applications]]".into(), format!("id = \"app-{number}\"")];
+            let lines =
+                lines.into_iter().chain(["plan = \"plan\"".into(), format!("user_key = \"key-{number}\"\n")]);
+            catalog.push_str(&lines.collect::<Vec<String>>().join("\n"));
+        }
+        let stack = Stack::start(&Plan { redis, catalog, ..plan() }).await;
+        let client = stack.listener_client(0);
+        let transaction = |number: usize| v1::Transaction {
+            application: Some(v1::transaction::Application::UserKey(format!("key-{number}"))),
+            usage: vec![weir_tests::listener::usage_entry("hits", 30)],
+            ..v1::Transaction::default()
+        };
+        for first in (0..applications).step_by(20) {
+            client.report(SERVICE, (first..first + 20).map(transaction).collect()).await.unwrap();
+        }
+        let operator = Operator::new(stack.listeners[0].address, OPERATOR).await;
+        let mut kept = 0;
+        loop {
+            let events = operator.list_events(1_000).await.unwrap();
+            if events.is_empty() {
+                break;
+            }
+            kept += events.len();
+            let ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
+            operator.acknowledge(&ids).await.unwrap();
+        }
+        let room = if redis { 40_000 } else { 10_000 };
+        let metrics = get(stack.listeners[0].telemetry, "/metrics").body;
+        let dropped = metrics.lines().find_map(|line| line.strip_prefix("weir_events_dropped_total "));
+        assert_eq!(dropped, Some(&*(10 * applications - kept).to_string()), "{metrics}");
+        assert!(kept <= room && kept > room * 9 / 10, "{kept} of {room}");
+    }
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! Events in Redis: a stream per shard, `weir:{7}:events`, written by `news.lua` in the step that counts.
-
-use std::collections::HashMap;
+//!
+//! An entry has one field, a line of words: a list of a thousand is read in milliseconds, and by people.
 
 use redis::Pipeline;
 use weir_core::Timestamp;
@@ -9,8 +9,8 @@ use weir_core::alert::Alert;
 use super::{Redis, SHARDS};
 use crate::{Event, EventId, EventKind, StoreError};
 
-/// An entry of a stream: its id, and its fields.
-type Entry = (String, HashMap<String, String>);
+/// An entry of a stream: its id, and its field with its name.
+type Entry = (String, (String, String));
 
 fn key(shard: usize) -> String {
     format!("weir:{{{shard}}}:events")
@@ -22,15 +22,15 @@ fn broken() -> StoreError {
 
 impl Redis {
     pub(crate) async fn events(&self, most: usize) -> Result<Vec<Event>, StoreError> {
-        let mut pipe = redis::pipe();
+        let mut events = vec![];
+        // One after the other: each answer has the time that one may take.
         for shard in 0..SHARDS {
-            pipe.cmd("XRANGE").arg(key(shard)).arg("-").arg("+").arg("COUNT").arg(most);
+            let mut range = redis::cmd("XRANGE");
+            range.arg(key(shard)).arg("-").arg("+").arg("COUNT").arg(most);
+            let entries: Vec<Entry> = range.query_async(&mut self.reader()).await?;
+            let here = entries.iter().map(|entry| read(shard as u64, entry).ok_or_else(broken));
+            events.extend(here.collect::<Result<Vec<_>, _>>()?);
         }
-        let shards: Vec<Vec<Entry>> = pipe.query_async(&mut self.reader()).await?;
-        let entries =
-            shards.iter().zip(0..).flat_map(|(entries, shard)| entries.iter().map(move |e| (shard, e)));
-        let mut events: Vec<Event> =
-            entries.map(|(shard, entry)| read(shard, entry).ok_or_else(broken)).collect::<Result<_, _>>()?;
         // All places are moments of the same clock.
         events.sort_by_key(|event| event.id);
         events.truncate(most);
@@ -57,25 +57,23 @@ fn place(id: &EventId) -> String {
     format!("{}-{}", id.place.0, id.place.1)
 }
 
-fn read(shard: u64, (id, fields): &Entry) -> Option<Event> {
+fn read(shard: u64, (id, (_, line)): &Entry) -> Option<Event> {
     let (first, second) = id.split_once('-')?;
-    let field = |name: &str| fields.get(name).map(String::as_str);
-    let kind = match field("kind")? {
+    let mut words = line.split(' ');
+    let at = Timestamp::from_unix_ms(words.next()?.parse().ok()?);
+    let application = words.next()?.parse().ok()?;
+    let kind = match words.next()? {
         "first_traffic" => EventKind::FirstTraffic,
         "first_daily_traffic" => EventKind::FirstDailyTraffic,
         "alert" => EventKind::Alert(Alert {
-            bin: field("bin")?.parse().ok()?,
-            metric: field("metric")?.parse().ok()?,
-            period: field("period")?.parse().ok()?,
-            current: field("current")?.parse().ok()?,
-            max: field("max")?.parse().ok()?,
+            bin: words.next()?.parse().ok()?,
+            metric: words.next()?.parse().ok()?,
+            period: words.next()?.parse().ok()?,
+            current: words.next()?.parse().ok()?,
+            max: words.next()?.parse().ok()?,
         }),
         _ => return None,
     };
-    Some(Event {
-        id: EventId { shard, place: (first.parse().ok()?, second.parse().ok()?) },
-        application: field("application")?.parse().ok()?,
-        at: Timestamp::from_unix_ms(field("at")?.parse().ok()?),
-        kind,
-    })
+    let id = EventId { shard, place: (first.parse().ok()?, second.parse().ok()?) };
+    Some(Event { id, application, at, kind })
 }

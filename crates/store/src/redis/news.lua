@@ -11,11 +11,11 @@ local PERIODS = { 'minute', 'hour', 'day', 'week', 'month', 'year', 'eternity' }
 
 local function application_of(name) return string.match(name, '^(.*):[^:]*$') end
 
--- Adds an event; the oldest go where there are too many.
-local function tell(shard, application, kind, ...)
+-- Adds an event as a line of words: moment in ms, application, what happened to it. Names have no blanks. The oldest go
+-- where there are too many.
+local function tell(shard, application, what)
   local key = shard.base .. ':events'
-  local at = string.format('%.0f', shard.now_ms)
-  redis.call('XADD', key, '*', 'kind', kind, 'application', application, 'at', at, ...)
+  redis.call('XADD', key, '*', 'event', string.format('%.0f %s %s', shard.now_ms, application, what))
   shard.answers[3] = shard.answers[3] + redis.call('XTRIM', key, 'MAXLEN', '=', EVENTS_KEPT_MAX)
 end
 
@@ -84,8 +84,8 @@ local function tell_alerts(shard, application, alerts)
   for _, alert in ipairs(alerts) do
     local flag = shard.base .. ':alerted:' .. application .. ':' .. alert.bin
     if redis.call('SET', flag, 1, 'NX', 'PX', ALERT_PAUSE_MS) then
-      tell(shard, application, 'alert', 'bin', alert.bin, 'metric', alert.metric, 'period', alert.period,
-        'current', string.format('%.0f', alert.current), 'max', string.format('%.0f', alert.max))
+      local limit = string.format('%s %s %.0f %.0f', alert.metric, alert.period, alert.current, alert.max)
+      tell(shard, application, 'alert ' .. alert.bin .. ' ' .. limit)
     end
   end
 end
