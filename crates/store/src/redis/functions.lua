@@ -42,12 +42,12 @@ end
 
 -- Puts what the counter of each ceiling holds behind a place of the answers. Returns how often a usage fits, up to
 -- `wanted` times, the place of the ceiling that refuses one more, and what leases hold, if there are any. Notes whether
--- one of the ceilings may come near a step of its alerts.
+-- one of the ceilings may come to a step of its alerts.
 local function fit(shard, named, usage, wanted, behind, leases)
   local names, counters, minute, answers = shard.names, shard.counters, shard.minute, shard.answers
   local ceilings, values, sets = usage.ceilings, usage.values, usage.sets
   local fitting, refusing, place_of_ceiling, held = wanted, 0, 0, leases and {}
-  local lowest, near = usage.lowest, false
+  local lowest, may_alert = usage.lowest, false
   for at = 1, #ceilings, 3 do
     local place, period, max = ceilings[at], ceilings[at + 1], ceilings[at + 2]
     local name, value = names[named + place], values[place]
@@ -63,10 +63,11 @@ local function fit(shard, named, usage, wanted, behind, leases)
     local times = room < value and 0 or value > 0 and math.floor(room / value) or wanted
     if times < fitting then fitting, refusing = times, place_of_ceiling end
     place_of_ceiling = place_of_ceiling + 1
-    if used + value * wanted >= lowest[place_of_ceiling] then near = true end
+    local most = used + value * wanted
+    if most >= lowest[place_of_ceiling] and comes_to_step(usage, place_of_ceiling, used, most) then may_alert = true end
     answers[behind + place_of_ceiling] = used
   end
-  shard.near = near
+  shard.may_alert = may_alert
   return fitting, refusing, held
 end
 
@@ -112,7 +113,7 @@ local function decide(shard, ask, page, last_byte)
     end
   end
   if answer(shard, ONE, ask.named, ask.usage, 1, ask.leases) == 1 and ask.counts then
-    local changes = count_and_tell(shard, ask.application, ask.named, ask.usage, 1, shard.near)
+    local changes = count_and_tell(shard, ask.application, ask.named, ask.usage, 1, shard.may_alert)
     local record = record_of(shard, ask.attempt, ask.application, ask.usage, changes)
     remember(shard, page, string.char(last_byte), record)
   end
@@ -147,7 +148,7 @@ local function decide_ask(shard, at)
   if is_current and only_adds and not knows_any(shard, first, last) then
     local fitting = answer(shard, TOGETHER, named, usage, wanted, leases)
     if fitting > 0 then
-      count_and_tell(shard, values[at + 1], named, usage, fitting, shard.near)
+      count_and_tell(shard, values[at + 1], named, usage, fitting, shard.may_alert)
       local record = record_of(shard, attempt, values[at + 1], usage)
       local left = fitting
       for place = first, last, 2 do

@@ -2,7 +2,7 @@
 -- rule of steps is that of `weir_core::alert`, which says what is meant by it.
 --
 -- It is told in the step that counts, into a stream of the shard, and costs next to nothing where nothing is told: a
--- comparison for each counter and each ceiling.
+-- comparison for each counter and each ceiling, some more for a ceiling that is at its lowest step.
 
 local EVENTS_KEPT_MAX = 10000
 local ALERT_PAUSE_MS = '86400000'
@@ -10,6 +10,15 @@ local DAY = 3
 local PERIODS = { 'minute', 'hour', 'day', 'week', 'month', 'year', 'eternity' }
 
 local function application_of(name) return string.match(name, '^(.*):[^:]*$') end
+
+-- Whether one of the steps of a ceiling lies behind `used` and not behind `most`.
+local function comes_to_step(usage, ceiling, used, most)
+  local steps = steps_of(usage, ceiling)
+  for n = 1, #steps do
+    if steps[n] > used then return steps[n] <= most end
+  end
+  return false
+end
 
 -- Adds an event as a line of words: moment in ms, application, what happened to it. Names have no blanks. The oldest go
 -- where there are too many.
@@ -90,10 +99,10 @@ local function tell_alerts(shard, application, alerts)
   end
 end
 
--- Counts a usage so many times, as `count` does, and tells what there is to tell. Where a ceiling cannot be `near` a
--- step, none is looked for.
-local function count_and_tell(shard, application, named, usage, times, near, minute, expiries)
-  local alerts = near and find_alerts(shard, named, usage, times, minute or shard.minute)
+-- Counts a usage so many times, as `count` does, and tells what there is to tell. Where no ceiling comes to a step, for
+-- all that is known, none is looked for.
+local function count_and_tell(shard, application, named, usage, times, may_alert, minute, expiries)
+  local alerts = may_alert and find_alerts(shard, named, usage, times, minute or shard.minute)
   local changes = count(shard, named, usage, times, minute, expiries)
   if alerts then tell_alerts(shard, application, alerts) end
   return changes
