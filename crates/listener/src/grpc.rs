@@ -1,8 +1,9 @@
-//! The gRPC port: authorisation, catalog, gateways, error lists, health and reflection.
+//! The gRPC port: authorisation, catalog, gateways, errors, events, health and reflection.
 
 mod authorization;
 mod catalog;
 mod errors;
+mod events;
 mod gateways;
 mod stream;
 
@@ -14,6 +15,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use weir_proto::v1::authorization_server::AuthorizationServer;
 use weir_proto::v1::catalog_server::CatalogServer;
 use weir_proto::v1::errors_server::ErrorsServer;
+use weir_proto::v1::events_server::EventsServer;
 use weir_proto::v1::gateways_server::GatewaysServer;
 
 use crate::config::ServerTls;
@@ -39,6 +41,7 @@ pub(crate) fn router(shared: &Arc<Shared>, status: Status) -> Result<Router, Sta
     let catalog = CatalogServer::new(catalog::Service(Arc::clone(shared)));
     let gateways = GatewaysServer::new(gateways::Service(Arc::clone(shared)));
     let errors = ErrorsServer::new(errors::Service(Arc::clone(shared)));
+    let events = EventsServer::new(events::Service(Arc::clone(shared)));
     let mut server = Server::builder();
     if let Some(tls) = &shared.config.grpc_tls {
         server = server.tls_config(tls_config(tls)).map_err(StartError::GrpcTls)?;
@@ -53,7 +56,8 @@ pub(crate) fn router(shared: &Arc<Shared>, status: Status) -> Result<Router, Sta
         .add_service(authorization.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(catalog.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(gateways)
-        .add_service(errors))
+        .add_service(errors)
+        .add_service(events))
 }
 
 fn tls_config(tls: &ServerTls) -> ServerTlsConfig {

@@ -26,6 +26,10 @@ pub(crate) fn describe() {
         "What had counted as used since its holder was silent, and was not used"
     );
     describe_counter!("weir_leases_presumed_total", "Leases that nobody settled in time, counted as used");
+    describe_counter!(
+        "weir_events_dropped_total",
+        "Events that nobody had acknowledged when there was no more room"
+    );
     describe_counter!("weir_listener_failures_total", "Questions without a decision, by gRPC status");
 }
 

@@ -47,7 +47,9 @@ async fn health_and_reflection_are_served() {
     let answer = answers.message().await.unwrap().unwrap().message_response;
     let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
     let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["weir.v1.Authorization", "weir.v1.Catalog", "weir.v1.Gateways", "grpc.health.v1.Health"] {
+    let ours =
+        ["Authorization", "Catalog", "Gateways", "Errors", "Events"].map(|name| format!("weir.v1.{name}"));
+    for name in ours.iter().map(String::as_str).chain(["grpc.health.v1.Health"]) {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
 }
