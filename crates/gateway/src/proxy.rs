@@ -17,29 +17,28 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Version};
 use http_body::Body;
 use tracing::error;
+use weir_core::arguments::{Arguments, without};
 use weir_core::path::RequestPath;
 use weir_core::proxy::CredentialLocation;
-use weir_core::{Credentials, Decision, Denial, Timestamp, Usage};
-use weir_proto::CREDENTIAL_BYTES_MAX;
+use weir_core::ratelimit::Tightest;
+use weir_core::target::TargetError;
+use weir_core::{Credentials, Decision, Denial, Timestamp, Usage, extract};
 
 use crate::access::{Call, Calls};
-use crate::arguments::{Arguments, without};
 use crate::backend::{Authoriser, Question, Verdict};
 use crate::body::{ClientBody, Progress, ReplyBody, RequestBody};
-use crate::extract;
 use crate::fields;
 use crate::form::{self, Ahead};
 use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
 use crate::leases::Ticket;
 use crate::message::{Reply, RequestHead};
-use crate::ratelimit::{self, Tightest};
 use crate::reply::{self, Denied, Refusal};
 use crate::request_id::RequestIds;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
-use crate::target::{Target, TargetError};
+use crate::target::Target;
 use crate::upgrade;
 use crate::upstream::{self, Onward, Over, Upstream, UpstreamError};
 
@@ -154,7 +153,12 @@ impl Pipeline {
         let candidates = target.host().and_then(|host| routes.at_host(&host)).ok_or_else(nowhere)?;
         let path = RequestPath::parse(target.path).map_err(|e| Refusal::Target(TargetError::Path(e)))?;
         let query = target.query.unwrap_or_default();
-        let service = routes.find(candidates, head.method.as_str(), &path.decoded, query);
+        let arguments = Arguments { query, form: b"" };
+        let service = routes.find(candidates, |service| {
+            let matched =
+                service.rules.matches(head.method.as_str(), &path.decoded, &|name| arguments.last(name));
+            !matched.rules.is_empty()
+        });
         Ok((Arc::clone(service.ok_or(Refusal::NoService)?), path))
     }
 
@@ -266,19 +270,10 @@ fn credentials(
     head: &RequestHead,
     arguments: Arguments<'_>,
 ) -> Result<Credentials, Refusal> {
-    let found = extract::credentials(service.credentials, &service.proxy, &head.fields, arguments)
-        .map_err(|denial| Refusal::denied(service, denial))?;
-    let is_long = |text: &str| text.len() > CREDENTIAL_BYTES_MAX;
-    // The contract has no room for them, and no application has such a key.
-    let denial = match &found {
-        Credentials::UserKey(key) if is_long(key.expose()) => Denial::UserKeyInvalid,
-        Credentials::AppIdAndKey { app_id, .. } if is_long(app_id) => Denial::ApplicationNotFound,
-        Credentials::AppIdAndKey { app_key: Some(key), .. } if is_long(key.expose()) => {
-            Denial::ApplicationKeyInvalid
-        }
-        _ => return Ok(found),
-    };
-    Err(Refusal::denied(service, denial))
+    let headers = head.fields.iter();
+    let found = extract::credentials(service.credentials, &service.proxy, headers, arguments);
+    let judged = found.and_then(|found| extract::check_length(&found).map(|()| found));
+    judged.map_err(|denial| Refusal::denied(service, denial))
 }
 
 fn usage(
@@ -360,7 +355,7 @@ async fn exchange(
     }
     let mut reply = answer.map(|body| ReplyBody::stream(body, idle));
     headers::to_client(&mut reply.fields);
-    ratelimit::write(&mut reply.fields, &limits.limits, limits.at);
+    reply::write_limits(&mut reply.fields, &limits.limits, limits.at);
     Ok(reply)
 }
 

@@ -27,7 +27,7 @@ pub mod v1 {
 pub use codec::{StrictCodec, StrictDecoder, StrictEncoder};
 pub use decision::Acceptance;
 pub use lease::{LeaseAnswer, Unsettled};
-pub use usage::{CREDENTIAL_BYTES_MAX, USAGE_ENTRIES_MAX};
+pub use usage::USAGE_ENTRIES_MAX;
 
 /// The compiled descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weir.bin"));
