@@ -8,6 +8,15 @@ use std::borrow::Cow;
 
 use crate::mapping_rule::decode_argument;
 
+/// Longest form body that is searched.
+pub const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// Whether a request may carry a form, given its method and its `Content-Type` lines.
+pub fn may_carry_form<'a>(method: &str, mut content_types: impl Iterator<Item = &'a str>) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
+        && content_types.any(|text| text.to_ascii_lowercase().contains("application/x-www-form-urlencoded"))
+}
+
 /// Both sources, still encoded.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Arguments<'a> {

@@ -9,7 +9,7 @@
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, without};
 use crate::credentials::{CREDENTIAL_BYTES_MAX, CredentialKind, Credentials};
 use crate::denial::Denial;
 use crate::proxy::{CredentialLocation, CredentialNames, Proxy};
@@ -48,6 +48,15 @@ pub fn check_length(credentials: &Credentials) -> Result<(), Denial> {
         Credentials::ClientId(id) if is_long(id) => Err(Denial::ApplicationNotFound),
         _ => Ok(()),
     }
+}
+
+/// A query or form without credentials; `None`: they stay, or there are none.
+pub fn stripped(proxy: &Proxy, text: &[u8]) -> Option<Vec<u8>> {
+    if !proxy.strip_credentials || proxy.credential_location != CredentialLocation::Query {
+        return None;
+    }
+    let names = &proxy.credential_names;
+    without(text, &[&names.user_key, &names.app_id, &names.app_key])
 }
 
 fn from_arguments(

@@ -90,15 +90,20 @@ fn limit_member(limit: &LimitStatus, at: Timestamp) -> String {
     )
 }
 
-/// A JSON string.
+/// A JSON string, in visible ASCII alone: documents also travel in headers.
 fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
-            '\0'..='\u{1f}' => quoted.push_str(&format!("\\u{:04x}", u32::from(character))),
-            _ => quoted.push(character),
+            ' '..='~' => quoted.push(character),
+            _ => {
+                let mut units = [0; 2];
+                for unit in character.encode_utf16(&mut units) {
+                    quoted.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
         }
     }
     quoted.push('"');
@@ -156,13 +161,13 @@ mod tests {
             status: 429,
             title: "Too Many Requests",
             code: "limits_exceeded",
-            detail: "say \"no\"\\\n",
+            detail: "say \"nö\"\\\n",
             request_id: "abc",
             limit: Some((&hour, Timestamp::from_unix_ms(NOW))),
         };
         assert_eq!(
             problem.to_json(),
-            r#"{"type":"urn:weir:problem:limits_exceeded","title":"Too Many Requests","status":429,"detail":"say \"no\"\\\u000a","code":"limits_exceeded","instance":"urn:weir:request:abc","limit":{"metric":"hits","period":"eternity","max":5,"used":5,"reset_seconds":null}}"#
+            r#"{"type":"urn:weir:problem:limits_exceeded","title":"Too Many Requests","status":429,"detail":"say \"n\u00f6\"\\\u000a","code":"limits_exceeded","instance":"urn:weir:request:abc","limit":{"metric":"hits","period":"eternity","max":5,"used":5,"reset_seconds":null}}"#
         );
     }
 }

@@ -20,6 +20,36 @@ pub enum TargetError {
     Malformed(&'static str),
 }
 
+impl TargetError {
+    /// The HTTP status that says so.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Method => 405,
+            Self::Expectation => 417,
+            Self::Path(_) | Self::Malformed(_) => 400,
+        }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Method => "method_not_allowed",
+            Self::Expectation => "expectation_failed",
+            Self::Path(_) | Self::Malformed(_) => "request_malformed",
+        }
+    }
+
+    /// A sentence for people.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Method => "The method is not served.".into(),
+            Self::Expectation => "Nothing but 100-continue can be expected.".into(),
+            Self::Path(error) => format!("The request is malformed: {error}."),
+            Self::Malformed(why) => format!("The request is malformed: {why}."),
+        }
+    }
+}
+
 /// A host in the form that is compared: lower case, no port, no trailing dot.
 pub fn bare_host(authority: &str) -> String {
     let host = match (authority.starts_with('['), authority.split_once(']')) {
@@ -43,6 +73,21 @@ pub fn check_method(method: &str) -> Result<(), TargetError> {
         }
         _ => Ok(()),
     }
+}
+
+/// What is asked of an upstream: base path (empty rather than a lone slash) and path joined by one slash, the base's
+/// query before the client's.
+pub fn below(base: &str, base_query: Option<&str>, path: &str, query: Option<&str>) -> String {
+    let mut target = match (base, path) {
+        ("", path) => path.to_owned(),
+        (base, "/") => base.to_owned(),
+        (base, path) => format!("{}{path}", base.strip_suffix('/').unwrap_or(base)),
+    };
+    for (at, query) in [base_query, query].into_iter().flatten().enumerate() {
+        target.push(if at == 0 { '?' } else { '&' });
+        target.push_str(query);
+    }
+    target
 }
 
 /// Whether a text is a host, perhaps with a port; an empty one is.

@@ -17,9 +17,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Version};
 use http_body::Body;
 use tracing::error;
-use weir_core::arguments::{Arguments, without};
+use weir_core::arguments::Arguments;
 use weir_core::path::RequestPath;
-use weir_core::proxy::CredentialLocation;
 use weir_core::ratelimit::Tightest;
 use weir_core::target::TargetError;
 use weir_core::{Credentials, Decision, Denial, Timestamp, Usage, extract};
@@ -304,7 +303,7 @@ fn upstream_target(
     path: &RequestPath<'_>,
     query: Option<&str>,
 ) -> Result<PathAndQuery, Refusal> {
-    let stripped = query.and_then(|query| stripped(service, query.as_bytes()));
+    let stripped = query.and_then(|query| extract::stripped(&service.proxy, query.as_bytes()));
     let stripped = stripped.as_deref().map(String::from_utf8_lossy);
     let query = match &stripped {
         Some(rest) if rest.is_empty() => None,
@@ -317,16 +316,6 @@ fn upstream_target(
 fn no_target(service: &Service, problem: &dyn std::fmt::Display) -> Refusal {
     error!(service.id = service.id.as_str(), %problem, "the upstream's URL cannot be put together");
     Refusal::Upstream(UpstreamError::BadAnswer)
-}
-
-/// A query or form without credentials; `None`: they stay, or there are none.
-fn stripped(service: &Service, text: &[u8]) -> Option<Vec<u8>> {
-    let proxy = &service.proxy;
-    if !proxy.strip_credentials || proxy.credential_location != CredentialLocation::Query {
-        return None;
-    }
-    let names = &proxy.credential_names;
-    without(text, &[&names.user_key, &names.app_id, &names.app_key])
 }
 
 /// Sends the request, and turns the head of the answer into the client's.
@@ -369,7 +358,7 @@ fn upstream_request(
     let Outgoing { mut head, target, ahead, body, .. } = outgoing;
     // A form that was read has nothing behind it.
     let rest = (!ahead.is_form).then_some(body);
-    let ahead = match ahead.is_form.then(|| stripped(service, &ahead.bytes)).flatten() {
+    let ahead = match ahead.is_form.then(|| extract::stripped(&service.proxy, &ahead.bytes)).flatten() {
         Some(form) => form.into(),
         None => ahead.bytes,
     };

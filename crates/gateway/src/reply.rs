@@ -95,11 +95,8 @@ impl Refusal {
     /// The stable code, as in problem documents; those of them that have none have one for log and metrics.
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Self::Target(TargetError::Method) => "method_not_allowed",
-            Self::Target(TargetError::Expectation) => "expectation_failed",
-            Self::Target(TargetError::Malformed(_) | TargetError::Path(_)) | Self::BodyBroken => {
-                "request_malformed"
-            }
+            Self::Target(error) => error.code(),
+            Self::BodyBroken => "request_malformed",
             Self::Malformed(why) => match why.status() {
                 StatusCode::URI_TOO_LONG => "target_too_long",
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "headers_too_long",
@@ -200,20 +197,12 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
         let code = refusal.code();
         Some(Answer { status, code, detail: detail.to_owned(), configured: None, limit: None })
     };
-    let malformed = |why: &dyn std::fmt::Display| {
-        plain(StatusCode::BAD_REQUEST, &format!("The request is malformed: {why}."))
-    };
     match refusal {
         Refusal::NoService | Refusal::NoUpstream => None,
         Refusal::Malformed(why) => plain(why.status(), &format!("The request is malformed: {why}.")),
-        Refusal::Target(TargetError::Method) => {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "The method is not served.")
+        Refusal::Target(error) => {
+            plain(StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST), &error.sentence())
         }
-        Refusal::Target(TargetError::Expectation) => {
-            plain(StatusCode::EXPECTATION_FAILED, "Nothing but 100-continue can be expected.")
-        }
-        Refusal::Target(TargetError::Malformed(why)) => malformed(why),
-        Refusal::Target(TargetError::Path(error)) => malformed(error),
         Refusal::Denied(denied) => Some(denied_answer(denied)),
         Refusal::Undecided(service) => Some(Answer {
             status: status_of(&service.proxy.refusals.auth_failed),
@@ -227,7 +216,9 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
         Refusal::BodyStalled => {
             plain(StatusCode::REQUEST_TIMEOUT, "The request body did not arrive in time.")
         }
-        Refusal::BodyBroken => malformed(&"its body cannot be read"),
+        Refusal::BodyBroken => {
+            plain(StatusCode::BAD_REQUEST, "The request is malformed: its body cannot be read.")
+        }
         Refusal::Upstream(error) => {
             let (status, detail) = upstream_answer(*error);
             plain(status, detail)

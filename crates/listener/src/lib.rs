@@ -9,12 +9,14 @@
 mod caller;
 mod catalog;
 pub mod config;
+mod edge;
 mod engine;
 mod grpc;
 mod http;
 mod meters;
 mod recalls;
 mod records;
+mod request_id;
 mod server;
 mod status;
 mod trace;

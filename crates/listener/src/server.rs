@@ -13,7 +13,9 @@ use weir_store::Store;
 
 use crate::catalog::CatalogHandle;
 use crate::config::Config;
+use crate::edge::Directory;
 use crate::engine::Engine;
+use crate::request_id::RequestIds;
 use crate::watch::{Seen, follow};
 use crate::{grpc, http};
 
@@ -43,6 +45,9 @@ pub enum StartError {
     /// Certificate or key cannot be used.
     #[error("cannot serve TLS on the gRPC port")]
     Tls(#[source] tonic::transport::Error),
+    /// The system has no random numbers.
+    #[error("the system has no random numbers")]
+    Random(#[source] getrandom::Error),
     /// The descriptors for reflection cannot be read.
     #[error("cannot serve gRPC reflection")]
     Reflection(#[source] tonic_reflection::server::Error),
@@ -62,6 +67,9 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
     pub(crate) catalog: CatalogHandle,
+    /// For calls that other proxies ask about.
+    pub(crate) directory: Directory,
+    pub(crate) ids: RequestIds,
     /// Ends long streams.
     pub(crate) stop: CancellationToken,
 }
@@ -95,7 +103,7 @@ impl Listener {
     /// Binds both ports.
     ///
     /// # Errors
-    /// When one of them is taken.
+    /// When one of them is taken, or the system has no random numbers.
     pub async fn bind(config: Config, store: Store) -> Result<Self, StartError> {
         crate::meters::describe();
         let (grpc, grpc_address) = bind(config.grpc_address).await?;
@@ -104,7 +112,9 @@ impl Listener {
         let engine = Engine::new(store.clone(), &config, Arc::clone(&seen));
         let catalog = CatalogHandle { store, seen };
         let stop = CancellationToken::new();
-        let shared = Arc::new(Shared { config, engine, catalog, stop });
+        let ids = RequestIds::new().map_err(StartError::Random)?;
+        let directory = Directory::default();
+        let shared = Arc::new(Shared { config, engine, catalog, directory, ids, stop });
         Ok(Self { shared, grpc, http, grpc_address, http_address })
     }
 

@@ -4,6 +4,7 @@
 mod callers;
 mod catalog;
 mod decisions;
+mod envoy;
 mod freshness;
 mod outage;
 mod protocol;

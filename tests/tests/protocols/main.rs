@@ -4,6 +4,8 @@
 //! library would be too well-behaved.
 #![allow(clippy::unwrap_used, reason = "a test fails by it, with the place")]
 
+mod edge;
+mod envoy;
 mod expect;
 mod frames;
 mod framing;
