@@ -155,7 +155,7 @@ impl Listener {
         let poll = Duration::from_millis(self.shared.config.catalog_poll_ms);
         let CatalogHandle { store, seen } = self.shared.catalog.clone();
         tokio::spawn(follow(store, seen, poll, ended.clone()));
-        tokio::spawn(http::serve(self.http, ended.clone()));
+        tokio::spawn(http::serve(self.http, Arc::clone(&self.shared)));
         tokio::spawn(presume(self.shared.catalog.store.clone(), ended.clone()));
         tokio::spawn(pass_recalls_on(Arc::clone(&self.shared), ended.clone()));
 

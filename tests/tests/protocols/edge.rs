@@ -15,7 +15,8 @@ pub(crate) const NASTY: &str =
 
 /// Services by where their credentials are.
 pub(crate) fn catalog(revision: u64) -> String {
-    let nasty = serde_json::to_string(NASTY).unwrap();
+    let [nasty, long] =
+        [NASTY, &"a \"quoted\" $word é; ".repeat(700)].map(|text| serde_json::to_string(text).unwrap());
     format!(
         r#"
 revision = {revision}
@@ -102,6 +103,14 @@ api_backend = "{{upstream}}"
 credentials_location = "authorization"
 secret_token = "other"
 secret_token_header = "X-Secret"
+[providers.services.proxy.errors.auth_failed]
+body = {long}
+[providers.services.staging]
+hosts = ["stage.test"]
+api_backend = "{{upstream}}"
+mapping_rules = [{{ method = "GET", pattern = "/staged", metrics = {{ hits = 1 }} }}]
+[providers.services.staging.errors.auth_missing]
+body = "staged"
 [[providers.services.plans]]
 id = "plan"
 limits = []
@@ -121,6 +130,10 @@ id = "narrow"
 environment = "production"
 token = "narrow-gateway-token"
 services = ["basic"]
+[[gateways]]
+id = "staging"
+environment = "staging"
+token = "staging-gateway-token"
 "#;
     let plan = Plan { redis: true, listener_tables: tables.to_owned(), ..Plan::small(&catalog(1)) };
     Stack::start(&plan).await

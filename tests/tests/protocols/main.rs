@@ -12,6 +12,7 @@ mod framing;
 mod grpc;
 mod http2;
 mod http2_bounds;
+mod nginx;
 mod sockets;
 mod tls;
 mod trailers;

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 use weir_core::proxy::RefusalReply;
 use weir_core::ratelimit::Tightest;
 use weir_core::refusal::{PROBLEM_TYPE, Problem, Refused, retry_after_s};
+use weir_core::target::TargetError;
 use weir_core::{Denial, LimitStatus, Timestamp};
 
 use super::Refusal;
@@ -37,8 +38,10 @@ pub(crate) enum Class {
     LimitsExceeded,
     /// No service there.
     NotFound,
-    /// 400, 405.
+    /// 400, 417.
     Malformed,
+    /// 405.
+    Method,
     BodyTooLong,
 }
 
@@ -52,6 +55,7 @@ impl Class {
             Self::LimitsExceeded => "limits_exceeded",
             Self::NotFound => "not_found",
             Self::Malformed => "malformed",
+            Self::Method => "method",
             Self::BodyTooLong => "body_too_long",
         }
     }
@@ -80,7 +84,10 @@ struct Answer<'a> {
 pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Reply {
     let answer = match refusal {
         Refusal::NoService => return not_found(),
-        Refusal::Target(error) => plain(error.status(), error.code(), Class::Malformed, error.sentence()),
+        Refusal::Target(error) => {
+            let class = if *error == TargetError::Method { Class::Method } else { Class::Malformed };
+            plain(error.status(), error.code(), class, error.sentence())
+        }
         Refusal::BodyTooLong => {
             let sentence = "The request body is too long.".to_owned();
             plain(413, "body_too_long", Class::BodyTooLong, sentence)
@@ -150,7 +157,7 @@ fn write(answer: &Answer<'_>, wants_problem: bool, id: &str) -> Reply {
 
 fn headers(answer: &Answer<'_>) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
-    if answer.status == 405 && answer.configured.is_none() {
+    if answer.class == Class::Method {
         headers.push(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
     }
     let Some((limit, at)) = answer.limit else { return headers };

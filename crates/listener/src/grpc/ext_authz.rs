@@ -122,7 +122,7 @@ fn denied(reply: Reply) -> CheckResponse {
         Class::AuthMissing => Code::Unauthenticated,
         Class::LimitsExceeded => Code::ResourceExhausted,
         Class::NotFound | Class::NoMatch => Code::NotFound,
-        Class::Malformed | Class::BodyTooLong => Code::InvalidArgument,
+        Class::Malformed | Class::Method | Class::BodyTooLong => Code::InvalidArgument,
         Class::AuthFailed => Code::PermissionDenied,
     };
     let mut headers = vec![set("content-type", &reply.content_type)];
