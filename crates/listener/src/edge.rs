@@ -21,6 +21,7 @@ use weir_store::{Mode, RequestId};
 
 use crate::config::GatewayToken;
 use crate::engine::Question;
+use crate::meters;
 use crate::server::Shared;
 use crate::status::Failure;
 use crate::trace::Parent;
@@ -30,6 +31,13 @@ pub(crate) use service::EdgeService;
 
 /// Longest referrer that is judged.
 const REFERRER_BYTES_MAX: usize = 2048;
+
+/// Which proxy asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asker {
+    Envoy,
+    Nginx,
+}
 
 /// A name and a value.
 pub(crate) type Header<'a> = (&'a [u8], &'a [u8]);
@@ -76,6 +84,18 @@ pub(crate) enum Refusal {
     Denied { service: Arc<EdgeService>, denial: Denial, at: Timestamp },
 }
 
+impl Refusal {
+    /// The stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Target(error) => error.code(),
+            Self::NoService => "service_not_found",
+            Self::BodyTooLong => "body_too_long",
+            Self::Denied { denial, .. } => denial.code(),
+        }
+    }
+}
+
 /// Why a call does not go on.
 pub(crate) enum Stop {
     /// It may not.
@@ -107,6 +127,26 @@ impl From<Failure> for Stop {
 /// # Errors
 /// The refusal, or what kept the call from being decided.
 pub(crate) async fn admit(
+    shared: &Shared,
+    (asker, gateway): (Asker, &GatewayToken),
+    call: &Call<'_>,
+    request: RequestId,
+) -> Result<Admitted, Stop> {
+    let found = decide(shared, gateway, call, request).await;
+    let outcome = match &found {
+        Ok(_) => "allowed",
+        Err(Stop::Refused(refusal)) => refusal.code(),
+        Err(Stop::Failed(_)) => "undecided",
+    };
+    let asker = match asker {
+        Asker::Envoy => "envoy",
+        Asker::Nginx => "nginx",
+    };
+    meters::asked(asker, outcome);
+    found
+}
+
+async fn decide(
     shared: &Shared,
     gateway: &GatewayToken,
     call: &Call<'_>,

@@ -238,7 +238,7 @@ impl<'a> Section<'a> {
                     let value = u64::from_str_radix(number.as_str(), number.radix()).unwrap_or(u64::MAX);
                     Some(Located { value, place })
                 }
-                other => wrong(place, other).and_then(|_: Vec<_>| None),
+                other => wrong(place, other).and(None),
             }
         };
         Some(items.iter().filter_map(whole).collect())

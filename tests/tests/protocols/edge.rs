@@ -13,35 +13,31 @@ use weir_tests::stack::{Plan, Stack};
 pub(crate) const NASTY: &str =
     "\"quoted\" 'text' $host ${args} {braces}; # no comment\\ back\\n\nnew line\ttab é </h1>";
 
-/// Services by where their credentials are.
-pub(crate) fn catalog(revision: u64) -> String {
-    let [nasty, long] =
-        [NASTY, &"a \"quoted\" $word é; ".repeat(700)].map(|text| serde_json::to_string(text).unwrap());
-    format!(
-        r#"
-revision = {revision}
+/// Services by where their credentials are; `NASTY` and `LONG` stand for texts.
+const CATALOG: &str = r#"
+revision = 1
 [[providers]]
 name = "Edge tests"
 
 [[providers.services]]
 id = "api"
 credentials = "user_key"
-metrics = [{{ name = "hits" }}, {{ name = "searches" }}, {{ name = "closed" }}]
+metrics = [{ name = "hits" }, { name = "searches" }, { name = "closed" }]
 mapping_rules = [
-  {{ method = "GET", pattern = "/hello", metrics = {{ hits = 1 }} }},
-  {{ method = "POST", pattern = "/form", metrics = {{ hits = 1 }} }},
-  {{ method = "GET", pattern = "/search?q={{q}}", metrics = {{ hits = 1, searches = 2 }} }},
-  {{ method = "GET", pattern = "/closed", metrics = {{ closed = 1 }} }},
+  { method = "GET", pattern = "/hello", metrics = { hits = 1 } },
+  { method = "POST", pattern = "/form", metrics = { hits = 1 } },
+  { method = "GET", pattern = "/search?q={q}", metrics = { hits = 1, searches = 2 } },
+  { method = "GET", pattern = "/closed", metrics = { closed = 1 } },
 ]
 [providers.services.proxy]
 hosts = ["api.test", "*.api.test"]
-api_backend = "{{upstream}}"
+api_backend = "{upstream}"
 strip_credentials = true
 secret_token = "s3cret"
 request_body_bytes_max = 2000
 [providers.services.proxy.errors.auth_missing]
 status = 403
-body = {nasty}
+body = NASTY
 content_type = "text/html; charset=utf-8"
 [providers.services.proxy.errors.no_match]
 status = 418
@@ -49,12 +45,12 @@ body = ""
 [[providers.services.plans]]
 id = "plan"
 limits = [
-  {{ metric = "hits", period = "day", max = 1000 }},
-  {{ metric = "closed", period = "day", max = 0 }},
+  { metric = "hits", period = "day", max = 1000 },
+  { metric = "closed", period = "day", max = 0 },
 ]
 [[providers.services.plans]]
 id = "small"
-limits = [{{ metric = "hits", period = "day", max = 2 }}]
+limits = [{ metric = "hits", period = "day", max = 2 }]
 [[providers.services.applications]]
 id = "app"
 plan = "plan"
@@ -76,11 +72,11 @@ user_key = "two"
 [[providers.services]]
 id = "pair"
 credentials = "app_id_and_key"
-metrics = [{{ name = "hits" }}]
-mapping_rules = [{{ method = "ANY", pattern = "/", metrics = {{ hits = 1 }} }}]
+metrics = [{ name = "hits" }]
+mapping_rules = [{ method = "ANY", pattern = "/", metrics = { hits = 1 } }]
 [providers.services.proxy]
 hosts = ["pair.test"]
-api_backend = "{{upstream}}/base"
+api_backend = "{upstream}/base"
 credentials_location = "headers"
 strip_credentials = true
 host_rewrite = "inner.test"
@@ -95,20 +91,21 @@ app_keys = ["secret"]
 [[providers.services]]
 id = "basic"
 credentials = "user_key"
-metrics = [{{ name = "hits" }}]
-mapping_rules = [{{ method = "ANY", pattern = "/", metrics = {{ hits = 1 }} }}]
+metrics = [{ name = "hits" }]
+mapping_rules = [{ method = "ANY", pattern = "/", metrics = { hits = 1 } }]
 [providers.services.proxy]
 hosts = ["basic.test"]
-api_backend = "{{upstream}}"
+api_backend = "{upstream}"
 credentials_location = "authorization"
+strip_credentials = true
 secret_token = "other"
 secret_token_header = "X-Secret"
 [providers.services.proxy.errors.auth_failed]
-body = {long}
+body = LONG
 [providers.services.staging]
 hosts = ["stage.test"]
-api_backend = "{{upstream}}"
-mapping_rules = [{{ method = "GET", pattern = "/staged", metrics = {{ hits = 1 }} }}]
+api_backend = "{upstream}"
+mapping_rules = [{ method = "GET", pattern = "/staged", metrics = { hits = 1 } }]
 [providers.services.staging.errors.auth_missing]
 body = "staged"
 [[providers.services.plans]]
@@ -118,8 +115,13 @@ limits = []
 id = "app"
 plan = "plan"
 user_key = "key"
-"#
-    )
+"#;
+
+/// The catalog.
+pub(crate) fn catalog() -> String {
+    let long = "a \"quoted\" $word é; ".repeat(700);
+    let quoted = |text: &str| serde_json::to_string(text).unwrap();
+    CATALOG.replace("NASTY", &quoted(NASTY)).replace("LONG", &quoted(&long))
 }
 
 /// A listener over Redis, and a gateway to compare with.
@@ -135,7 +137,7 @@ id = "staging"
 environment = "staging"
 token = "staging-gateway-token"
 "#;
-    let plan = Plan { redis: true, listener_tables: tables.to_owned(), ..Plan::small(&catalog(1)) };
+    let plan = Plan { redis: true, listener_tables: tables.to_owned(), ..Plan::small(&catalog()) };
     Stack::start(&plan).await
 }
 

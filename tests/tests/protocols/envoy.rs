@@ -68,6 +68,12 @@ async fn ext_authz_counts_once_and_refuses_beyond() {
     assert_eq!(refused.header("ratelimit-policy"), "\"hits-day\";q=2;w=86400");
     assert!(refused.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
     assert_eq!(stack.listener_client(0).used("one", "hits", Period::Day).await.unwrap(), 2);
+    let metrics = get(stack.listeners[0].telemetry, "/metrics").body;
+    for (outcome, count) in [("allowed", 2), ("limits_exceeded", 3)] {
+        let line =
+            format!("weir_listener_edge_calls_total{{asker=\"envoy\",outcome=\"{outcome}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ fn nginx(stack: &Stack, service: &str, environment: &str, token: &str) -> Foreig
     let address = free_addresses(1)[0];
     let catalog = tempfile::NamedTempFile::new().unwrap();
     let upstream = format!("http://{}", stack.upstream.address());
-    std::fs::write(catalog.path(), edge::catalog(1).replace("{upstream}", &upstream)).unwrap();
+    std::fs::write(catalog.path(), edge::catalog().replace("{upstream}", &upstream)).unwrap();
     let listener = format!("http://{}", stack.listeners[0].http.unwrap());
     let catalog = catalog.path().display().to_string();
     let (listen, options) = (address.to_string(), ["--environment", environment, "--listener", &listener]);

@@ -73,7 +73,6 @@ impl Class {
 /// What a reply says, before it is written.
 struct Answer<'a> {
     status: u16,
-    code: &'static str,
     class: Class,
     detail: String,
     configured: Option<&'a RefusalReply>,
@@ -86,17 +85,16 @@ pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Reply 
         Refusal::NoService => return not_found(),
         Refusal::Target(error) => {
             let class = if *error == TargetError::Method { Class::Method } else { Class::Malformed };
-            plain(error.status(), error.code(), class, error.sentence())
+            plain(error.status(), class, error.sentence())
         }
         Refusal::BodyTooLong => {
             let sentence = "The request body is too long.".to_owned();
-            plain(413, "body_too_long", Class::BodyTooLong, sentence)
+            plain(413, Class::BodyTooLong, sentence)
         }
         Refusal::Denied { service, denial, at } => {
             let Refused { reply, limit } = Refused::of(denial, &service.proxy.refusals);
             Answer {
                 status: reply.status,
-                code: denial.code(),
                 class: Class::of(denial),
                 detail: denial.sentence(),
                 configured: Some(reply),
@@ -104,11 +102,11 @@ pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Reply 
             }
         }
     };
-    write(&answer, wants_problem, id)
+    write(&answer, refusal.code(), wants_problem.then_some(id))
 }
 
-fn plain(status: u16, code: &'static str, class: Class, detail: String) -> Answer<'static> {
-    Answer { status, code, class, detail, configured: None, limit: None }
+fn plain(status: u16, class: Class, detail: String) -> Answer<'static> {
+    Answer { status, class, detail, configured: None, limit: None }
 }
 
 /// Nobody is told anything of services that are not there.
@@ -124,17 +122,18 @@ fn not_found() -> Reply {
     }
 }
 
-fn write(answer: &Answer<'_>, wants_problem: bool, id: &str) -> Reply {
+/// With `id`, a problem document is wanted.
+fn write(answer: &Answer<'_>, code: &'static str, id: Option<&str>) -> Reply {
     let status = StatusCode::from_u16(answer.status).ok();
-    let problem = Problem {
+    let problem = id.map(|request_id| Problem {
         status: answer.status,
         title: status.and_then(|status| status.canonical_reason()).unwrap_or("Refused"),
-        code: answer.code,
+        code,
         detail: &answer.detail,
-        request_id: id,
+        request_id,
         limit: answer.limit,
-    };
-    let problem = wants_problem.then(|| problem.to_json());
+    });
+    let problem = problem.map(|problem| problem.to_json());
     let (content_type, body) = match (&problem, answer.configured) {
         (Some(document), _) => (PROBLEM_TYPE, document),
         // What is no value is never written.
@@ -146,7 +145,7 @@ fn write(answer: &Answer<'_>, wants_problem: bool, id: &str) -> Reply {
     };
     Reply {
         status: answer.status,
-        code: answer.code,
+        code,
         class: answer.class,
         headers: headers(answer),
         content_type: content_type.to_owned(),

@@ -24,7 +24,7 @@ use weir_proto::google;
 
 use crate::caller;
 use crate::edge::reply::{Class, Reply, limit_headers, render};
-use crate::edge::{Admitted, Call, Header, Stop, admit};
+use crate::edge::{Admitted, Asker, Call, Header, Stop, admit};
 use crate::request_id::hex;
 use crate::server::Shared;
 use crate::status::Failure;
@@ -44,7 +44,7 @@ impl Authorization for Service {
         let headers = headers(http);
         let call = read_call(http, &headers);
         let id = shared.ids.next();
-        let answer = match admit(shared, gateway, &call, id).await {
+        let answer = match admit(shared, (Asker::Envoy, gateway), &call, id).await {
             Ok(admitted) => allowed(&call, &admitted),
             Err(Stop::Refused(refusal)) => {
                 denied(render(&refusal, wants_problem(call.texts("accept")), &hex(id)))

@@ -18,7 +18,7 @@ use weir_core::refusal::wants_problem;
 
 use crate::caller::gateway_of;
 use crate::edge::reply::{Class, Reply, limit_headers, render};
-use crate::edge::{Admitted, Call, Header, Stop, admit};
+use crate::edge::{Admitted, Asker, Call, Header, Stop, admit};
 use crate::request_id::hex;
 use crate::server::Shared;
 
@@ -62,7 +62,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, head: &Parts) -> Answer {
     let host = text(ORIGINAL_HOST).unwrap_or_default();
     let call = Call { method, host, target, headers: &headers, form: b"" };
     let id = shared.ids.next();
-    match admit(shared, gateway, &call, id).await {
+    match admit(shared, (Asker::Nginx, gateway), &call, id).await {
         Ok(admitted) => allowed(&admitted),
         Err(Stop::Refused(refusal)) => {
             refused(&render(&refusal, wants_problem(call.texts("accept")), &hex(id)))
