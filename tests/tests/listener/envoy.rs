@@ -1,5 +1,7 @@
 //! What Envoy's two contracts answer, asked as Envoy would ask; Envoy itself is in the protocol tests.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use weir_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use weir_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
@@ -9,6 +11,7 @@ use weir_proto::envoy::service::ratelimit::v3::rate_limit_response::Code as Limi
 use weir_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use weir_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use weir_tests::stack::{Plan, Stack};
+use weir_tests::wait::until_async;
 
 const CATALOG: &str = r#"
 revision = 1
@@ -224,4 +227,28 @@ async fn tokens_open_their_own_services_alone() {
     let client = stack.listener_client(0);
     let status = checks.check(client.signed(CheckRequest::default())).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+}
+
+/// Whoever leaves while descriptors are being decided leaves nothing half counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_counts_whole_or_not() {
+    const DESCRIPTORS: u64 = 64;
+    let stack = stack(true).await;
+    let many = ["user_key=other metric=free"; DESCRIPTORS as usize].join("|");
+    let mut left = 0;
+    for wait_ms in 1..=30 {
+        let asked = ask(&stack, "api", &many, 0);
+        left += u64::from(tokio::time::timeout(Duration::from_millis(wait_ms), asked).await.is_err());
+    }
+    assert!(left > 0, "all were answered at once");
+    let client = stack.listener_client(0);
+    until_async("what was begun to be taken back", || async {
+        let used = client.totals("api", "other").await.ok()?.get("free").copied().unwrap_or_default();
+        used.is_multiple_of(DESCRIPTORS).then_some(())
+    })
+    .await;
+    // More may still come back: then it does so whole.
+    ask(&stack, "api", &many, 0).await.unwrap();
+    stack.counter_settles_at("other", "free", client.totals("api", "other").await.unwrap()["free"]).await;
+    assert_eq!(client.totals("api", "other").await.unwrap()["free"] % DESCRIPTORS, 0);
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use weir_proto::v1::Period;
+use weir_tests::certificates::Authority;
 use weir_tests::foreign::{Foreign, free_addresses};
 use weir_tests::http::{call, get, raw};
 use weir_tests::process::weir;
@@ -142,4 +143,54 @@ async fn without_a_decision_nothing_passes_nginx() {
     stack.redis.as_mut().unwrap().restart();
     stack.listeners[0].start();
     until("nginx to reach the listener again", || (ask(address).status == 200).then_some(()));
+}
+
+/// What no other test's service has: TLS both ways, several listeners, no body at all.
+#[test]
+fn nginx_reads_every_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = edge::catalog().replace(
+        "api_backend = \"{upstream}\"",
+        "api_backend = \"https://localhost:1/$base;x?fixed=1\"\nrequest_body_bytes_max = 0",
+    );
+    // The first service has a bound of its own.
+    let catalog =
+        catalog.replacen("request_body_bytes_max = 2000\n", "", 1).replace("{upstream}", "http://localhost");
+    std::fs::write(dir.path().join("catalog.toml"), catalog).unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(file("token.conf"), "proxy_set_header Weir-Gateway-Token \"t\";\n").unwrap();
+    let authorities = Authority::new();
+    std::fs::write(file("ca.pem"), authorities.pem()).unwrap();
+    for (service, listeners) in [
+        ("api", ["https://127.0.0.1:1", "https://localhost"]),
+        ("pair", ["http://[::1]:1", "http://localhost"]),
+    ] {
+        let [one, other] = listeners;
+        let done = weir(&[
+            "nginx-config",
+            service,
+            "--catalog",
+            &file("catalog.toml"),
+            "--listener",
+            one,
+            "--listener",
+            other,
+            "--token-include",
+            &file("token.conf"),
+            "--include",
+            "no such folder/*.conf",
+            "--listen",
+            "127.0.0.1:1 ssl",
+        ]);
+        let config = String::from_utf8(done.stdout).unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let config = config.replace("/etc/ssl/certs/ca-certificates.crt", &file("ca.pem"));
+        std::fs::write(file("nginx.conf"), in_folder(&config.replace(":1 ssl", ":1"), dir.path())).unwrap();
+        let checked =
+            weir_tests::foreign::nginx(dir.path(), &dir.path().join("nginx.conf")).arg("-t").output();
+        let checked = checked.unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(!said.contains("warn"), "{said}");
+    }
 }
