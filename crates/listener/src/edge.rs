@@ -189,6 +189,10 @@ fn read_target<'a>(call: &Call<'a>) -> Result<(&'a str, Option<&'a str>), Target
     if !call.target.starts_with('/') {
         return Err(TargetError::Malformed("the request target is not a path"));
     }
+    // Some servers end the target at a `#`, some do not; nobody sends blanks or control characters.
+    if call.target.bytes().any(|b| b == b'#' || b <= b' ' || b == 0x7f) {
+        return Err(TargetError::Malformed("the request target has a character that must be escaped"));
+    }
     if !is_authority(call.host) {
         return Err(TargetError::Malformed("the host is malformed"));
     }

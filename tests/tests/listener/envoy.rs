@@ -232,9 +232,9 @@ async fn tokens_open_their_own_services_alone() {
 /// Whoever leaves while descriptors are being decided leaves nothing half counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_counts_whole_or_not() {
-    const DESCRIPTORS: u64 = 64;
+    const DESCRIPTORS: usize = 64;
     let stack = stack(true).await;
-    let many = ["user_key=other metric=free"; DESCRIPTORS as usize].join("|");
+    let many = ["user_key=other metric=free"; DESCRIPTORS].join("|");
     let mut left = 0;
     for wait_ms in 1..=30 {
         let asked = ask(&stack, "api", &many, 0);
@@ -244,11 +244,11 @@ async fn what_nobody_waits_for_counts_whole_or_not() {
     let client = stack.listener_client(0);
     until_async("what was begun to be taken back", || async {
         let used = client.totals("api", "other").await.ok()?.get("free").copied().unwrap_or_default();
-        used.is_multiple_of(DESCRIPTORS).then_some(())
+        used.is_multiple_of(DESCRIPTORS as u64).then_some(())
     })
     .await;
     // More may still come back: then it does so whole.
     ask(&stack, "api", &many, 0).await.unwrap();
     stack.counter_settles_at("other", "free", client.totals("api", "other").await.unwrap()["free"]).await;
-    assert_eq!(client.totals("api", "other").await.unwrap()["free"] % DESCRIPTORS, 0);
+    assert_eq!(client.totals("api", "other").await.unwrap()["free"] % DESCRIPTORS as u64, 0);
 }

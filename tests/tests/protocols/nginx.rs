@@ -74,7 +74,14 @@ async fn nginx_answers_as_our_gateway_does() {
     assert_eq!((answer.status, answer.body.as_str()), (413, "The request body is too long."));
     assert_eq!(get(theirs, "/own").body, "mine", "the provider's own directives");
     assert_eq!(raw(theirs, "GET /hello?user_key=key HTTP/1.0\r\n\r\n").status, 404, "no Host, no service");
+    let fragment = get(theirs, "/hello?user_key=key#x");
+    assert_eq!(
+        (fragment.status, fragment.body.as_str()),
+        (400, "The request is malformed: the request target has a character that must be escaped.")
+    );
     assert_eq!(edge::totals(&stack).await, counted, "none of these counts");
+    let escaped = get(theirs, "/hello?user_key=key&a=é%zz;{$b}");
+    assert_eq!(escaped.json()["target"].as_str(), Some("/hello?a=é%zz;{$b}"));
     for (_, nginx) in &servers {
         assert!(!nginx.logs().contains(TOKEN));
     }

@@ -47,7 +47,8 @@ type Answer = Response<Full<Bytes>>;
 
 /// Answers one subrequest.
 pub(crate) async fn answer(shared: &Arc<Shared>, head: &Parts) -> Answer {
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    // What is no text is no token, no method and no target: refused as such.
+    let text = |name: &str| Some(std::str::from_utf8(head.headers.get(name)?.as_bytes()).unwrap_or_default());
     let gateway =
         text(GATEWAY_TOKEN).and_then(|token| gateway_of(&shared.config.gateways, &Secret::new(token)));
     let Some(gateway) = gateway else {
@@ -63,7 +64,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, head: &Parts) -> Answer {
     let call = Call { method, host, target, headers: &headers, form: b"" };
     let id = shared.ids.next();
     match admit(shared, (Asker::Nginx, gateway), &call, id).await {
-        Ok(admitted) => allowed(&admitted),
+        Ok(admitted) => allowed(&admitted).unwrap_or_else(|| empty(StatusCode::INTERNAL_SERVER_ERROR)),
         Err(Stop::Refused(refusal)) => {
             refused(&render(&refusal, wants_problem(call.texts("accept")), &hex(id)))
         }
@@ -81,16 +82,18 @@ fn client_headers(head: &Parts) -> impl Iterator<Item = Header<'_>> {
     headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
-fn allowed(admitted: &Admitted) -> Answer {
+/// `None`: the target is no header value. Without it nginx would ask the API for something else.
+fn allowed(admitted: &Admitted) -> Option<Answer> {
     let mut answer = empty(StatusCode::NO_CONTENT);
-    set(&mut answer, TARGET, &admitted.target);
+    let target = HeaderValue::from_bytes(admitted.target.as_bytes()).ok()?;
+    answer.headers_mut().insert(TARGET, target);
     if let Some(token) = &admitted.service.proxy.secret_token {
         set(&mut answer, SECRET, token.expose());
     }
     for (name, value) in limit_headers(&admitted.limits, admitted.at) {
         set(&mut answer, name, &value);
     }
-    answer
+    Some(answer)
 }
 
 fn refused(reply: &Reply) -> Answer {
