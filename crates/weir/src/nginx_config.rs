@@ -54,11 +54,14 @@ pub(crate) struct Arguments {
 const AFTER_HELP: &str = "\
 Example:
   weir nginx-config mail_api --catalog catalog.toml > nginx.conf
-  ( umask 077; printf 'proxy_set_header Weir-Gateway-Token \"%s\";\\n' \"$(cat gateway.token)\" > weir-token.conf )
+  umask 077
+  sed 's/.*/proxy_set_header Weir-Gateway-Token \"&\";/' \\
+      gateway.token > weir-token.conf
   nginx -t -c $PWD/nginx.conf
 
-nginx asks the listener about every request (auth_request), passes on what is admitted, and refuses the rest in the
-provider's words. Run this again when the service's hosts, texts or timeouts change; its plans, keys, rules and secret
+nginx asks the listener about every request (auth_request), passes on what is
+admitted, and refuses the rest in the provider's words. Run this again when the
+service's hosts, texts or timeouts change. Its plans, keys, rules and secret
 token are the listener's, and are never in the file.
 
 docs/envoy-and-nginx.md says what is different from Weir's own gateway.";
