@@ -7,6 +7,7 @@
 
 pub mod certificates;
 pub mod collector;
+pub mod foreign;
 pub mod http;
 pub mod listener;
 pub mod load;

@@ -9,6 +9,7 @@
 mod caller;
 mod catalog;
 pub mod config;
+mod edge;
 mod engine;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -7,6 +7,7 @@ mod api_reports;
 mod callers;
 mod catalog;
 mod decisions;
+mod envoy;
 mod events;
 mod freshness;
 mod outage;
