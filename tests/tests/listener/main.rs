@@ -3,6 +3,7 @@
 
 mod callers;
 mod catalog;
+mod clients;
 mod decisions;
 mod freshness;
 mod outage;
