@@ -9,14 +9,15 @@ demo: ## Build and run everything with an example to try; make demo ARGS=--check
 	target/demo/weir demo $(ARGS)
 
 # Doc tests compile the libraries without features, so that both builds are seen; all else runs with OpenTelemetry.
-test: ## Run all tests (installs Redis, nginx and HAProxy through apt when run as root and they are missing)
-	scripts/install.sh "The tests need Redis 7 or later, nginx and HAProxy; missing:" redis-server nginx haproxy
+test: ## Run all tests (installs Redis, nginx, HAProxy and Node through apt when run as root and they are missing)
+	scripts/install.sh "The tests need Redis 7 or later, nginx, HAProxy, and Node 20 or later with npm; missing:" redis-server nginx haproxy node:nodejs npm
 	cargo test --locked --workspace --doc
 	WEIR_BUILT=1 cargo test --locked --workspace --features weir/otel --lib --bins --tests
 
 check: lint ## Check format, lints and dependencies, without running tests
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path tests/clients/threescalers/Cargo.toml --check
 	scripts/check-dependencies.sh
 
 lint: ## Run clippy; a warning is an error
@@ -26,6 +27,7 @@ lint: ## Run clippy; a warning is an error
 fmt: ## Format all code
 	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
+	cargo fmt --manifest-path tests/clients/threescalers/Cargo.toml
 
 sim: ## Simulate the lease protocol where everything goes wrong; make sim SEEDS=100000
 	SEEDS=$(SEEDS) cargo test --locked --release -p weir-core --test simulation -- --nocapture

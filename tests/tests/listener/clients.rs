@@ -4,6 +4,7 @@
 //! of credentials; what the clients make of the answers is compared, not the answers' bytes (those are the conformance
 //! suite's).
 
+mod npm;
 mod threescalers;
 
 /// Opens all services of [`CATALOG`].
