@@ -143,6 +143,14 @@ impl Role {
         self.process.take().expect("started").terminate()
     }
 
+    /// Waits until it has stopped.
+    ///
+    /// # Panics
+    /// When it does not run, or does not stop.
+    pub fn wait_stopped(&mut self) -> ExitStatus {
+        self.process.take().expect("started").wait_stopped()
+    }
+
     /// All it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -6,6 +6,7 @@ mod catalog;
 mod clients;
 mod decisions;
 mod freshness;
+mod http_port;
 mod outage;
 mod protocol;
 mod streaming;
