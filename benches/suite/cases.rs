@@ -10,6 +10,7 @@ use crate::lab::Lab;
 mod applications;
 mod connections;
 mod gateway;
+mod http_api;
 mod leases;
 mod listener;
 mod micro;
@@ -26,6 +27,8 @@ pub(crate) enum Group {
     Leases,
     /// Decisions, embedded and with Redis.
     Listener,
+    /// Decisions by 3scale's HTTP API.
+    HttpApi,
     /// The gateway with more and more mapping rules.
     Rules,
     /// The gateway with more and more connections.
@@ -45,6 +48,7 @@ impl Group {
             Self::Gateway => "A request through the gateway",
             Self::Leases => "Leases",
             Self::Listener => "A decision",
+            Self::HttpApi => "A decision by the HTTP API",
             Self::Rules => "Mapping rules",
             Self::Connections => "Client connections, 64 of them busy",
             Self::Services => "Services",
@@ -59,6 +63,7 @@ impl Group {
             Self::Gateway => gateway::measure(lab).await,
             Self::Leases => leases::measure(lab).await,
             Self::Listener => listener::measure(lab).await,
+            Self::HttpApi => http_api::measure(lab).await,
             Self::Rules => rules::measure(lab).await,
             Self::Connections => connections::measure(lab).await,
             Self::Services => services::measure(lab).await,
@@ -92,6 +97,12 @@ impl Group {
                 "authrep_redis_hot_cpu_us",
                 "authrep_embedded_stream_cpu_us",
                 "authrep_embedded_unary_cpu_us",
+            ],
+            Self::HttpApi => &[
+                "http_authrep_embedded_cpu_us",
+                "http_authrep_embedded_xml_cpu_us",
+                "http_authrep_redis_cpu_us",
+                "http_authrep_redis_xml_cpu_us",
             ],
             Self::Rules => &["rules_10000_vs_10"],
             Self::Applications => {

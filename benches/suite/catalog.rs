@@ -43,6 +43,8 @@ pub(crate) struct Api {
     pub(crate) is_leased: bool,
     /// Of each of its limits.
     pub(crate) limit: u64,
+    /// The token of 3scale's API; with one, there is a fourth limit.
+    pub(crate) token: Option<String>,
 }
 
 impl Api {
@@ -53,7 +55,12 @@ impl Api {
 
     /// One whose calls listeners decide.
     pub(crate) fn new(id: &str, rules: usize, applications: usize) -> Self {
-        Self { id: id.into(), rules, applications, is_leased: false, limit: LIMIT }
+        Self { id: id.into(), rules, applications, is_leased: false, limit: LIMIT, token: None }
+    }
+
+    /// One that is asked about by 3scale's API, under four limits.
+    pub(crate) fn with_token(id: &str, applications: usize) -> Self {
+        Self { token: Some(format!("{id}-service-token")), ..Self::new(id, 1, applications) }
     }
 
     /// One whose calls gateways decide.
@@ -74,8 +81,12 @@ impl Api {
     }
 
     fn write(&self, text: &mut String, origin: SocketAddr) -> std::fmt::Result {
-        let Self { id, rules, applications, is_leased, limit } = self;
-        writeln!(text, "[[providers.services]]\nid = \"{id}\"\ncredentials = \"user_key\"\nmetrics = [")?;
+        let Self { id, rules, applications, is_leased, limit, token } = self;
+        writeln!(text, "[[providers.services]]\nid = \"{id}\"\ncredentials = \"user_key\"")?;
+        if let Some(token) = token {
+            writeln!(text, "service_tokens = [\"{token}\"]")?;
+        }
+        writeln!(text, "metrics = [")?;
         for (name, parent) in METRICS {
             let parent = if parent.is_empty() { String::new() } else { format!(", parent = \"{parent}\"") };
             writeln!(text, "  {{ name = \"{name}\"{parent} }},")?;
@@ -93,6 +104,9 @@ impl Api {
         writeln!(text, "[[providers.services.plans]]\nid = \"plan\"\nlimits = [")?;
         for (metric, period, _) in LIMITS {
             writeln!(text, "  {{ metric = \"{metric}\", period = \"{period}\", max = {limit} }},")?;
+        }
+        if token.is_some() {
+            writeln!(text, "  {{ metric = \"hits\", period = \"hour\", max = {limit} }},")?;
         }
         writeln!(text, "]")?;
         for number in 0..*applications {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::ValueEnum;
 
+mod answer;
 mod echo;
 mod proxy;
 
@@ -14,6 +15,8 @@ pub(crate) enum Kind {
     Proxy,
     /// Answers listeners' questions by gRPC without deciding anything.
     Echo,
+    /// Answers HTTP requests with nothing.
+    Answer,
 }
 
 impl Kind {
@@ -22,6 +25,7 @@ impl Kind {
         match self {
             Self::Proxy => "proxy",
             Self::Echo => "echo",
+            Self::Answer => "answer",
         }
     }
 }
@@ -36,6 +40,7 @@ pub(crate) fn run(kind: Kind, address: SocketAddr, origin: Option<SocketAddr>) -
         match kind {
             Kind::Proxy => proxy::serve(address, origin).await,
             Kind::Echo => echo::serve(address).await,
+            Kind::Answer => answer::serve(address).await,
         }
     })
 }

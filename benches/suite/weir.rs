@@ -51,6 +51,8 @@ pub(crate) struct Listener {
     telemetry: SocketAddr,
     /// Its gRPC port.
     pub(crate) grpc: SocketAddr,
+    /// Its HTTP port.
+    pub(crate) http: SocketAddr,
 }
 
 impl Listener {
@@ -88,7 +90,7 @@ impl Listener {
             );
         }
         let config = lab.write(&format!("{name}.toml"), &text)?;
-        let mut listener = Self { server: None, name: name.into(), config, telemetry, grpc };
+        let mut listener = Self { server: None, name: name.into(), config, telemetry, grpc, http };
         match catalog {
             Catalog::File(_) => listener.launch(lab, START_WAIT).await?,
             Catalog::Published => {

@@ -7,9 +7,11 @@
 
 pub mod certificates;
 pub mod collector;
+pub mod foreign;
 pub mod http;
 pub mod listener;
 pub mod load;
+pub mod management_api;
 pub mod process;
 pub mod random;
 pub mod redis;

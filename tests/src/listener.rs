@@ -50,8 +50,22 @@ impl ListenerClient {
     /// # Errors
     /// The listener's.
     pub async fn used(&self, app_id: &str, metric: &str, period: v1::Period) -> Result<u64, Status> {
+        self.used_of(SERVICE, app_id, metric, period).await
+    }
+
+    /// The same in another service.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn used_of(
+        &self,
+        service_id: &str,
+        app_id: &str,
+        metric: &str,
+        period: v1::Period,
+    ) -> Result<u64, Status> {
         let message = v1::UsageRequest {
-            service_id: SERVICE.into(),
+            service_id: service_id.into(),
             app_id: app_id.into(),
             metrics: vec![metric.into()],
         };

@@ -108,6 +108,17 @@ impl Process {
         assert!(told.is_ok_and(|status| status.success()), "kill -s {name} {id} failed");
     }
 
+    /// The most memory that it ever had in use.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn memory_peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib * 1_024
+    }
+
     /// Whether it has ended, and how.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

@@ -151,6 +151,14 @@ impl Role {
         self.process.take().expect("started").wait_stopped()
     }
 
+    /// The most memory that it ever had in use.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn memory_peak_bytes(&self) -> u64 {
+        self.process.as_ref().expect("started").memory_peak_bytes()
+    }
+
     /// All it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -59,3 +59,14 @@ pub async fn until_async<T, F: Future<Output = Option<T>>>(what: &str, mut probe
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// Seconds since 1970 by this machine's clock.
+///
+/// # Panics
+/// When the clock is before that.
+pub fn unix_s() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("it is later than 1970")
+        .as_secs()
+}

@@ -7,7 +7,7 @@ use weir_core::counter::{ceilings, first_exceeded};
 use weir_core::decide::limit_statuses;
 use weir_core::path::RequestPath;
 use weir_core::period::window_names;
-use weir_core::{MappingRules, Secret, increments};
+use weir_core::{AlertBins, MappingRules, Secret, increments};
 
 /// From a handful of rules to more than anyone has.
 const RULES: [usize; 4] = [10, 100, 1_000, 10_000];
@@ -32,13 +32,14 @@ fn usage_is_expanded(bencher: Bencher<'_, '_>) {
 fn increments_are_computed(bencher: Bencher<'_, '_>) {
     let (metrics, usage) = (metrics(), usage());
     let plan = plan(&metrics);
-    bencher.bench(|| increments(black_box(&usage), &metrics, black_box(&plan)));
+    bencher.bench(|| increments(black_box(&usage), &metrics, black_box(&plan), AlertBins::ALL));
 }
 
 #[divan::bench]
 fn limits_are_judged(bencher: Bencher<'_, '_>) {
     let metrics = metrics();
-    let wanted = increments(&usage(), &metrics, &plan(&metrics)).expect("metrics of the tree");
+    let wanted =
+        increments(&usage(), &metrics, &plan(&metrics), AlertBins::ALL).expect("metrics of the tree");
     let used = vec![9; ceilings(&wanted).count()];
     bencher.bench(|| first_exceeded(black_box(&wanted), black_box(&used), &[]));
 }
@@ -49,11 +50,11 @@ fn call_is_decided(bencher: Bencher<'_, '_>) {
     let (service, (application, credentials), hasher) = (service(10), application(0), hasher());
     let usage = usage();
     let used = [9; 3];
-    let found_by = application.user_key.clone();
+    let (found_by, presented) = (application.user_key.clone(), credentials.into());
     bencher.bench(|| {
         let found_by = found_by.as_ref();
-        authenticate(&service, &application, black_box(&credentials), found_by, None, &hasher, now())?;
-        let wanted = increments(&usage, &service.metrics, &service.plans[0])?;
+        authenticate(&service, &application, black_box(&presented), found_by, None, &hasher, now())?;
+        let wanted = increments(&usage, &service.metrics, &service.plans[0], AlertBins::ALL)?;
         Ok::<_, weir_core::Denial>(first_exceeded(&wanted, black_box(&used), &[]))
     });
 }
@@ -61,7 +62,8 @@ fn call_is_decided(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn limits_are_told(bencher: Bencher<'_, '_>) {
     let metrics = metrics();
-    let wanted = increments(&usage(), &metrics, &plan(&metrics)).expect("metrics of the tree");
+    let wanted =
+        increments(&usage(), &metrics, &plan(&metrics), AlertBins::ALL).expect("metrics of the tree");
     let used = vec![9; ceilings(&wanted).count()];
     bencher.bench(|| limit_statuses(black_box(&wanted), black_box(&used), &[], now()));
 }

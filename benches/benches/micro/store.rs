@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use futures_util::FutureExt;
 use prost::Message;
 use weir_benches::{application, service, usage};
-use weir_core::{Application, increments};
+use weir_core::{AlertBins, Application, increments};
 use weir_proto::v1;
 use weir_store::{
     Ask, Config, EmbeddedConfig, Mode, Outcome, Publication, PublishedApplication, Record, RequestId, Store,
@@ -64,7 +64,8 @@ impl World {
             store.publish(publication).await.expect("the first publication is taken");
             store
         });
-        let wanted = increments(&usage(), &service.metrics, &service.plans[0]).expect("metrics of the tree");
+        let wanted = increments(&usage(), &service.metrics, &service.plans[0], AlertBins::ALL)
+            .expect("metrics of the tree");
         let ask = |application: &Application| Ask {
             request: RequestId([0; 16]),
             attempt: 0,

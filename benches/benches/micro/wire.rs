@@ -4,7 +4,7 @@ use divan::{Bencher, black_box};
 use prost::Message;
 use weir_benches::{application, metrics, now, plan, service, usage};
 use weir_core::decide::limit_statuses;
-use weir_core::{Credentials, Decision, Service, Usage, increments};
+use weir_core::{AlertBins, Credentials, Decision, Service, Usage, increments};
 use weir_proto::Acceptance;
 use weir_proto::v1;
 
@@ -22,7 +22,8 @@ fn question(credentials: &Credentials, usage: &Usage) -> v1::AuthRepRequest {
 
 fn admission() -> Decision {
     let metrics = metrics();
-    let wanted = increments(&usage(), &metrics, &plan(&metrics)).expect("metrics of the tree");
+    let wanted =
+        increments(&usage(), &metrics, &plan(&metrics), AlertBins::ALL).expect("metrics of the tree");
     Decision::Allow(limit_statuses(&wanted, &[9; 3], &[], now()))
 }
 

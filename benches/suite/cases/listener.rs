@@ -29,9 +29,10 @@ const INCREMENTS: u64 = 400_000;
 
 /// Measures all of it.
 pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Figure>> {
+    let api = Api::usual(1, APPLICATIONS);
     let floor = Floor::start(lab).await?;
-    let embedded = listener(lab, "embedded", &Store::Embedded).await?;
-    let over_redis = OverRedis::start(lab).await;
+    let embedded = listener(lab, "embedded", &Store::Embedded, &api).await?;
+    let over_redis = OverRedis::start(lab, "stream", &api).await;
     let memory = vec![embedded.part()];
     let redis_case = |name: &str, work: &dyn Fn(&OverRedis) -> (Vec<Part>, Load), full: u64| {
         Case::of(name, &over_redis, work, lab.scale.operations(full))
@@ -73,16 +74,24 @@ impl Floor {
 }
 
 /// A listener and its Redis.
-struct OverRedis {
+pub(super) struct OverRedis {
     redis: Redis,
-    listener: Listener,
+    /// The listener.
+    pub(super) listener: Listener,
 }
 
 impl OverRedis {
-    async fn start(lab: &Lab) -> anyhow::Result<Self> {
-        let redis = Redis::start(lab, "redis").await?;
-        let listener = listener(lab, "over-redis", &Store::Redis(redis.address)).await?;
+    /// Both, for a service.
+    pub(super) async fn start(lab: &Lab, name: &str, api: &Api) -> anyhow::Result<Self> {
+        let redis = Redis::start(lab, &format!("{name}-redis")).await?;
+        let listener =
+            listener(lab, &format!("{name}-over-redis"), &Store::Redis(redis.address), api).await?;
         Ok(Self { redis, listener })
+    }
+
+    /// Both of its processes.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        vec![self.listener.part(), self.redis.part()]
     }
 
     /// Plain increments in that Redis.
@@ -92,14 +101,15 @@ impl OverRedis {
 
     /// Questions to the listener.
     fn asked(&self, shape: Shape) -> (Vec<Part>, Load) {
-        (vec![self.listener.part(), self.redis.part()], stream(self.listener.grpc, shape))
+        (self.parts(), stream(self.listener.grpc, shape))
     }
 }
 
-async fn listener(lab: &Lab, name: &str, store: &Store) -> anyhow::Result<Listener> {
+/// A listener that has one service.
+pub(super) async fn listener(lab: &Lab, name: &str, store: &Store, api: &Api) -> anyhow::Result<Listener> {
     // No gateway asks for this catalog, so where its calls would go does not matter.
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-    let catalog = catalog::text(nowhere, &[Api::usual(1, APPLICATIONS)]);
+    let catalog = catalog::text(nowhere, std::slice::from_ref(api));
     Listener::start(lab, name, store, &Catalog::File(&catalog), &[]).await
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::catalog::{self, Api};
 use crate::lab::Lab;
-use crate::load::http::{HttpLoad, IN_FLIGHT_MAX, get};
+use crate::load::http::{Body, HttpLoad, IN_FLIGHT_MAX, get};
 use crate::load::{Load, Random};
 use crate::origin::Origin;
 use crate::question::TOKEN;
@@ -87,5 +87,5 @@ fn load_over(address: SocketAddr, apis: &[Api], connections: usize) -> Load {
         get(&api.host(), &target)
     };
     let requests: Vec<Vec<u8>> = (0..REQUESTS).map(request).collect();
-    Load::Http(HttpLoad { address, requests: Arc::from(requests), connections })
+    Load::Http(HttpLoad { address, requests: Arc::from(requests), connections, body: Body::Origin })
 }

@@ -31,6 +31,19 @@ pub(crate) struct HttpLoad {
     pub(crate) requests: Arc<[Vec<u8>]>,
     /// Open connections.
     pub(crate) connections: usize,
+    /// What answers have to bring.
+    pub(crate) body: Body,
+}
+
+/// The body of every answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// The origin's.
+    Origin,
+    /// There is none.
+    None,
+    /// Some text.
+    Some,
 }
 
 impl HttpLoad {
@@ -43,7 +56,7 @@ impl HttpLoad {
             let stream = TcpStream::connect(self.address).await.context("cannot connect")?;
             stream.set_nodelay(true)?;
             let buffer = vec![0; ANSWER_BYTES_MAX];
-            lanes[number % count].connections.push(Connection { stream, buffer });
+            lanes[number % count].connections.push(Connection { stream, buffer, body: self.body });
         }
         Ok(HttpDriver { lanes, requests: Arc::clone(&self.requests), budget: Arc::default() })
     }
@@ -91,6 +104,7 @@ impl Lane {
 struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+    body: Body,
 }
 
 impl Connection {
@@ -101,7 +115,7 @@ impl Connection {
             let read = self.stream.read(&mut self.buffer[filled..]).await.context("no answer")?;
             ensure!(read > 0, "the connection was closed, or the answer is too long");
             filled += read;
-            if is_answered(&self.buffer[..filled])? {
+            if is_answered(&self.buffer[..filled], self.body)? {
                 return Ok(());
             }
         }
@@ -109,7 +123,7 @@ impl Connection {
 }
 
 /// Whether a good answer is there in full.
-fn is_answered(bytes: &[u8]) -> anyhow::Result<bool> {
+fn is_answered(bytes: &[u8], body: Body) -> anyhow::Result<bool> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head_bytes) = head.parse(bytes)? else { return Ok(false) };
@@ -120,15 +134,25 @@ fn is_answered(bytes: &[u8]) -> anyhow::Result<bool> {
     let length: usize = length
         .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
         .context("an answer without length")?;
-    ensure!(length == BODY_BYTES, "answered {length} bytes");
+    let is_good = match body {
+        Body::Origin => length == BODY_BYTES,
+        Body::None => length == 0,
+        Body::Some => length > 0,
+    };
+    ensure!(is_good, "answered {length} bytes");
     ensure!(bytes.len() <= head_bytes + length, "more than an answer came");
     Ok(bytes.len() == head_bytes + length)
 }
 
 /// A GET of a target, as a client library would send it.
 pub(crate) fn get(host: &str, target: &str) -> Vec<u8> {
-    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weir-bench\r\nAccept: */*\r\n\r\n")
-        .into_bytes()
+    get_with(host, target, "")
+}
+
+/// The same with further header lines.
+pub(crate) fn get_with(host: &str, target: &str, lines: &str) -> Vec<u8> {
+    let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weir-bench\r\nAccept: */*\r\n");
+    format!("{head}{lines}\r\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -139,7 +163,7 @@ mod tests {
     fn check(status: u16, length: usize, body: usize, expected: Option<bool>) {
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n");
         let answer = [head.into_bytes(), vec![b'x'; body]].concat();
-        assert_eq!(is_answered(&answer).ok(), expected, "{status} {length} {body}");
+        assert_eq!(is_answered(&answer, Body::Origin).ok(), expected, "{status} {length} {body}");
     }
 
     #[test]
@@ -149,7 +173,7 @@ mod tests {
         check(200, 200, 201, None);
         check(200, 199, 199, None);
         check(503, 200, 200, None);
-        assert_eq!(is_answered(b"HTTP/1.1 200 OK\r\nConte").ok(), Some(false));
-        assert!(is_answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+        assert_eq!(is_answered(b"HTTP/1.1 200 OK\r\nConte", Body::Origin).ok(), Some(false));
+        assert!(is_answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Body::None).is_err());
     }
 }

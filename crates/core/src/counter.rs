@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use crate::alert::AlertBins;
 use crate::denial::Denial;
 use crate::id::MetricName;
 use crate::limit::UsageLimit;
@@ -36,13 +37,20 @@ pub struct Increment {
     pub value: UsageValue,
     /// Short periods first.
     pub ceilings: Vec<Ceiling>,
+    /// At which use of the ceilings counting it raises an alert.
+    pub alert_bins: AlertBins,
 }
 
 impl Increment {
-    fn new(metrics: &MetricTree, plan: &Plan, index: MetricIndex, value: UsageValue) -> Self {
+    fn new(
+        metrics: &MetricTree,
+        plan: &Plan,
+        (index, value): (MetricIndex, UsageValue),
+        alert_bins: AlertBins,
+    ) -> Self {
         let ceiling = |limit: &UsageLimit| Ceiling { period: limit.period, max: limit.max };
         let ceilings = plan.limits_of(index).iter().map(ceiling).collect();
-        Self { metric: metrics.metric(index).name.clone(), value, ceilings }
+        Self { metric: metrics.metric(index).name.clone(), value, ceilings, alert_bins }
     }
 
     /// The periods it is counted in: hour to eternity always, the minute where a limit needs it.
@@ -52,12 +60,18 @@ impl Increment {
     }
 }
 
-/// The increments of a request's usage under a plan, rolled up into ancestors.
+/// The increments of a request's usage under a plan, rolled up into ancestors; counting them raises alerts at these steps
+/// of its limits.
 ///
 /// # Errors
 /// [`Denial::MetricInvalid`] for a metric the service does not have.
-pub fn increments(usage: &Usage, metrics: &MetricTree, plan: &Plan) -> Result<Vec<Increment>, Denial> {
-    Ok(increments_of(usage.expand(metrics)?, metrics, plan))
+pub fn increments(
+    usage: &Usage,
+    metrics: &MetricTree,
+    plan: &Plan,
+    alert_bins: AlertBins,
+) -> Result<Vec<Increment>, Denial> {
+    Ok(increments_of(usage.expand(metrics)?, metrics, plan, alert_bins))
 }
 
 /// The increments of what metrics gain under a plan.
@@ -65,15 +79,17 @@ pub fn increments_of(
     gains: impl IntoIterator<Item = (MetricIndex, UsageValue)>,
     metrics: &MetricTree,
     plan: &Plan,
+    alert_bins: AlertBins,
 ) -> Vec<Increment> {
-    gains.into_iter().map(|(index, value)| Increment::new(metrics, plan, index, value)).collect()
+    gains.into_iter().map(|gain| Increment::new(metrics, plan, gain, alert_bins)).collect()
 }
 
 /// What an authorize without usage asks: that no limit of the plan is exceeded already.
 pub fn all_limits(metrics: &MetricTree, plan: &Plan) -> Vec<Increment> {
     let mut limited: Vec<MetricIndex> = plan.limits().iter().map(|limit| limit.metric).collect();
     limited.dedup();
-    limited.into_iter().map(|index| Increment::new(metrics, plan, index, UsageValue::Add(0))).collect()
+    let nothing = |index| Increment::new(metrics, plan, (index, UsageValue::Add(0)), AlertBins::NONE);
+    limited.into_iter().map(nothing).collect()
 }
 
 /// Those of some increments that others do not touch.
@@ -86,7 +102,12 @@ pub fn untouched(increments: Vec<Increment>, touched: &[Increment]) -> Vec<Incre
 pub fn looks(increments: &[Increment]) -> impl Iterator<Item = Increment> {
     increments.iter().map(|increment| {
         let ceilings = increment.ceilings.iter().map(|c| Ceiling { max: COUNT_MAX, ..*c }).collect();
-        Increment { metric: increment.metric.clone(), value: UsageValue::Add(0), ceilings }
+        Increment {
+            metric: increment.metric.clone(),
+            value: UsageValue::Add(0),
+            ceilings,
+            alert_bins: AlertBins::NONE,
+        }
     })
 }
 
@@ -154,7 +175,8 @@ mod tests {
     #[track_caller]
     fn check(limits: &str, counts: &str, named: &str, expected: &str) {
         let metrics = tree("hits search<hits mail").unwrap();
-        let increments = increments(&usage(named), &metrics, &plan(limits, &metrics)).unwrap();
+        let increments =
+            increments(&usage(named), &metrics, &plan(limits, &metrics), AlertBins::ALL).unwrap();
         let counts: Vec<_> = usage(counts).iter().map(|(m, v)| (m.clone(), changed(0, v))).collect();
         let used_of =
             |metric: &MetricName| counts.iter().find(|(name, _)| name == metric).map_or(0, |(_, n)| *n);
@@ -205,8 +227,10 @@ mod tests {
     #[test]
     fn minutes_are_counted_where_a_limit_needs_them() {
         let metrics = tree("hits").unwrap();
-        let with = increments(&usage("hits=1"), &metrics, &plan("hits/minute<=1", &metrics)).unwrap();
-        let without = increments(&usage("hits=1"), &metrics, &plan("hits/day<=1", &metrics)).unwrap();
+        let with = increments(&usage("hits=1"), &metrics, &plan("hits/minute<=1", &metrics), AlertBins::ALL)
+            .unwrap();
+        let without =
+            increments(&usage("hits=1"), &metrics, &plan("hits/day<=1", &metrics), AlertBins::ALL).unwrap();
         assert_eq!(with[0].periods().len(), 7);
         assert_eq!(without[0].periods(), &Period::ALL[1..]);
     }
@@ -233,8 +257,9 @@ mod tests {
     fn what_is_counted_beyond_a_limit_is_told_by_the_one_that_it_passes_furthest() {
         let metrics = tree("hits search<hits mail").unwrap();
         let plan = plan("hits/day<=10 search/day<=4 mail/day<=9", &metrics);
-        let beyond =
-            |named: &str, used: [u64; 2]| beyond(&increments(&usage(named), &metrics, &plan).unwrap(), &used);
+        let beyond = |named: &str, used: [u64; 2]| {
+            beyond(&increments(&usage(named), &metrics, &plan, AlertBins::ALL).unwrap(), &used)
+        };
         assert_eq!(beyond("search=5", [10, 4]), 0);
         assert_eq!(beyond("search=5", [12, 5]), 2);
         assert_eq!(beyond("search=5", [12, 7]), 3);

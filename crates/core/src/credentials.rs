@@ -5,6 +5,9 @@
 
 use crate::secret::Secret;
 
+/// Longest user key, `app_id` or `app_key`.
+pub const CREDENTIAL_BYTES_MAX: usize = 4096;
+
 /// The credential mode of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CredentialKind {

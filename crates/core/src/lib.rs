@@ -8,12 +8,14 @@
 
 pub mod alert;
 pub mod application;
+pub mod arguments;
 pub mod authenticate;
 pub mod catalog;
 pub mod counter;
 pub mod credentials;
 pub mod decide;
 pub mod denial;
+pub mod extract;
 pub mod id;
 pub mod key_hash;
 pub mod lease;
@@ -26,10 +28,14 @@ pub mod plan;
 pub mod proof;
 pub mod provider;
 pub mod proxy;
+pub mod ratelimit;
 pub mod referrer;
+pub mod refusal;
 pub mod response_code;
+pub mod route;
 pub mod secret;
 pub mod service;
+pub mod target;
 pub mod usage;
 
 pub use alert::AlertBins;

@@ -3,6 +3,7 @@
 //! The counters are metrics of no service: their names begin with a dot, which those of a catalog cannot. (Reference:
 //! Service Management API, section 3.7.)
 
+use crate::alert::AlertBins;
 use crate::counter::Increment;
 use crate::id::MetricName;
 use crate::usage::UsageValue;
@@ -32,7 +33,12 @@ impl ResponseCode {
         let group = GROUPS.into_iter().filter(move |group| group.as_bytes()[0] == self.0[0]);
         own.chain(group).filter_map(|name| {
             let metric = MetricName::parse(&format!("{RESPONSES_PREFIX}{name}")).ok()?;
-            Some(Increment { metric, value: UsageValue::Add(1), ceilings: vec![] })
+            Some(Increment {
+                metric,
+                value: UsageValue::Add(1),
+                ceilings: vec![],
+                alert_bins: AlertBins::NONE,
+            })
         })
     }
 }

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use stateright::{Checker, Model, Property};
+use weir_core::alert::AlertBins;
 use weir_core::counter::{Ceiling, Increment};
 use weir_core::id::MetricName;
 use weir_core::lease::ledger::{self, Ask, Book, Lease, Line, Outcome, Wish};
@@ -154,6 +155,7 @@ fn unit(max: u64) -> Vec<Increment> {
         metric: MetricName::parse("hits").expect("a name"),
         value: UsageValue::Add(1),
         ceilings: vec![Ceiling { period: Period::Eternity, max }],
+        alert_bins: AlertBins::NONE,
     }]
 }
 

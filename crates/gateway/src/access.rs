@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tracing::info;
+use weir_core::refusal::wants_problem;
 
 use crate::config::Config;
 use crate::fields;
@@ -114,7 +115,7 @@ impl Call {
             id,
             shown_id: fields::text(clients_id.unwrap_or(&made)).unwrap_or("-").to_owned(),
             is_clients_id: clients_id.is_some(),
-            wants_problem: wants_problem(request),
+            wants_problem: wants_problem(request.fields.all(b"accept").filter_map(fields::text)),
             is_grpc: request.version == Version::HTTP_2 && is_grpc(&request.fields),
             waits: Waits::default(),
             trace: calls.tracer.begin(request, scheme, path),
@@ -260,35 +261,5 @@ impl Waits {
 
     fn total(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// Whether the client asks for problem documents by name; a wildcard is not enough.
-fn wants_problem(request: &RequestHead) -> bool {
-    let accepted = request.fields.all(b"accept").filter_map(fields::text);
-    accepted.flat_map(|value| value.split(',')).any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let is_problem = parts.next().is_some_and(|t| t.eq_ignore_ascii_case("application/problem+json"));
-        is_problem && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(accept: &str, expected: bool) {
-        let request = http::Request::builder().header("accept", accept).body(()).unwrap().into_parts().0;
-        assert_eq!(wants_problem(&RequestHead::from(&request)), expected, "{accept}");
-    }
-
-    #[test]
-    fn problems_are_asked_for_by_name() {
-        check("application/problem+json", true);
-        check("text/html, Application/Problem+JSON;q=0.5", true);
-        check("*/*", false);
-        check("application/json", false);
-        check("application/problem+json;q=0", false);
     }
 }

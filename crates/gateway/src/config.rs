@@ -4,21 +4,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use weir_core::route::Routing;
 use weir_core::{Environment, Secret};
 
 use crate::proxy_protocol::Network;
-
-/// How a request finds its service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Routing {
-    /// By host alone.
-    #[default]
-    Host,
-    /// Services may share a host: the first with a matching mapping rule, else the first of the host.
-    Path,
-    /// As `Path`, but without a matching rule nothing is found (404).
-    PathOnly,
-}
 
 /// TLS towards listeners at `https://` addresses.
 #[derive(Debug, Clone)]

@@ -110,7 +110,7 @@ impl Fields {
     }
 
     /// Names and values.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         self.lines.iter().map(|line| (line.name(&self.text), line.value(&self.text)))
     }
 

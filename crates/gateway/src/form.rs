@@ -6,17 +6,14 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::Body;
 use http_body_util::BodyExt;
+use weir_core::arguments::{FORM_BYTES_MAX, may_carry_form};
 
 use crate::body::BodyError;
 use crate::fields::{self, Fields};
 use crate::message::RequestHead;
-
-/// Longest form body that is searched.
-const FORM_BYTES_MAX: usize = 16 << 10;
 
 /// What was read of a body before the request went anywhere.
 #[derive(Debug, Default)]
@@ -36,7 +33,7 @@ impl Ahead {
 
 /// Whether the request may carry a form.
 pub(crate) fn is_expected(head: &RequestHead, body: &impl Body) -> bool {
-    !body.is_end_stream() && may_carry_form(head)
+    !body.is_end_stream() && may_be_searched(head)
 }
 
 /// Reads a body that may be a form.
@@ -63,12 +60,9 @@ where
     Ok(Ahead { bytes: read.freeze(), is_form: false })
 }
 
-fn may_carry_form(head: &RequestHead) -> bool {
-    matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
-        && head.fields.all(CONTENT_TYPE.as_str().as_bytes()).any(|value| {
-            let text = fields::text(value).unwrap_or_default().to_ascii_lowercase();
-            text.contains("application/x-www-form-urlencoded")
-        })
+fn may_be_searched(head: &RequestHead) -> bool {
+    let content_types = head.fields.all(CONTENT_TYPE.as_str().as_bytes()).filter_map(fields::text);
+    may_carry_form(head.method.as_str(), content_types)
         && declared_length(&head.fields).is_none_or(|length| length <= FORM_BYTES_MAX as u64)
 }
 

@@ -17,13 +17,13 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Runtime;
 use tokio_util::io::StreamReader;
-use weir_core::{CredentialKind, Credentials, Proxy};
+use weir_core::arguments::{self, Arguments};
+use weir_core::{CredentialKind, Credentials, Proxy, extract};
 
-use crate::arguments::Arguments;
 use crate::fields::Fields;
 use crate::http1::{Body, BodyReader, Found, HeadReader};
 use crate::message::RequestHead;
-use crate::{arguments, extract, form, headers, proxy_protocol};
+use crate::{form, headers, proxy_protocol};
 
 pub use crate::upstream::answers;
 
@@ -101,7 +101,8 @@ pub fn credentials(
     query: &str,
     form: &[u8],
 ) -> Option<Credentials> {
-    extract::credentials(kind, proxy, &Fields::from(headers), Arguments { query, form }).ok()
+    let fields = Fields::from(headers);
+    extract::credentials(kind, proxy, fields.iter(), Arguments { query, form }).ok()
 }
 
 /// The last value of an argument, as mapping rules get it.

@@ -13,9 +13,9 @@ use http::header::{
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use weir_core::Proxy;
+use weir_core::extract::same_header;
 use weir_core::proxy::CredentialLocation;
 
-use crate::extract::same_header;
 use crate::fields::{self, Fields};
 use crate::http1::transfer::Framing;
 

@@ -26,6 +26,7 @@ use tracing::{error, warn};
 use weir_core::lease::holding::{Holding, Receipt, Terms};
 use weir_core::lease::{LeaseId, Message, Standing};
 use weir_core::proxy::{Decisions, WhenAway};
+use weir_core::ratelimit::Tightest;
 use weir_core::{
     ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, MetricName, ServiceId, Timestamp, Usage,
 };
@@ -37,7 +38,6 @@ use crate::backend::{Links, Question, Verdict};
 use crate::config::Config;
 use crate::listener::Listener;
 use crate::meters::LeaseMeters;
-use crate::ratelimit::Tightest;
 use keeper::Keeper;
 use known::{Accepted, Known};
 use outage::Outage;

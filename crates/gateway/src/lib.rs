@@ -9,12 +9,10 @@
 //! a listener's decision no request goes on.
 
 mod access;
-mod arguments;
 mod backend;
 mod body;
 pub mod config;
 mod connection;
-mod extract;
 mod fields;
 mod form;
 pub mod framing;
@@ -32,10 +30,8 @@ mod message;
 mod meters;
 mod proxy;
 mod proxy_protocol;
-mod ratelimit;
 mod reply;
 mod request_id;
-mod route;
 mod server;
 mod service;
 mod signal;
@@ -62,7 +58,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, Routing, TlsConfig};
+pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, TlsConfig};
 pub use proxy_protocol::{Network, NetworkError};
 pub use status::Status;
 pub use tls::{AcceptorError, CertificateError};

@@ -17,29 +17,27 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Version};
 use http_body::Body;
 use tracing::error;
+use weir_core::arguments::Arguments;
 use weir_core::path::RequestPath;
-use weir_core::proxy::CredentialLocation;
-use weir_core::{Credentials, Decision, Denial, Timestamp, Usage};
-use weir_proto::CREDENTIAL_BYTES_MAX;
+use weir_core::ratelimit::Tightest;
+use weir_core::target::TargetError;
+use weir_core::{Credentials, Decision, Denial, Timestamp, Usage, extract};
 
 use crate::access::{Call, Calls};
-use crate::arguments::{Arguments, without};
 use crate::backend::{Authoriser, Question, Verdict};
 use crate::body::{ClientBody, Progress, ReplyBody, RequestBody};
-use crate::extract;
 use crate::fields;
 use crate::form::{self, Ahead};
 use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
 use crate::leases::Ticket;
 use crate::message::{Reply, RequestHead};
-use crate::ratelimit::{self, Tightest};
 use crate::reply::{self, Denied, Refusal};
 use crate::request_id::RequestIds;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
-use crate::target::{Target, TargetError};
+use crate::target::Target;
 use crate::upgrade;
 use crate::upstream::{self, Onward, Over, Upstream, UpstreamError};
 
@@ -154,7 +152,12 @@ impl Pipeline {
         let candidates = target.host().and_then(|host| routes.at_host(&host)).ok_or_else(nowhere)?;
         let path = RequestPath::parse(target.path).map_err(|e| Refusal::Target(TargetError::Path(e)))?;
         let query = target.query.unwrap_or_default();
-        let service = routes.find(candidates, head.method.as_str(), &path.decoded, query);
+        let arguments = Arguments { query, form: b"" };
+        let service = routes.find(candidates, |service| {
+            let matched =
+                service.rules.matches(head.method.as_str(), &path.decoded, &|name| arguments.last(name));
+            !matched.rules.is_empty()
+        });
         Ok((Arc::clone(service.ok_or(Refusal::NoService)?), path))
     }
 
@@ -266,19 +269,10 @@ fn credentials(
     head: &RequestHead,
     arguments: Arguments<'_>,
 ) -> Result<Credentials, Refusal> {
-    let found = extract::credentials(service.credentials, &service.proxy, &head.fields, arguments)
-        .map_err(|denial| Refusal::denied(service, denial))?;
-    let is_long = |text: &str| text.len() > CREDENTIAL_BYTES_MAX;
-    // The contract has no room for them, and no application has such a key.
-    let denial = match &found {
-        Credentials::UserKey(key) if is_long(key.expose()) => Denial::UserKeyInvalid,
-        Credentials::AppIdAndKey { app_id, .. } if is_long(app_id) => Denial::ApplicationNotFound,
-        Credentials::AppIdAndKey { app_key: Some(key), .. } if is_long(key.expose()) => {
-            Denial::ApplicationKeyInvalid
-        }
-        _ => return Ok(found),
-    };
-    Err(Refusal::denied(service, denial))
+    let headers = head.fields.iter();
+    let found = extract::credentials(service.credentials, &service.proxy, headers, arguments);
+    let judged = found.and_then(|found| extract::check_length(&found).map(|()| found));
+    judged.map_err(|denial| Refusal::denied(service, denial))
 }
 
 fn usage(
@@ -309,7 +303,7 @@ fn upstream_target(
     path: &RequestPath<'_>,
     query: Option<&str>,
 ) -> Result<PathAndQuery, Refusal> {
-    let stripped = query.and_then(|query| stripped(service, query.as_bytes()));
+    let stripped = query.and_then(|query| extract::stripped(&service.proxy, query.as_bytes()));
     let stripped = stripped.as_deref().map(String::from_utf8_lossy);
     let query = match &stripped {
         Some(rest) if rest.is_empty() => None,
@@ -322,16 +316,6 @@ fn upstream_target(
 fn no_target(service: &Service, problem: &dyn std::fmt::Display) -> Refusal {
     error!(service.id = service.id.as_str(), %problem, "the upstream's URL cannot be put together");
     Refusal::Upstream(UpstreamError::BadAnswer)
-}
-
-/// A query or form without credentials; `None`: they stay, or there are none.
-fn stripped(service: &Service, text: &[u8]) -> Option<Vec<u8>> {
-    let proxy = &service.proxy;
-    if !proxy.strip_credentials || proxy.credential_location != CredentialLocation::Query {
-        return None;
-    }
-    let names = &proxy.credential_names;
-    without(text, &[&names.user_key, &names.app_id, &names.app_key])
 }
 
 /// Sends the request, and turns the head of the answer into the client's.
@@ -360,7 +344,7 @@ async fn exchange(
     }
     let mut reply = answer.map(|body| ReplyBody::stream(body, idle));
     headers::to_client(&mut reply.fields);
-    ratelimit::write(&mut reply.fields, &limits.limits, limits.at);
+    reply::write_limits(&mut reply.fields, &limits.limits, limits.at);
     Ok(reply)
 }
 
@@ -374,7 +358,7 @@ fn upstream_request(
     let Outgoing { mut head, target, ahead, body, .. } = outgoing;
     // A form that was read has nothing behind it.
     let rest = (!ahead.is_form).then_some(body);
-    let ahead = match ahead.is_form.then(|| stripped(service, &ahead.bytes)).flatten() {
+    let ahead = match ahead.is_form.then(|| extract::stripped(&service.proxy, &ahead.bytes)).flatten() {
         Some(form) => form.into(),
         None => ahead.bytes,
     };

@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
 use weir_core::proxy::RefusalReply;
+use weir_core::ratelimit::Tightest;
+use weir_core::refusal::{PROBLEM_TYPE, Problem, Refused, retry_after_s};
+use weir_core::target::TargetError;
 use weir_core::{Denial, LimitStatus, Timestamp};
 
 use crate::body::{BodyError, ReplyBody};
 use crate::fields::Fields;
 use crate::framing::Malformed;
 use crate::message::Reply;
-use crate::ratelimit::{self, Tightest};
 use crate::service::Service;
-use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 
 /// Why a request gets no answer from its upstream.
@@ -95,11 +95,8 @@ impl Refusal {
     /// The stable code, as in problem documents; those of them that have none have one for log and metrics.
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Self::Target(TargetError::Method) => "method_not_allowed",
-            Self::Target(TargetError::Expectation) => "expectation_failed",
-            Self::Target(TargetError::Malformed(_) | TargetError::Path(_)) | Self::BodyBroken => {
-                "request_malformed"
-            }
+            Self::Target(error) => error.code(),
+            Self::BodyBroken => "request_malformed",
             Self::Malformed(why) => match why.status() {
                 StatusCode::URI_TOO_LONG => "target_too_long",
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "headers_too_long",
@@ -145,7 +142,7 @@ pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Reply<
         return Reply { status: StatusCode::NOT_FOUND, ..Reply::new(ReplyBody::text("")) };
     };
     let mut reply = match answer.configured {
-        _ if wants_problem => typed(ReplyBody::text(problem(&answer, id)), "application/problem+json"),
+        _ if wants_problem => typed(ReplyBody::text(problem(&answer, id)), PROBLEM_TYPE),
         Some(configured) => typed(
             ReplyBody::text(configured.body.clone()),
             // What is no value is never written.
@@ -180,10 +177,17 @@ fn write_headers(headers: &mut Fields, refusal: &Refusal, answer: &Answer<'_>) {
         _ => {}
     }
     if let Some((limit, at)) = answer.limit {
-        if let Some(seconds) = limit.window.seconds_left(at) {
-            headers.set(RETRY_AFTER, seconds.max(1).to_string());
+        if let Some(seconds) = retry_after_s(limit, at) {
+            headers.set(RETRY_AFTER, seconds.to_string());
         }
-        ratelimit::write(headers, &Tightest::of([limit.clone()]), at);
+        write_limits(headers, &Tightest::of([limit.clone()]), at);
+    }
+}
+
+/// Writes where limits stand; without limits nothing is written.
+pub(crate) fn write_limits(headers: &mut Fields, limits: &Tightest, decided_at: Timestamp) {
+    for (name, value) in limits.headers(decided_at).into_iter().flatten() {
+        headers.set(name, value);
     }
 }
 
@@ -193,20 +197,12 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
         let code = refusal.code();
         Some(Answer { status, code, detail: detail.to_owned(), configured: None, limit: None })
     };
-    let malformed = |why: &dyn std::fmt::Display| {
-        plain(StatusCode::BAD_REQUEST, &format!("The request is malformed: {why}."))
-    };
     match refusal {
         Refusal::NoService | Refusal::NoUpstream => None,
         Refusal::Malformed(why) => plain(why.status(), &format!("The request is malformed: {why}.")),
-        Refusal::Target(TargetError::Method) => {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "The method is not served.")
+        Refusal::Target(error) => {
+            plain(StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST), &error.sentence())
         }
-        Refusal::Target(TargetError::Expectation) => {
-            plain(StatusCode::EXPECTATION_FAILED, "Nothing but 100-continue can be expected.")
-        }
-        Refusal::Target(TargetError::Malformed(why)) => malformed(why),
-        Refusal::Target(TargetError::Path(error)) => malformed(error),
         Refusal::Denied(denied) => Some(denied_answer(denied)),
         Refusal::Undecided(service) => Some(Answer {
             status: status_of(&service.proxy.refusals.auth_failed),
@@ -220,7 +216,9 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
         Refusal::BodyStalled => {
             plain(StatusCode::REQUEST_TIMEOUT, "The request body did not arrive in time.")
         }
-        Refusal::BodyBroken => malformed(&"its body cannot be read"),
+        Refusal::BodyBroken => {
+            plain(StatusCode::BAD_REQUEST, "The request is malformed: its body cannot be read.")
+        }
         Refusal::Upstream(error) => {
             let (status, detail) = upstream_answer(*error);
             plain(status, detail)
@@ -240,22 +238,13 @@ fn upstream_answer(error: UpstreamError) -> (StatusCode, &'static str) {
 }
 
 fn denied_answer(denied: &Denied) -> Answer<'_> {
-    let refusals = &denied.service.proxy.refusals;
-    let (configured, limit) = match &denied.denial {
-        Denial::CredentialsMissing => (&refusals.auth_missing, None),
-        Denial::NoMappingRule => (&refusals.no_match, None),
-        // A ceiling of 0: the plan does not have the metric, and waiting does not help.
-        Denial::LimitsExceeded(limit) if limit.max > 0 => {
-            (&refusals.limits_exceeded, Some((limit, denied.at)))
-        }
-        _ => (&refusals.auth_failed, None),
-    };
+    let Refused { reply, limit } = Refused::of(&denied.denial, &denied.service.proxy.refusals);
     Answer {
-        status: status_of(configured),
+        status: status_of(reply),
         code: denied.denial.code(),
         detail: denied.denial.sentence(),
-        configured: Some(configured),
-        limit,
+        configured: Some(reply),
+        limit: limit.map(|limit| (limit, denied.at)),
     }
 }
 
@@ -263,33 +252,23 @@ fn status_of(configured: &RefusalReply) -> StatusCode {
     StatusCode::from_u16(configured.status).unwrap_or(StatusCode::FORBIDDEN)
 }
 
-/// RFC 9457.
 fn problem(answer: &Answer<'_>, id: &str) -> String {
-    let mut document = json!({
-        "type": format!("urn:weir:problem:{}", answer.code),
-        "title": answer.status.canonical_reason().unwrap_or("Refused"),
-        "status": answer.status.as_u16(),
-        "detail": answer.detail,
-        "code": answer.code,
-        "instance": format!("urn:weir:request:{id}"),
-    });
-    if let Some((limit, at)) = answer.limit {
-        document["limit"] = json!({
-            "metric": limit.metric.as_str(),
-            "period": limit.window.period.as_str(),
-            "max": limit.max,
-            "used": limit.used,
-            // `null`: never.
-            "reset_seconds": limit.window.seconds_left(at),
-        });
-    }
-    document.to_string()
+    let problem = Problem {
+        status: answer.status.as_u16(),
+        title: answer.status.canonical_reason().unwrap_or("Refused"),
+        code: answer.code,
+        detail: &answer.detail,
+        request_id: id,
+        limit: answer.limit,
+    };
+    problem.to_json()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
+    use serde_json::json;
     use weir_core::{MetricName, Period};
 
     const NOW: i64 = 1_795_404_708_000; // 12 s before a full minute

@@ -4,11 +4,11 @@
 //! does not compile is reported with the field at fault and left out; the others go on.
 
 use http::{HeaderName, HeaderValue};
+use weir_core::target::bare_host;
 use weir_core::{CredentialKind, MappingRules, Proxy, ServiceId};
 use weir_proto::{FieldError, v1};
 
 use crate::meters::Meters;
-use crate::target::bare_host;
 use crate::upstream::{Pools, Upstream, UrlError};
 
 /// One service, ready to serve.

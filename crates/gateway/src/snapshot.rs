@@ -9,17 +9,16 @@ use std::error::Error;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tracing::{error, info};
+use tracing::{error, info, warn};
+use weir_core::route::{Routes, Routing};
 use weir_proto::v1::GatewayService;
 
-use crate::config::Routing;
 use crate::meters;
-use crate::route::Routes;
 use crate::service::Service;
 use crate::upstream::Pools;
 
 /// Where requests read their configuration.
-pub(crate) type Snapshot = Arc<ArcSwap<Routes>>;
+pub(crate) type Snapshot = Arc<ArcSwap<Routes<Arc<Service>>>>;
 
 /// Changes between two `synced`.
 #[derive(Default)]
@@ -62,7 +61,9 @@ impl Loader {
         self.revision = revision;
         let services: Vec<_> = self.loaded.values().map(|(_, service)| Arc::clone(service)).collect();
         info!(revision, services = services.len(), "configuration is in force");
-        self.snapshot.store(Arc::new(Routes::new(self.routing, services)));
+        let routes = Routes::new(self.routing, services, |service| (&service.id, &service.proxy.hosts));
+        warn_of_contested(&routes);
+        self.snapshot.store(Arc::new(routes));
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
         meters::revision().set(revision as f64);
     }
@@ -86,6 +87,13 @@ impl Loader {
                 error!(service.id = id, %problem, cause, has_last_good, "a service cannot be served");
             }
         }
+    }
+}
+
+fn warn_of_contested(routes: &Routes<Arc<Service>>) {
+    for services in routes.contested() {
+        let ids: Vec<_> = services.iter().map(|service| service.id.as_str()).collect();
+        warn!(services = ids.join(", "), "services claim the same host: the first of them has it");
     }
 }
 

@@ -6,8 +6,8 @@
 //!
 //! Knows no services, and leaves the path to [`weir_core::path::RequestPath`].
 
-use http::{Method, Version, header};
-use weir_core::path::PathError;
+use http::{Version, header};
+use weir_core::target::{TargetError, bare_host, check_method, is_authority};
 
 use crate::fields;
 use crate::message::RequestHead;
@@ -23,23 +23,10 @@ pub(crate) struct Target<'a> {
     pub(crate) query: Option<&'a str>,
 }
 
-/// Why a request is refused before its host is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TargetError {
-    /// TRACE.
-    Method,
-    /// An `Expect` other than 100-continue.
-    Expectation,
-    /// A path that is malformed, or that two servers may read differently.
-    Path(PathError),
-    /// Everything else; says what.
-    Malformed(&'static str),
-}
-
 impl<'a> Target<'a> {
     /// Reads the head of a request.
     pub(crate) fn read(head: &'a RequestHead) -> Result<Self, TargetError> {
-        check_method(&head.method)?;
+        check_method(head.method.as_str())?;
         let uri = &head.uri;
         let text = uri.path_and_query().map_or("/", |target| target.as_str());
         if uri.scheme().is_none() && !text.starts_with('/') {
@@ -67,27 +54,6 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A host in the form that is compared: lower case, no port, no trailing dot.
-pub(crate) fn bare_host(authority: &str) -> String {
-    let host = match (authority.starts_with('['), authority.split_once(']')) {
-        (true, Some((address, _))) => return format!("{address}]").to_ascii_lowercase(),
-        _ => authority.split_once(':').map_or(authority, |(host, _port)| host),
-    };
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
-}
-
-fn check_method(method: &Method) -> Result<(), TargetError> {
-    match method.as_str() {
-        "TRACE" => Err(TargetError::Method),
-        "CONNECT" => Err(TargetError::Malformed("CONNECT is not served")),
-        // Some servers read `get` as GET, others do not.
-        name if name.bytes().any(|b| b.is_ascii_lowercase()) => {
-            Err(TargetError::Malformed("the method has small letters"))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn check_expectation(head: &RequestHead) -> Result<(), TargetError> {
     let mut expected = head.fields.all(header::EXPECT.as_str().as_bytes());
     let is_known = expected.all(|value| value.eq_ignore_ascii_case(b"100-continue"));
@@ -112,20 +78,6 @@ fn host_header(head: &RequestHead) -> Result<Option<&str>, TargetError> {
 
 fn agree(authority: Option<&str>, host: Option<&str>) -> bool {
     authority.zip(host).is_none_or(|(authority, host)| authority.eq_ignore_ascii_case(host))
-}
-
-fn is_authority(text: &str) -> bool {
-    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => {
-            (address.bytes().all(|b| b.is_ascii_alphanumeric() || b":.%-_~".contains(&b)), port)
-        }
-        None => {
-            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            (host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&b)), port)
-        }
-    };
-    let is_port = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
-    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 #[cfg(test)]

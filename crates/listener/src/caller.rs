@@ -16,8 +16,6 @@ fn bearer(metadata: &MetadataMap) -> Option<Secret> {
 
 /// The gateway that a call comes from.
 ///
-/// Every known token is compared, each in constant time, so the time taken tells nothing.
-///
 /// # Errors
 /// UNAUTHENTICATED.
 pub(crate) fn gateway<'a>(
@@ -25,16 +23,23 @@ pub(crate) fn gateway<'a>(
     metadata: &MetadataMap,
 ) -> Result<&'a GatewayToken, Status> {
     let token = bearer(metadata).ok_or_else(|| Status::unauthenticated("a gateway token is needed"))?;
+    gateway_of(gateways, &token).ok_or_else(|| Status::unauthenticated("the gateway token is not known"))
+}
+
+/// The gateway whose token this is; an unknown one is logged.
+///
+/// Every known token is compared, each in constant time, so the time taken tells nothing.
+pub(crate) fn gateway_of<'a>(gateways: &'a [GatewayToken], token: &Secret) -> Option<&'a GatewayToken> {
     let mut found = None;
     for gateway in gateways {
-        if gateway.token == token {
+        if gateway.token == *token {
             found = Some(gateway);
         }
     }
-    found.ok_or_else(|| {
+    if found.is_none() {
         tracing::warn!("a caller with an unknown gateway token was refused");
-        Status::unauthenticated("the gateway token is not known")
-    })
+    }
+    found
 }
 
 /// Whether a call comes from the control plane.

@@ -19,8 +19,8 @@ use weir_core::counter::{all_limits, ceilings, increments_of, looks, untouched};
 use weir_core::credentials::CalledBy;
 use weir_core::decide::limit_statuses;
 use weir_core::{
-    Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Proof, ResponseCode, Service, ServiceId,
-    Timestamp, Usage,
+    AlertBins, Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Proof, ResponseCode, Service,
+    ServiceId, Timestamp, Usage,
 };
 use weir_proto::Acceptance;
 use weir_store::{Ask, Mode, Outcome, RequestId, Store, Write};
@@ -389,7 +389,7 @@ impl Engine {
         match (gains?, &question.wishes.cut_short) {
             (_, Some(cut_short)) => Err(cut_short.denial.clone()),
             (gains, None) if gains.is_empty() => Ok(all_limits(metrics, plan)),
-            (gains, None) => Ok(increments_of(gains, metrics, plan)),
+            (gains, None) => Ok(increments_of(gains, metrics, plan, service.alert_bins)),
         }
     }
 
@@ -469,7 +469,7 @@ fn shown(question: &Question, service: &Service, found: &Found, judged: &[Increm
         Shows::Touched if !question.wishes.flat => None,
         Shows::Touched => {
             let gains = question.usage.expand(&service.metrics).ok()?;
-            Some(increments_of(gains, &service.metrics, plan))
+            Some(increments_of(gains, &service.metrics, plan, AlertBins::NONE))
         }
     };
     let wanted = service.plan(&found.application.value.plan).and_then(wanted);

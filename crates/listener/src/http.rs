@@ -1,8 +1,9 @@
 //! The HTTP port: 3scale's Service Management API, for clients and gateways that speak it.
 //!
-//! One endpoint per file; every route is on this page. Paths with doubled slashes are read as one, whatever else is not
+//! nginx asks here too, before each of its calls. One endpoint per file; every route is on this page. Paths with doubled slashes are read as one, whatever else is not
 //! known is 404 with an empty body. With a certificate the port speaks TLS, else it is in the clear.
 
+mod auth_request;
 mod authorize;
 mod caller;
 mod errors;
@@ -11,9 +12,9 @@ mod limit_headers;
 mod options;
 pub(crate) mod parameters;
 mod reply;
-mod report;
+pub(crate) mod report;
 mod serve;
-mod timestamp;
+pub(crate) mod timestamp;
 mod usage;
 mod xml;
 
@@ -28,6 +29,7 @@ use crate::server::Shared;
 use authorize::{Endpoint, authorize};
 use reply::{Answer, answer, answer_of, preflight};
 
+pub(crate) use form::Bodies;
 pub(crate) use serve::{Tls, serve};
 
 /// Answers a request.
@@ -36,6 +38,7 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     let path = single_slashes(head.uri.path());
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     match (&*path, &head.method) {
+        (auth_request::PATH, _) => auth_request::answer(shared, &head).await,
         (_, &Method::OPTIONS) => preflight(),
         ("/transactions/authrep.xml", _) if reads => authorize(shared, &head, AUTHREP).await,
         ("/transactions/authorize.xml", _) if reads => authorize(shared, &head, AUTHORIZE).await,

@@ -9,7 +9,10 @@
 mod caller;
 mod catalog;
 pub mod config;
+mod edge;
 mod engine;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod meters;

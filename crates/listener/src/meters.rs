@@ -11,6 +11,10 @@ pub(crate) fn describe() {
         "weir_listener_decisions_total",
         "Decisions, by outcome: allowed or the refusal's code"
     );
+    describe_counter!(
+        "weir_listener_edge_calls_total",
+        "Calls that Envoy or nginx asked about, by outcome: allowed, the refusal's code, or undecided"
+    );
     describe_histogram!("weir_listener_decision_seconds", "From a question to its decision");
     describe_counter!("weir_listener_recalls_total", "Leases asked back for calls that waited for them");
     metrics::describe_gauge!(
@@ -26,7 +30,16 @@ pub(crate) fn describe() {
         "What had counted as used since its holder was silent, and was not used"
     );
     describe_counter!("weir_leases_presumed_total", "Leases that nobody settled in time, counted as used");
+    describe_counter!(
+        "weir_events_dropped_total",
+        "Events that nobody had acknowledged when there was no more room"
+    );
     describe_counter!("weir_listener_failures_total", "Questions without a decision, by gRPC status");
+}
+
+/// Another proxy has asked about a call: `asker` is `envoy` or `nginx`, `outcome` as the metric's page has it.
+pub(crate) fn asked(asker: &'static str, outcome: &'static str) {
+    counter!("weir_listener_edge_calls_total", "asker" => asker, "outcome" => outcome).increment(1);
 }
 
 /// What is counted for every decision; looking a metric up by its name costs more than counting.

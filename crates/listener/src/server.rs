@@ -13,6 +13,7 @@ use weir_store::Store;
 
 use crate::catalog::CatalogHandle;
 use crate::config::Config;
+use crate::edge::Directory;
 use crate::engine::Engine;
 use crate::request_id::RequestIds;
 use crate::watch::{Seen, follow};
@@ -70,7 +71,10 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
     pub(crate) catalog: CatalogHandle,
+    /// For calls that other proxies ask about.
+    pub(crate) directory: Directory,
     pub(crate) request_ids: RequestIds,
+    pub(crate) bodies: http::Bodies,
     /// Ends long streams.
     pub(crate) stop: CancellationToken,
 }
@@ -104,7 +108,7 @@ impl Listener {
     /// Binds both ports.
     ///
     /// # Errors
-    /// When one of them is taken.
+    /// When one of them is taken, or the system has no random numbers.
     pub async fn bind(config: Config, store: Store) -> Result<Self, StartError> {
         crate::meters::describe();
         let (grpc, grpc_address) = bind(config.grpc_address).await?;
@@ -116,7 +120,8 @@ impl Listener {
         let http_tls =
             config.http_tls.as_ref().map(http::Tls::new).transpose().map_err(StartError::HttpTls)?;
         let request_ids = RequestIds::new().map_err(StartError::RequestIds)?;
-        let shared = Arc::new(Shared { config, engine, catalog, request_ids, stop });
+        let (directory, bodies) = (Directory::default(), http::Bodies::default());
+        let shared = Arc::new(Shared { config, engine, catalog, directory, request_ids, bodies, stop });
         Ok(Self { shared, grpc, http, http_tls, grpc_address, http_address })
     }
 

@@ -34,6 +34,9 @@ pub(crate) enum Failure {
         /// The highest one seen.
         known: u64,
     },
+    /// There is no catalog yet.
+    #[error("there is no catalog yet")]
+    NoCatalog,
     /// A record in the store cannot be read.
     #[error("a record in the store cannot be read: {0}")]
     Record(FieldError),
@@ -48,9 +51,12 @@ impl Failure {
             Self::Unknown(_) => Code::Unimplemented,
             Self::Store(StoreError::Busy) => Code::ResourceExhausted,
             Self::Store(StoreError::TakenBack) => Code::Aborted,
-            Self::Timeout | Self::Store(_) | Self::Unsettled | Self::CatalogLost { .. } | Self::Record(_) => {
-                Code::Unavailable
-            }
+            Self::Timeout
+            | Self::Store(_)
+            | Self::Unsettled
+            | Self::CatalogLost { .. }
+            | Self::NoCatalog
+            | Self::Record(_) => Code::Unavailable,
         }
     }
 
@@ -60,7 +66,7 @@ impl Failure {
             Self::Record(error) => tracing::error!(error = %error, "a catalog record cannot be read"),
             // An outage is one line in `watch`, and a metric; not a line for every call in it.
             Self::Store(error) => tracing::debug!(error = %chain(error), "the store cannot answer"),
-            Self::Timeout | Self::CatalogLost { .. } => tracing::debug!("{self}"),
+            Self::Timeout | Self::CatalogLost { .. } | Self::NoCatalog => tracing::debug!("{self}"),
             Self::Unsettled => tracing::warn!("{self}"),
             Self::Field(_) | Self::Forbidden(_) | Self::Unknown(_) => tracing::debug!("{self}"),
         }

@@ -24,13 +24,30 @@ pub mod v1 {
     tonic::include_proto!("weir.v1");
 }
 
+/// What the listener serves of Envoy's contracts: `envoy::service::auth::v3` and `envoy::service::ratelimit::v3`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    reason = "generated; documented in /proto"
+)]
+mod envoys {
+    include!(concat!(env!("OUT_DIR"), "/envoy.rs"));
+}
+
+pub use envoys::{envoy, google};
+
 pub use codec::{StrictCodec, StrictDecoder, StrictEncoder};
 pub use decision::Acceptance;
 pub use lease::{LeaseAnswer, Unsettled};
-pub use usage::{CREDENTIAL_BYTES_MAX, USAGE_ENTRIES_MAX};
+pub use usage::USAGE_ENTRIES_MAX;
 
 /// The compiled descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weir.bin"));
+
+/// Those of Envoy's contracts.
+pub const ENVOY_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin"));
 
 /// Bytes of a request id.
 pub const REQUEST_ID_BYTES: usize = 16;
@@ -64,7 +81,41 @@ mod redacted {
 
     use std::fmt;
 
+    use crate::envoy::config::core::v3::HeaderValue;
+    use crate::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+    use crate::envoy::service::auth::v3::attribute_context::HttpRequest;
+    use crate::envoy::service::auth::v3::{DeniedHttpResponse, OkHttpResponse};
     use crate::v1;
+
+    impl fmt::Debug for HeaderValue {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "HeaderValue({}: ***)", self.key)
+        }
+    }
+
+    impl fmt::Debug for Entry {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Entry({}: ***)", self.key)
+        }
+    }
+
+    impl fmt::Debug for HttpRequest {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("HttpRequest").field("method", &self.method).finish_non_exhaustive()
+        }
+    }
+
+    impl fmt::Debug for DeniedHttpResponse {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("DeniedHttpResponse").field("status", &self.status).finish_non_exhaustive()
+        }
+    }
+
+    impl fmt::Debug for OkHttpResponse {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("OkHttpResponse").finish_non_exhaustive()
+        }
+    }
 
     impl fmt::Debug for v1::Credentials {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -174,3 +174,33 @@ fn bad_messages_name_their_field() {
     check(broken(|a| a.user_key = "in the clear".into()), "user_key");
     check(broken(|a| a.app_keys = vec![a.app_keys[0].clone(); 6]), "app_keys");
 }
+
+#[test]
+fn envoys_messages_show_no_secret() {
+    use crate::envoy::config::core::v3::{HeaderMap, HeaderValue, HeaderValueOption};
+    use crate::envoy::extensions::common::ratelimit::v3::{
+        RateLimitDescriptor, rate_limit_descriptor::Entry,
+    };
+    use crate::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
+    use crate::envoy::service::auth::v3::check_response::HttpResponse;
+    use crate::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse, OkHttpResponse};
+    use crate::envoy::service::ratelimit::v3::RateLimitRequest;
+    let secret = || "shh".to_owned();
+    let header = HeaderValue { key: "authorization".into(), value: secret(), raw_value: b"shh".into() };
+    let http = HttpRequest {
+        path: "/?user_key=shh".into(),
+        headers: [("authorization".to_owned(), secret())].into(),
+        header_map: Some(HeaderMap { headers: vec![header.clone()] }),
+        body: secret(),
+        ..HttpRequest::default()
+    };
+    let attributes = Some(AttributeContext { request: Some(Request { http: Some(http) }) });
+    let set = HeaderValueOption { header: Some(header), ..HeaderValueOption::default() };
+    let ok = OkHttpResponse { headers: vec![set], ..OkHttpResponse::default() };
+    let response = CheckResponse { status: None, http_response: Some(HttpResponse::OkResponse(ok)) };
+    let entries = vec![Entry { key: "user_key".into(), value: secret() }];
+    let descriptors = vec![RateLimitDescriptor { entries, ..RateLimitDescriptor::default() }];
+    let limits = RateLimitRequest { descriptors, ..RateLimitRequest::default() };
+    let shown = format!("{:?} {response:?} {limits:?}", CheckRequest { attributes });
+    assert!(!shown.contains("shh") && !shown.contains("115, 104"), "{shown}");
+}

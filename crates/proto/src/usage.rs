@@ -1,5 +1,6 @@
 //! Usage and credentials.
 
+use weir_core::credentials::CREDENTIAL_BYTES_MAX;
 use weir_core::usage::USAGE_MAX;
 use weir_core::{Credentials, MetricName, Period, Secret, Usage, UsageValue};
 
@@ -7,9 +8,6 @@ use crate::{FieldError, v1};
 
 /// Most entries in one usage.
 pub const USAGE_ENTRIES_MAX: usize = 256;
-
-/// Longest credential in bytes.
-pub const CREDENTIAL_BYTES_MAX: usize = 4096;
 
 impl v1::UsageEntry {
     /// Entries for a message.

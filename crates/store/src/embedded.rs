@@ -12,6 +12,7 @@ mod bytes;
 mod checkpoint;
 mod entry;
 mod errors;
+mod events;
 mod leases;
 mod ledger;
 mod log;

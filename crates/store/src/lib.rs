@@ -10,6 +10,7 @@ mod ask;
 pub mod config;
 mod embedded;
 mod error;
+mod event;
 mod key;
 mod recalls;
 mod redis;
@@ -28,6 +29,7 @@ pub use ask::{
 pub use config::{Config, EmbeddedConfig, RedisConfig};
 pub use embedded::{Embedded, Write};
 pub use error::{OpenError, PublishError, StoreError};
+pub use event::{EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, Event, EventId, EventIdError, EventKind};
 pub use recalls::Recall;
 pub use service_error::{
     ERROR_CODE_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX, ERROR_REQUEST_BYTES_MAX, ERRORS_KEPT_MAX, ErrorPage,
@@ -211,6 +213,29 @@ impl Store {
         match self {
             Self::Embedded(store) => Ok(store.errors(service, page, per_page)),
             Self::Redis(store) => store.errors(service, page, per_page).await,
+        }
+    }
+
+    /// The oldest events that nobody has acknowledged, so many at most; later ones of an application come later.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn events(&self, most: usize) -> Result<Vec<Event>, StoreError> {
+        let most = most.min(EVENTS_LISTED_MAX);
+        match self {
+            Self::Embedded(store) => Ok(store.events(most)),
+            Self::Redis(store) => store.events(most).await,
+        }
+    }
+
+    /// Forgets events. Those that are not there any more stay so.
+    ///
+    /// # Errors
+    /// When the store is away: ask again.
+    pub async fn acknowledge(&self, ids: &[EventId]) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.acknowledge(ids).await,
+            Self::Redis(store) => store.acknowledge(ids).await,
         }
     }
 

@@ -26,6 +26,7 @@ mod listener;
 mod load;
 mod logging;
 mod names;
+mod nginx_config;
 mod problem;
 mod report;
 mod roles;
@@ -62,6 +63,8 @@ enum Command {
     Load(Box<load::Arguments>),
     /// Look into the ledger: what is used, what gateways hold on lease, what remains.
     Ledger(ledger::Arguments),
+    /// Print an nginx.conf for a service: nginx asks the listener, and no gateway of Weir is needed.
+    NginxConfig(nginx_config::Arguments),
     /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Ledger(arguments) => ledger::run(&arguments),
+        Command::NginxConfig(arguments) => nginx_config::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)

@@ -93,3 +93,74 @@ fn files_that_are_no_configuration_are_located_too() {
     assert!(check(b"").contains("file.toml:1:1: is neither a catalog"));
     assert!(check(b"a = 1\nb = '\xff'\n").contains("file.toml:2:6: is not UTF-8 from here on"));
 }
+
+#[test]
+fn nginx_configurations_are_of_services_that_there_are() {
+    check(
+        &["nginx-config", "mail_ap", "--catalog", "catalog.toml"],
+        &[],
+        2,
+        "",
+        "SERVICE: catalog.toml has no service \"mail_ap\" (did you mean \"mail_api\"?)\n",
+    );
+    check(
+        &["nginx-config", "mail_api", "--catalog", "nowhere.toml"],
+        &[],
+        2,
+        "",
+        "nowhere.toml: cannot be read: No such file or directory (os error 2)\n",
+    );
+    check(
+        &[
+            "nginx-config",
+            "mail_api",
+            "--catalog",
+            "catalog.toml",
+            "--listen",
+            "80;",
+            "--listener",
+            "ftp://a",
+        ],
+        &[],
+        2,
+        "",
+        "--listener: is not http://host:port or https://host:port\n--listen: is not what nginx can listen on\n",
+    );
+}
+
+#[test]
+fn nginx_configurations_promise_nothing_that_nginx_cannot_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.toml");
+    let catalog = r#"
+revision = 1
+[[providers]]
+name = "Provider"
+[[providers.services]]
+id = "api"
+credentials = "user_key"
+metrics = [{ name = "hits" }]
+[providers.services.proxy]
+hosts = ["api.test"]
+secret_token_header = "X-a-b-c-d-e-f-g"
+[providers.services.proxy.errors.no_match]
+status = 302
+body = "a\u0000b"
+[[providers.services.plans]]
+id = "plan"
+limits = []
+"#;
+    std::fs::write(&file, catalog).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let done = command.args(["nginx-config", "api", "--catalog"]).arg(&file).output().unwrap();
+    let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!((done.status.code(), done.stdout.len()), (Some(2), 0), "{errors}");
+    for problem in [
+        "service api: has no api_backend",
+        "\"X-a-b-c-d-e-f-g\" has more than 6 hyphens",
+        "errors.no_match: status 302 means something else to nginx",
+        "errors.no_match: nginx cannot write the character NUL",
+    ] {
+        assert!(errors.contains(problem), "{problem} in {errors}");
+    }
+}

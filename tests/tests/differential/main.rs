@@ -127,7 +127,7 @@ fn judge(item: &Item, outcome: &Outcome) -> Option<String> {
 
 /// Paths that nginx took for others than the gateway had matched.
 fn paths_read_otherwise(world: &World) -> Vec<String> {
-    let read = world.nginx.paths_read();
+    let read = proxies::paths_read(&world.nginx);
     assert!(!read.is_empty(), "nginx wrote down which paths it read");
     let matched = |target: &str| {
         let path = target::parse(target).and_then(|target| target::decode(target.path));

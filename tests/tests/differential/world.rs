@@ -8,13 +8,14 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use weir_tests::foreign::Foreign;
 use weir_tests::listener::ListenerClient;
 use weir_tests::stack::{Plan, Stack};
 
 use crate::client::{self, Heard};
 use crate::corpus::{HOST, KEY};
 use crate::mutate::Case;
-use crate::proxies::Proxy;
+use crate::proxies;
 use crate::recorder::{Record, Recorder, What};
 use crate::reference::{self, Script};
 use crate::target;
@@ -33,8 +34,8 @@ pub(crate) const BEHIND: [&str; 3] = ["nothing", "nginx", "HAProxy"];
 /// Everything that runs; ended when dropped.
 pub(crate) struct World {
     pub(crate) lanes: Vec<Lane>,
-    pub(crate) nginx: Proxy,
-    _haproxy: Proxy,
+    pub(crate) nginx: Foreign,
+    _haproxy: Foreign,
     _stack: Stack,
 }
 
@@ -86,7 +87,7 @@ impl World {
         let upstreams = |at: usize| -> Vec<SocketAddr> {
             recorders.iter().map(|lane: &[Recorder; 3]| lane[at].address()).collect()
         };
-        let (nginx, haproxy) = (Proxy::nginx(&upstreams(1)), Proxy::haproxy(&upstreams(2)));
+        let (nginx, haproxy) = (proxies::nginx(&upstreams(1)), proxies::haproxy(&upstreams(2)));
         let backends: Vec<SocketAddr> =
             [upstreams(0), nginx.addresses.clone(), haproxy.addresses.clone()].concat();
         // A machine that is busy with something else is no reason to refuse.

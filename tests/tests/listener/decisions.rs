@@ -148,7 +148,7 @@ async fn usage_is_judged_against_the_plan() {
         (&[("mail", 1)], "limits_exceeded mail/month 0 of 0"),
         (&[("mail", 0)], "ok mail/month 0 of 0"),
         (&[("hitz", 1)], "metric_invalid"),
-        (&[], "ok"),
+        (&[], "ok hits/day 3 of 3 hits/eternity 3 of 100 mail/month 0 of 0"),
     ];
     for (usage, expected) in cases {
         assert_eq!(words(&client.auth_rep("key", usage).await.unwrap()), expected, "{usage:?}");

@@ -26,7 +26,7 @@ async fn start() -> (Stack, Channel) {
 async fn health_and_reflection_are_served() {
     let (_stack, channel) = start().await;
     let mut health = HealthClient::new(channel.clone());
-    for service in ["", "weir.v1.Authorization"] {
+    for service in ["", "weir.v1.Authorization", "envoy.service.auth.v3.Authorization"] {
         weir_tests::wait::until_async("health to follow readiness", || {
             let (mut health, service) = (health.clone(), service.to_owned());
             async move {
@@ -47,7 +47,16 @@ async fn health_and_reflection_are_served() {
     let answer = answers.message().await.unwrap().unwrap().message_response;
     let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
     let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["weir.v1.Authorization", "weir.v1.Catalog", "weir.v1.Gateways", "grpc.health.v1.Health"] {
+    for name in [
+        "weir.v1.Authorization",
+        "weir.v1.Catalog",
+        "weir.v1.Gateways",
+        "weir.v1.Errors",
+        "weir.v1.Events",
+        "envoy.service.auth.v3.Authorization",
+        "envoy.service.ratelimit.v3.RateLimitService",
+        "grpc.health.v1.Health",
+    ] {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
 }

@@ -4,12 +4,15 @@
 //! library would be too well-behaved.
 #![allow(clippy::unwrap_used, reason = "a test fails by it, with the place")]
 
+mod edge;
+mod envoy;
 mod expect;
 mod frames;
 mod framing;
 mod grpc;
 mod http2;
 mod http2_bounds;
+mod nginx;
 mod sockets;
 mod tls;
 mod trailers;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weir_core::alert::AlertBins;
 use weir_core::counter::{Increment, increments};
 use weir_core::id::MetricName;
 use weir_core::lease::holding::Terms;
@@ -65,7 +66,7 @@ impl Application {
     }
 
     pub(crate) fn increments(&self, usage: &Usage) -> Vec<Increment> {
-        increments(usage, &self.metrics, &self.plan).expect("metrics of the service")
+        increments(usage, &self.metrics, &self.plan, AlertBins::ALL).expect("metrics of the service")
     }
 
     pub(crate) fn unit(&self, metric: &MetricName) -> &Vec<Increment> {

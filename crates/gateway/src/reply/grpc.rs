@@ -7,13 +7,13 @@ use http::header;
 use http::header::CONTENT_TYPE;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use weir_core::Denial;
+use weir_core::target::TargetError;
 
 use super::{Refusal, answer, write_headers};
 use crate::body::ReplyBody;
 use crate::fields::{self, Fields};
 use crate::grpc_status::GRPC_STATUS;
 use crate::message::Reply;
-use crate::target::TargetError;
 use crate::upstream::UpstreamError;
 
 const GRPC_MESSAGE: &str = "grpc-message";

@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
+use weir_core::target::below;
 
 /// Scheme, host and port: what connections lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,21 +81,9 @@ impl BaseUrl {
         })
     }
 
-    /// What is asked of the upstream: base path and path joined by one slash, the base's query before the
-    /// client's.
+    /// What is asked of the upstream.
     pub(crate) fn target(&self, path: &str, query: Option<&str>) -> Result<PathAndQuery, InvalidUri> {
-        let base = self.path.as_str();
-        let mut target = match (base, path) {
-            ("", path) => path.to_owned(),
-            (base, "/") => base.to_owned(),
-            (base, path) => format!("{}{path}", base.strip_suffix('/').unwrap_or(base)),
-        };
-        let queries = [self.query.as_deref(), query].into_iter().flatten();
-        for (at, query) in queries.enumerate() {
-            target.push(if at == 0 { '?' } else { '&' });
-            target.push_str(query);
-        }
-        PathAndQuery::try_from(target)
+        PathAndQuery::try_from(below(&self.path, self.query.as_deref(), path, query))
     }
 
     /// The URL of a target, as HTTP/2 sends it in pieces.

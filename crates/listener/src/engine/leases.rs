@@ -146,7 +146,8 @@ fn units(
         check_active(service, application)?;
     }
     let unit = |metric: &MetricName| {
-        increments(&Usage::new([(metric.clone(), UsageValue::Add(1))]), &service.metrics, plan)
+        let one = Usage::new([(metric.clone(), UsageValue::Add(1))]);
+        increments(&one, &service.metrics, plan, service.alert_bins)
     };
     message.lines.iter().map(|line| unit(&line.metric)).collect()
 }

@@ -196,7 +196,7 @@ fn entry(service: &Service, found: &Found, transaction: &Transaction) -> Result<
     if gains.is_empty() {
         return Ok(None);
     }
-    let mut increments = increments_of(gains, &service.metrics, plan);
+    let mut increments = increments_of(gains, &service.metrics, plan, service.alert_bins);
     increments.extend(transaction.response_code.into_iter().flat_map(ResponseCode::increments));
     let application = application.reference.clone();
     Ok(Some(Entry { application, increments, at: transaction.at }))

@@ -9,7 +9,8 @@ use weir_core::decide::limit_statuses;
 use weir_core::lease::ledger::Lease;
 use weir_core::response_code::RESPONSES_PREFIX;
 use weir_core::{
-    COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Plan, Presented, Service, ServiceId, UsageValue,
+    AlertBins, COUNT_MAX, Credentials, LimitStatus, MetricName, Period, Plan, Presented, Service, ServiceId,
+    UsageValue,
 };
 use weir_proto::FieldError;
 use weir_store::{Ask, Mode, Outcome, RequestId};
@@ -105,6 +106,11 @@ fn every_counter(service: &Service, metrics: &[MetricName]) -> Result<Vec<Increm
     let of_service = of_service.filter(|name| metrics.is_empty() || metrics.contains(name));
     Ok(of_service
         .chain(metrics.iter().filter(|name| !is_metric(name)))
-        .map(|name| Increment { metric: name.clone(), value: UsageValue::Add(0), ceilings: ceilings.clone() })
+        .map(|name| Increment {
+            metric: name.clone(),
+            value: UsageValue::Add(0),
+            ceilings: ceilings.clone(),
+            alert_bins: AlertBins::NONE,
+        })
         .collect())
 }

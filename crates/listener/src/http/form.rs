@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::parameters::{PARAMETERS_MAX, ParameterError, Parameters, TEXT_BYTES_MAX};
 use super::reply::Refusal;
@@ -80,14 +81,45 @@ fn malformed() -> Refusal {
     Refusal::bad_request("bad_request", "the body is no form of the kind that its Content-Type names")
 }
 
-/// A body, whole.
+/// Room for the bodies of all connections together, in kibibytes.
+pub(crate) struct Bodies(Semaphore);
+
+/// As many as are held at a time: 64 MiB.
+const HELD_KIB_MAX: usize = 64 << 10;
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Semaphore::new(HELD_KIB_MAX))
+    }
+}
+
+impl Bodies {
+    /// Waits until there is room for a body.
+    async fn room_for(&self, body: &Incoming) -> Option<SemaphorePermit<'_>> {
+        let bytes = body.size_hint().upper().unwrap_or(u64::MAX).min(TEXT_BYTES_MAX as u64);
+        self.0.acquire_many(u32::try_from(bytes / 1_024).unwrap_or(u32::MAX) + 1).await.ok()
+    }
+}
+
+/// A body, whole; it keeps its room until it is dropped.
+pub(super) struct Collected<'b> {
+    pub(super) bytes: Bytes,
+    _room: Option<SemaphorePermit<'b>>,
+}
+
+/// Reads a body.
 ///
 /// # Errors
 /// When it is too long, or does not come in time.
-pub(super) async fn collect(body: Incoming) -> Result<Bytes, Refusal> {
+pub(super) async fn collect(bodies: &Bodies, body: Incoming) -> Result<Collected<'_>, Refusal> {
     let refusal = |status, text| Refusal::new(status, "bad_request", text);
-    match tokio::time::timeout(TIMEOUT, collect_bounded(body)).await {
-        Ok(Ok(Some(bytes))) => Ok(bytes),
+    let collecting = async {
+        let room = bodies.room_for(&body).await;
+        let bytes = collect_bounded(body).await?;
+        Ok::<_, hyper::Error>(bytes.map(|bytes| Collected { bytes, _room: room }))
+    };
+    match tokio::time::timeout(TIMEOUT, collecting).await {
+        Ok(Ok(Some(collected))) => Ok(collected),
         Ok(Ok(None)) => Err(ParameterError::TooLong.into()),
         Ok(Err(_)) => Err(refusal(StatusCode::BAD_REQUEST, "the body broke off")),
         Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),

@@ -96,6 +96,12 @@ impl<'a> Parameters<'a> {
         Ok(parameters)
     }
 
+    /// The outermost names.
+    #[cfg(fuzzing)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.map.keys().map(|name| &**name)
+    }
+
     /// Takes others in: theirs win, at the outermost level.
     pub(crate) fn extend(&mut self, others: Self) {
         self.is_utf8 &= others.is_utf8;

@@ -30,8 +30,8 @@ const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
 
 /// An error of the API: a document with a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
     /// Empty: there is no document.
     pub(super) code: &'static str,
     pub(super) text: String,

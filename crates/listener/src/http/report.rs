@@ -43,14 +43,25 @@ async fn receive(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<R
         Ok(kind) => kind,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let body = match form::collect(body).await {
+    let body = match form::collect(&shared.bodies, body).await {
         Ok(body) => body,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    match read(head, &kind, &body).await {
+    match read(head, &kind, &body.bytes).await {
         Ok((parameters, options)) => take(shared, head, &parameters, options).await,
         Err(refusal) => Ok(Err(refusal)),
     }
+}
+
+/// The transactions of a form, without who reports them.
+#[cfg(fuzzing)]
+pub(crate) async fn read_transactions(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Vec<Transaction>, Refusal> {
+    let parameters = Kind::of(headers)?.read(body).await?;
+    idempotency_key(headers)?;
+    transactions(&parameters, Options::read(headers)?)
 }
 
 /// Query and form, which wins.

@@ -10,7 +10,7 @@ use weir_core::Timestamp;
 const BYTES_MAX: usize = 64;
 
 /// The instant that a text names; `None`: now.
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if text.is_empty() || text.len() > BYTES_MAX {
         return None;

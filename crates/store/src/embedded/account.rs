@@ -60,7 +60,8 @@ impl Windows {
         }))
     }
 
-    fn start(&self, period: Period) -> u32 {
+    /// Where the one of a period begins.
+    pub(super) fn start(&self, period: Period) -> u32 {
         self.0[period.index()]
     }
 }
@@ -235,7 +236,8 @@ mod tests {
 
     fn row(value: UsageValue) -> Row {
         let ceilings = vec![Ceiling { period: Period::Minute, max: 9 }];
-        let increment = weir_core::Increment { metric: "hits".parse().unwrap(), value, ceilings };
+        let alert_bins = weir_core::AlertBins::NONE;
+        let increment = weir_core::Increment { metric: "hits".parse().unwrap(), value, ceilings, alert_bins };
         let mut out = vec![];
         Usage::write(&mut out, 0, at(0), &[increment], &[7], |_, _| 2);
         let from = &mut Reader(&out);

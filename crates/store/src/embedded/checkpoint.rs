@@ -18,6 +18,7 @@ use super::Book;
 use super::account::{Account, Past, Tally, Windows};
 use super::bytes::{Reader, put_bytes, put_number, put_optional};
 use super::errors::Errors;
+use super::events::Events;
 use super::leases::{put_lease, read_lease};
 use super::ledger::Ledger;
 use super::log::{Log, fill_head, read_frame};
@@ -225,6 +226,7 @@ fn write_rest(out: &mut Vec<u8>, ledger: &mut Ledger) {
     }
     ledger.errors.forget_old(now());
     ledger.errors.put(out);
+    ledger.events.put(out, now());
 }
 
 fn read_rest(from: &mut Reader<'_>, ledger: &mut Ledger) -> Option<()> {
@@ -239,6 +241,7 @@ fn read_rest(from: &mut Reader<'_>, ledger: &mut Ledger) -> Option<()> {
         |from: &mut Reader<'_>| Some((from.bytes()?.to_vec(), Timestamp::from_unix_ms(from.small()?)));
     ledger.reported = from.list(reported)?.into_iter().collect();
     ledger.errors = Errors::read(from)?;
+    ledger.events = Events::read(from)?;
     Some(())
 }
 

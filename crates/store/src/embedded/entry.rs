@@ -8,6 +8,7 @@ use weir_core::lease::LeaseId;
 use weir_core::{Increment, Period, Timestamp, UsageValue};
 
 use super::bytes::{Reader, put_bytes, put_number, put_optional};
+use super::events::Told;
 use crate::RequestId;
 
 /// One step, as it lies in the log.
@@ -17,7 +18,7 @@ pub(super) enum Entry<'a> {
     Account(&'a str),
     /// A metric begins, under the next number.
     Metric(&'a str),
-    /// A request or report was counted.
+    /// A request was counted, or what a report says of one application.
     Counted(Counted<'a>),
     /// A request was taken back: its [`Usage`].
     TakenBack { request: RequestId, usage: &'a [u8] },
@@ -33,6 +34,10 @@ pub(super) enum Entry<'a> {
     ErrorKept { service: &'a str, error: &'a [u8] },
     /// The error list of a service is emptied.
     ErrorsForgotten { service: &'a str },
+    /// Something happened to an application.
+    Told(Told),
+    /// Events were acknowledged: a list of the numbers of their entries, ascending.
+    Acknowledged { numbers: &'a [u8] },
 }
 
 /// What was counted.
@@ -42,10 +47,10 @@ pub(super) struct Counted<'a> {
     pub(super) request: RequestId,
     pub(super) attempt: u32,
     pub(super) at: Timestamp,
-    /// Empty for requests and for reports without one.
+    /// Empty for requests, for reports without one, and for all of a report but its first.
     pub(super) idempotency_id: &'a [u8],
-    /// One or more [`Usage`]s.
-    pub(super) usages: &'a [u8],
+    /// A [`Usage`].
+    pub(super) usage: &'a [u8],
 }
 
 /// What became of a lease, and what that counts.
@@ -90,6 +95,8 @@ const REVISION: u64 = 7;
 const LEASED: u64 = 8;
 const ERROR_KEPT: u64 = 9;
 const ERRORS_FORGOTTEN: u64 = 10;
+const TOLD: u64 = 11;
+const ACKNOWLEDGED: u64 = 12;
 
 impl<'a> Entry<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -98,7 +105,7 @@ impl<'a> Entry<'a> {
             Self::Metric(name) => put_kind_and_text(out, METRIC, name),
             Self::Counted(counted) => {
                 counted.write_head(out);
-                out.extend_from_slice(counted.usages);
+                out.extend_from_slice(counted.usage);
             }
             Self::TakenBack { request, usage } => {
                 put_number(out, TAKEN_BACK);
@@ -126,6 +133,14 @@ impl<'a> Entry<'a> {
                 put_bytes(out, error);
             }
             Self::ErrorsForgotten { service } => put_kind_and_text(out, ERRORS_FORGOTTEN, service),
+            Self::Told(told) => {
+                put_number(out, TOLD);
+                told.write(out);
+            }
+            Self::Acknowledged { numbers } => {
+                put_number(out, ACKNOWLEDGED);
+                out.extend_from_slice(numbers);
+            }
         }
     }
 
@@ -140,7 +155,7 @@ impl<'a> Entry<'a> {
                 attempt: from.small()?,
                 at: read_timestamp(from)?,
                 idempotency_id: from.bytes()?,
-                usages: from.0,
+                usage: from.0,
             }),
             TAKEN_BACK => Self::TakenBack { request: RequestId(from.array()?), usage: from.0 },
             APPLICATION => Self::Application {
@@ -156,6 +171,8 @@ impl<'a> Entry<'a> {
             REVISION => Self::Revision { revision: from.number()?, digest: from.number()? },
             ERROR_KEPT => Self::ErrorKept { service: from.text()?, error: from.bytes()? },
             ERRORS_FORGOTTEN => Self::ErrorsForgotten { service: from.text()? },
+            TOLD => Self::Told(Told::read(from)?),
+            ACKNOWLEDGED => Self::Acknowledged { numbers: from.0 },
             _ => return None,
         })
     }
@@ -191,7 +208,7 @@ impl<'a> Leased<'a> {
 }
 
 impl Counted<'_> {
-    /// Everything but the usages, which follow.
+    /// Everything but the usage, which follows.
     pub(super) fn write_head(&self, out: &mut Vec<u8>) {
         put_number(out, COUNTED);
         out.extend_from_slice(&self.request.0);
@@ -273,6 +290,7 @@ fn read_timestamp(from: &mut Reader<'_>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_core::AlertBins;
     use weir_core::counter::Ceiling;
 
     #[track_caller]
@@ -297,12 +315,13 @@ mod tests {
         check(&Entry::Revision { revision: u64::MAX, digest: 1 });
         check(&Entry::ErrorKept { service: "api", error: b"error" });
         check(&Entry::ErrorsForgotten { service: "api" });
+        check(&Entry::Acknowledged { numbers: b"numbers" });
         check(&Entry::Counted(Counted {
             request: RequestId([9; 16]),
             attempt: 4,
             at: Timestamp::from_unix_ms(1_795_404_719_123),
             idempotency_id: b"id",
-            usages: b"usages",
+            usage: b"usage",
         }));
         assert_eq!(Entry::read(&[99]), None);
     }
@@ -313,6 +332,7 @@ mod tests {
             metric: "hits".parse().unwrap(),
             value,
             ceilings: vec![Ceiling { period, max: 9 }],
+            alert_bins: AlertBins::NONE,
         };
         let increments =
             [increment(UsageValue::Add(3), Period::Minute), increment(UsageValue::Set(5), Period::Day)];

@@ -7,7 +7,7 @@ use hashbrown::HashSet;
 use weir_core::counter::{Ceiling, ceilings};
 use weir_core::lease::ledger::{self as rules, Change, Lease, Line};
 use weir_core::lease::{GRACE_MS, LIFETIME_MAX_MS, LeaseId, Reply};
-use weir_core::{Increment, MetricName, Period, Timestamp, UsageValue, Window};
+use weir_core::{AlertBins, Increment, MetricName, Period, Timestamp, UsageValue, Window};
 
 use super::account::{Account, Windows};
 use super::bytes::{Reader, put_bytes, put_number};
@@ -151,6 +151,7 @@ impl Ledger {
         tail: &mut Tail,
         now: Timestamp,
     ) {
+        let news = self.news_of_lease(account, changes, now);
         let mut written = vec![];
         if let Some(lease) = lease {
             put_lease(&mut written, lease);
@@ -159,6 +160,7 @@ impl Ledger {
         let lowered = self.write_changes(account, changes, |times| times < 0, tail);
         let leased = Leased { account, id, at: now, lease: &written, raised: &raised, lowered: &lowered };
         self.step(&Entry::Leased(leased), tail);
+        self.tell(account, news, tail, now);
     }
 
     /// Changes of one direction as a usage; empty where there are none. All are of one lease, so of one moment.
@@ -251,6 +253,7 @@ fn put_increment(out: &mut Vec<u8>, increment: &Increment) {
     let (UsageValue::Add(by) | UsageValue::Set(by)) = increment.value;
     put_bytes(out, increment.metric.as_str().as_bytes());
     put_number(out, by);
+    put_number(out, increment.alert_bins.bits().into());
     put_number(out, increment.ceilings.len() as u64);
     for ceiling in &increment.ceilings {
         put_number(out, ceiling.period.index() as u64);
@@ -279,6 +282,7 @@ fn read_increment(from: &mut Reader<'_>) -> Option<Increment> {
     Some(Increment {
         metric: from.text()?.parse().ok()?,
         value: UsageValue::Add(from.number()?),
+        alert_bins: AlertBins::of_bits(from.small()?),
         ceilings: from.list(|from| {
             let period = *Period::ALL.get(from.small::<usize>()?)?;
             Some(Ceiling { period, max: from.number()? })
@@ -296,6 +300,7 @@ mod tests {
             metric: metric.parse().unwrap(),
             value: UsageValue::Add(3),
             ceilings,
+            alert_bins: AlertBins::of([80]).unwrap(),
         };
         let day = Ceiling { period: Period::Day, max: 9 };
         let minute = Ceiling { period: Period::Minute, max: 1 << 50 };

@@ -6,16 +6,15 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::hint::black_box;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use weir_core::counter::{beyond, ceilings, first_exceeded};
-use weir_core::{
-    ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, ServiceId, Timestamp, UsageValue,
-};
+use weir_core::{ApplicationId, ApplicationRef, Increment, KeyHash, MetricName, ServiceId, Timestamp};
 
 use super::account::{Account, Windows};
 use super::bytes::Reader;
 use super::entry::{Counted, Entry, Row, Usage};
 use super::errors::{Errors, read_error};
+use super::events::Events;
 use super::leases::Leases;
 use super::recent::{Known, Recent};
 use super::tail::Tail;
@@ -40,6 +39,7 @@ pub(super) struct Ledger {
     recent: Recent,
     pub(super) leases: Leases,
     pub(super) errors: Errors,
+    pub(super) events: Events,
     /// Shard and idempotency id → until when it is kept.
     pub(super) reported: HashMap<Vec<u8>, Timestamp>,
 }
@@ -128,12 +128,12 @@ impl Ledger {
         if !counts {
             return Ok(Outcome::Admitted { used, held, at });
         }
-        self.count(account, ask, tail, at);
+        self.count(account, ask, &used, tail, at);
         Ok(Outcome::Admitted { used: self.used(account, &ask.increments, &windows), held, at })
     }
 
     /// The windows of an instant, which are those of its minute.
-    fn windows(&mut self, at: Timestamp) -> Windows {
+    pub(super) fn windows(&mut self, at: Timestamp) -> Windows {
         let minute = at.unix_s() / 60;
         if self.latest.0 != minute {
             self.latest = (minute, Windows::at(at));
@@ -142,7 +142,7 @@ impl Ledger {
     }
 
     /// What the counter of each ceiling holds.
-    fn used(&self, account: usize, increments: &[Increment], windows: &Windows) -> Vec<u64> {
+    pub(super) fn used(&self, account: usize, increments: &[Increment], windows: &Windows) -> Vec<u64> {
         let account = &self.accounts[account];
         let mut used = Vec::with_capacity(ceilings(increments).count());
         for increment in increments.iter().filter(|increment| !increment.ceilings.is_empty()) {
@@ -153,15 +153,17 @@ impl Ledger {
         used
     }
 
-    fn count(&mut self, account: usize, ask: &Ask, tail: &mut Tail, at: Timestamp) {
+    fn count(&mut self, account: usize, ask: &Ask, used: &[u64], tail: &mut Tail, at: Timestamp) {
+        let news = self.news(account, &ask.increments, used, (at, at));
         let metrics = self.number_metrics(&ask.increments, tail);
         let counted =
-            Counted { request: ask.request, attempt: ask.attempt, at, idempotency_id: &[], usages: &[] };
+            Counted { request: ask.request, attempt: ask.attempt, at, idempotency_id: &[], usage: &[] };
         let (number, bytes) = tail.append(|out| {
             counted.write_head(out);
             self.write_usage(out, account, at, &ask.increments, &metrics);
         });
         self.take_over(number, bytes);
+        self.tell(account, news, tail, at);
     }
 
     fn write_usage(
@@ -265,39 +267,26 @@ impl Ledger {
         counted
     }
 
+    /// All of it lies in one frame of the log, so the id in front holds for all.
     fn count_reported(&mut self, id: Vec<u8>, entries: &[&crate::Entry], tail: &mut Tail, at: Timestamp) {
-        let mut usages = vec![];
+        let (mut idempotency_id, mut over) = (&id[..], 0);
         for entry in entries {
+            let (increments, moment) = (&entry.increments, entry.at.unwrap_or(at));
             let account = self.open(&entry.application, tail);
-            let metrics = self.number_metrics(&entry.increments, tail);
-            self.write_usage(&mut usages, account, entry.at.unwrap_or(at), &entry.increments, &metrics);
+            let windows = self.windows(moment);
+            let before = self.used(account, increments, &windows);
+            let news = self.news(account, increments, &before, (moment, at));
+            let metrics = self.number_metrics(increments, tail);
+            let mut usage = vec![];
+            self.write_usage(&mut usage, account, moment, increments, &metrics);
+            let request = RequestId([0; 16]);
+            let counted = Counted { request, attempt: 0, at, idempotency_id, usage: &usage };
+            self.step(&Entry::Counted(counted), tail);
+            over += beyond(increments, &self.used(account, increments, &windows));
+            self.tell(account, news, tail, at);
+            idempotency_id = &[];
         }
-        let request = RequestId([0; 16]);
-        let counted = Counted { request, attempt: 0, at, idempotency_id: &id, usages: &usages };
-        self.step(&Entry::Counted(counted), tail);
-        crate::tell_over_admitted(self.beyond(entries, at));
-    }
-
-    /// How much of what was just reported lies beyond limits, one entry after the other.
-    fn beyond(&self, entries: &[&crate::Entry], at: Timestamp) -> u64 {
-        let (mut all, mut later) = (0, HashMap::new());
-        for entry in entries.iter().rev() {
-            let Some(account) = self.find(&entry.application) else { continue };
-            let windows = Windows::at(entry.at.unwrap_or(at));
-            let mut used = self.used(account, &entry.increments, &windows);
-            // Counters hold what the entries behind this one added, too.
-            for ((increment, ceiling), used) in ceilings(&entry.increments).zip(&mut used) {
-                let start = ceiling.period.window(entry.at.unwrap_or(at)).start.unix_s();
-                let counter = (account, &increment.metric, ceiling.period, start);
-                let added: &mut u64 = later.entry(counter).or_default();
-                *used = used.saturating_sub(*added);
-                if let UsageValue::Add(by) = increment.value {
-                    *added = added.saturating_add(by);
-                }
-            }
-            all += beyond(&entry.increments, &used);
-        }
-        all
+        crate::tell_over_admitted(over);
     }
 
     /// Takes over one entry; nothing happens for accounts that hold it already. `None`: it is none.
@@ -335,6 +324,14 @@ impl Ledger {
                 self.errors.forget(number, &service.parse().ok()?);
                 Some(())
             }
+            Entry::Told(told) => {
+                self.events.tell(number, told);
+                Some(())
+            }
+            Entry::Acknowledged { numbers } => {
+                self.events.acknowledge(number, &Reader(numbers).list(Reader::number)?);
+                Some(())
+            }
         }
     }
 
@@ -367,20 +364,10 @@ impl Ledger {
     }
 
     fn apply_counted(&mut self, number: u64, counted: &Counted<'_>) -> Option<()> {
-        let from = &mut Reader(counted.usages);
-        if counted.request.0 == [0; 16] {
-            // A report may name an account several times.
-            let mut begun = HashSet::new();
-            while !from.is_empty() {
-                let is_new = |at, account: &mut Account| {
-                    let is_first = account.advance(number) && begun.insert(at);
-                    is_first || begun.contains(&at)
-                };
-                self.apply_usage(from, is_new, Account::raise)?;
-            }
-        } else {
-            self.apply_usage(from, |_, account| account.advance(number), Account::raise)?;
-            self.recent.insert(counted.request, counted.attempt, counted.usages, counted.at);
+        let from = &mut Reader(counted.usage);
+        self.apply_usage(from, |_, account| account.advance(number), Account::raise)?;
+        if counted.request.0 != [0; 16] {
+            self.recent.insert(counted.request, counted.attempt, counted.usage, counted.at);
         }
         if !counted.idempotency_id.is_empty() {
             if self.reported.len() == self.reported.capacity() {

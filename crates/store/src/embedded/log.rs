@@ -15,7 +15,7 @@ use super::Book;
 use super::tail::{FRAME_HEAD_BYTES, entries};
 
 /// What a file begins with.
-const MAGIC: &[u8; 8] = b"WEIRLOG1";
+const MAGIC: &[u8; 8] = b"WEIRLOG2";
 
 pub(super) struct Log {
     dir: PathBuf,

@@ -84,6 +84,7 @@ impl<'a> Answers<'a> {
             presumed => metrics::counter!("weir_leases_presumed_total").increment(presumed),
         }
         crate::tell_under_admitted(answers.number()?);
+        crate::event::tell_dropped(answers.number()?);
         Some(answers)
     }
 

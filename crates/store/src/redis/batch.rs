@@ -135,7 +135,7 @@ fn write_usage(out: &mut Vec<u8>, increments: &[Increment]) -> Encoded {
         };
         write_array_len(&mut packed, length(4 + 2 * increment.ceilings.len()))?;
         write_str(&mut packed, increment.metric.as_str())?;
-        write_uint(&mut packed, sets)?;
+        write_uint(&mut packed, sets + 2 * u64::from(increment.alert_bins.bits()))?;
         write_uint(&mut packed, value.min(COUNT_MAX))?;
         write_uint(&mut packed, lua_index(increment.periods()[0]))?;
         for ceiling in &increment.ceilings {

@@ -13,6 +13,9 @@
 --   :leases                          hash   <service>/<app> -> its leases as MessagePack; none: no field
 --   :due                             zset   <service>/<app> -> when the first of its leases is over, in ms
 --   :report:<part>:<id>              string idempotency ids, kept ten minutes
+--   :events                          stream what happened to applications and is not acknowledged
+--   :traffic                         hash   <service>/<app> -> the newest day that usage was booked to
+--   :alerted:<service>/<app>:<step>  string the alert is not repeated while this is there: 24 hours
 --
 -- A counter is what it holds in seven windows, from the minute to eternity, as doubles of eight bytes, lowest first,
 -- then the minute of its last change, counted from 1970, around which the windows are. Whoever first looks at it in a
@@ -57,23 +60,62 @@ local RECENT_FORMAT = '<I4I4s'
 local USAGES_MAX, USAGE_BYTES_MAX = 1024, 1024
 local usages, usage_count = {}, 0
 
--- packed: for each increment {metric, sets (1) or adds (0), value, first period, period, max, period, max, ...};
--- periods count from 1 (minute) to 7 (eternity).
+-- Steps of limits at which alerts are raised, in per cent, by the bits that enable them.
+local BINS = { 50, 80, 90, 100, 120, 150, 200, 300 }
+local bins_by_bits = {}
+
+local function bins_of(bits)
+  local bins = bins_by_bits[bits]
+  if not bins then
+    bins = {}
+    for place, bin in ipairs(BINS) do
+      if math.floor(bits / 2 ^ (place - 1)) % 2 == 1 then bins[#bins + 1] = bin end
+    end
+    bins_by_bits[bits] = bins
+  end
+  return bins
+end
+
+-- The least that is no less than so many per cent of a limit; in two parts, since products beyond 2^53 are not exact.
+local function step_of(bin, max)
+  local rest = math.fmod(max, 100)
+  return (max - rest) / 100 * bin + math.ceil(rest * bin / 100)
+end
+
+-- Of the n-th ceiling of a usage. Worked out when they are first asked for, which most never are.
+local function steps_of(usage, ceiling)
+  local steps = usage.steps[ceiling]
+  if not steps then
+    steps = {}
+    local at = 3 * ceiling - 2
+    for n, bin in ipairs(usage.bins[usage.ceilings[at]]) do steps[n] = step_of(bin, usage.ceilings[at + 2]) end
+    usage.steps[ceiling] = steps
+  end
+  return steps
+end
+
+-- packed: for each increment {metric, sets (1) or adds (0) and twice the bits of its steps, value, first period, period,
+-- max, period, max, ...}; periods count from 1 (minute) to 7 (eternity).
 local function read_usage(packed)
   local usage = {
     packed = packed, fields = {}, sets = {}, values = {}, firsts = {}, ceilings = {}, has_set = false, value_max = 0,
+    bins = {}, lowest = {}, steps = {},
   }
   local ceilings, undo = usage.ceilings, {}
   for place, increment in ipairs(cmsgpack.unpack(packed)) do
-    local metric, sets, value, first = increment[1], increment[2] == 1, increment[3], increment[4]
+    local metric, sets, value, first = increment[1], increment[2] % 2 == 1, increment[3], increment[4]
+    local bins = bins_of(math.floor(increment[2] / 2))
+    usage.bins[place] = bins
     usage.fields[place], usage.sets[place], usage.values[place], usage.firsts[place] = ':' .. metric, sets, value, first
     usage.has_set, usage.value_max = usage.has_set or sets, math.max(usage.value_max, value)
     for at = 5, #increment, 2 do
       local n = #ceilings
-      ceilings[n + 1], ceilings[n + 2], ceilings[n + 3] = place, increment[at], increment[at + 1]
+      local max = increment[at + 1]
+      ceilings[n + 1], ceilings[n + 2], ceilings[n + 3] = place, increment[at], max
+      usage.lowest[#usage.lowest + 1] = max > 0 and bins[1] and step_of(bins[1], max) or math.huge
     end
     local n = #undo
-    undo[n + 1], undo[n + 2], undo[n + 3], undo[n + 4] = metric, value, first, increment[2]
+    undo[n + 1], undo[n + 2], undo[n + 3], undo[n + 4] = metric, value, first, sets and 1 or 0
   end
   usage.undo = cmsgpack.pack(undo)
   return usage
@@ -237,6 +279,9 @@ local function put(shard, name, period, minute, value, expires_s)
   end
 end
 
+-- Tells of an application's first usage of a day, if it is that; see news.lua.
+local greet
+
 -- Counts a usage so many times; its counters are the names behind a place. `minute` and `expiries` where it is not of
 -- now. Returns by how much each window changed, if one of them was set.
 local function count(shard, named, usage, times, minute, expiries)
@@ -247,6 +292,7 @@ local function count(shard, named, usage, times, minute, expiries)
     local counter = counters[name]
     if value > 0 and not changes and counter[CHANGED_AT] == minute then
       -- As below, without the detours: nearly all usage is added, and of now.
+      if counter[3] == 0 then greet(shard, name, minute) end
       for period = usage.firsts[place], 7 do
         local after = counter[period] + value
         counter[period] = after < COUNT_MAX and after or COUNT_MAX
@@ -256,6 +302,7 @@ local function count(shard, named, usage, times, minute, expiries)
       for period = usage.firsts[place], 7 do
         local before = find(shard, name, period, minute) or 0
         local after = sets and value or math.min(before + value, COUNT_MAX)
+        if period == 3 and before == 0 then greet(shard, name, minute) end
         put(shard, name, period, minute, after, expiries and expiries[period])
         if changes then changes[#changes + 1] = sets and value - before or value end
       end

@@ -1,7 +1,8 @@
 -- Answers begin with one of these. TOGETHER: how many of the requests fit, the place of the ceiling that refuses the
 -- others, and what the ceilings held before; ONE: likewise of one. ADMITTED: without meaning twice, what they hold.
 -- Where leases hold something of a ceiling, LENT is added to these three, and what they hold of each follows. Before
--- all answers of a shard stand how many leases were presumed, and how much of what had been is given back.
+-- all answers of a shard stand how many leases were presumed, how much of what had been is given back, and how many events
+-- had to go.
 local TOGETHER, ONE, ADMITTED, STALE, BURIED, TAKEN_BACK, REPORTED, HEARD, PRESUMED_DUE = 0, 1, 2, 3, 4, 5, 6, 7, 8
 local LENT = 16
 
@@ -40,11 +41,13 @@ local function read_ask(shard, at)
 end
 
 -- Puts what the counter of each ceiling holds behind a place of the answers. Returns how often a usage fits, up to
--- `wanted` times, the place of the ceiling that refuses one more, and what leases hold, if there are any.
+-- `wanted` times, the place of the ceiling that refuses one more, and what leases hold, if there are any. Notes whether
+-- one of the ceilings may come to a step of its alerts.
 local function fit(shard, named, usage, wanted, behind, leases)
   local names, counters, minute, answers = shard.names, shard.counters, shard.minute, shard.answers
   local ceilings, values, sets = usage.ceilings, usage.values, usage.sets
   local fitting, refusing, place_of_ceiling, held = wanted, 0, 0, leases and {}
+  local lowest, may_alert = usage.lowest, false
   for at = 1, #ceilings, 3 do
     local place, period, max = ceilings[at], ceilings[at + 1], ceilings[at + 2]
     local name, value = names[named + place], values[place]
@@ -60,8 +63,11 @@ local function fit(shard, named, usage, wanted, behind, leases)
     local times = room < value and 0 or value > 0 and math.floor(room / value) or wanted
     if times < fitting then fitting, refusing = times, place_of_ceiling end
     place_of_ceiling = place_of_ceiling + 1
+    local most = used + value * wanted
+    if most >= lowest[place_of_ceiling] and comes_to_step(usage, place_of_ceiling, used, most) then may_alert = true end
     answers[behind + place_of_ceiling] = used
   end
+  shard.may_alert = may_alert
   return fitting, refusing, held
 end
 
@@ -107,7 +113,7 @@ local function decide(shard, ask, page, last_byte)
     end
   end
   if answer(shard, ONE, ask.named, ask.usage, 1, ask.leases) == 1 and ask.counts then
-    local changes = count(shard, ask.named, ask.usage, 1)
+    local changes = count_and_tell(shard, ask.application, ask.named, ask.usage, 1, shard.may_alert)
     local record = record_of(shard, ask.attempt, ask.application, ask.usage, changes)
     remember(shard, page, string.char(last_byte), record)
   end
@@ -142,7 +148,7 @@ local function decide_ask(shard, at)
   if is_current and only_adds and not knows_any(shard, first, last) then
     local fitting = answer(shard, TOGETHER, named, usage, wanted, leases)
     if fitting > 0 then
-      count(shard, named, usage, fitting)
+      count_and_tell(shard, values[at + 1], named, usage, fitting, shard.may_alert)
       local record = record_of(shard, attempt, values[at + 1], usage)
       local left = fitting
       for place = first, last, 2 do
@@ -195,7 +201,8 @@ local function report(shard, at)
   for entry = at + 3, behind - 1, 4 do
     local usage = shard.usages[values[entry + 1]]
     if is_new then
-      count(shard, shard.named, usage, 1, values[entry + 2] or nil, values[entry + 3] or nil)
+      local minute, expiries = values[entry + 2] or nil, values[entry + 3] or nil
+      count_and_tell(shard, values[entry], shard.named, usage, 1, true, minute, expiries)
       over = over + beyond(shard, shard.named, usage, values[entry + 2] or shard.minute)
     end
     shard.named = shard.named + #usage.fields
@@ -286,7 +293,7 @@ local function read_shard(base, packed, writer, number, now_ms, clock_ms)
     clock_ms = clock_ms, minute = math.floor(now_ms / 60000), service_versions = {}, usages = {}, operations_at = 0,
     names = {}, counters = {}, named = 0, asked = {}, held = {}, answered = values[1],
     fields = { 'since', 'writer:' .. writer }, recent = {}, written = {}, pages = {}, written_pages = {},
-    answers = { 0, 0 },
+    answers = { 0, 0, 0 },
     leases = {}, lent = {},
   }
   local at = 2

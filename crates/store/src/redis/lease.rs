@@ -6,7 +6,7 @@ use rmp::decode::{read_array_len, read_int, read_str_len};
 use weir_core::counter::Ceiling;
 use weir_core::lease::LeaseId;
 use weir_core::lease::ledger::{Lease, Line};
-use weir_core::{Increment, Period, Timestamp, UsageValue};
+use weir_core::{AlertBins, Increment, Period, Timestamp, UsageValue};
 
 /// Values of a lease before its lines.
 const HEAD: usize = 6;
@@ -60,7 +60,8 @@ fn read_unit(from: &mut &[u8]) -> Option<Vec<Increment>> {
 fn read_increment(from: &mut &[u8]) -> Option<Increment> {
     let ceilings = read_length(from)?.checked_sub(INCREMENT_HEAD)? / 2;
     let metric = std::str::from_utf8(read_text(from)?).ok()?.parse().ok()?;
-    let _sets: u8 = read_int(from).ok()?;
+    // The lowest bit says that it sets, which no unit does.
+    let alert_bins = AlertBins::of_bits(u8::try_from(read_int::<u16, _>(from).ok()? >> 1).ok()?);
     let value = UsageValue::Add(read_int(from).ok()?);
     let _first_period: u8 = read_int(from).ok()?;
     let ceiling = |_| {
@@ -68,7 +69,8 @@ fn read_increment(from: &mut &[u8]) -> Option<Increment> {
         let period = *Period::ALL.get(place.checked_sub(1)?)?;
         Some(Ceiling { period, max: read_int(from).ok()? })
     };
-    Some(Increment { metric, value, ceilings: (0..ceilings).map(ceiling).collect::<Option<_>>()? })
+    let ceilings = (0..ceilings).map(ceiling).collect::<Option<_>>()?;
+    Some(Increment { metric, value, ceilings, alert_bins })
 }
 
 fn read_moment(from: &mut &[u8]) -> Option<Timestamp> {

@@ -61,7 +61,7 @@ end
 local function settle_unit(shard, application, lease, usage, times)
   local named, minute = #shard.names, math.floor(lease[MOMENT] / 60000)
   name_counters(shard, application, usage.fields)
-  if times >= 0 then return count(shard, named, usage, times, minute) end
+  if times >= 0 then return count_and_tell(shard, application, named, usage, times, true, minute) end
   for place = 1, #usage.fields do
     for period = usage.firsts[place], 7 do
       lower(shard, shard.names[named + place], period, minute, -times * usage.values[place])

@@ -12,6 +12,7 @@ use weir_core::lease::{Declared, LeaseId, Reply, Standing, When};
 use weir_store::{Ask, LeaseAsk, LeaseOutcome, Mode, Outcome, RequestId, Store, StoreError, Subject};
 
 use crate::Home;
+use crate::events::{acknowledge_all, told};
 use crate::leases::{in_ms, incarnation};
 use crate::words::{app, ask, increments, publication, read, record, report, request, words};
 
@@ -229,7 +230,7 @@ async fn leases(store: &Store, application: &str) -> Vec<String> {
     leases.iter().map(told).collect()
 }
 
-fn told(answer: Result<Outcome, StoreError>) -> String {
+fn came_to(answer: Result<Outcome, StoreError>) -> String {
     match answer {
         Ok(outcome @ (Outcome::Admitted { .. } | Outcome::Refused { .. })) => {
             let (Outcome::Admitted { held, .. } | Outcome::Refused { held, .. }) = &outcome else {
@@ -254,10 +255,10 @@ async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
                 let mode = if *check { Mode::Check } else { Mode::Count };
                 let ask = Ask { mode, ..ask(&name(*application), usage) };
                 asked.push(ask.clone());
-                told(home.store.apply(ask).await)
+                came_to(home.store.apply(ask).await)
             }
             Step::Retry { back, attempt } => match asked.iter().rev().nth(*back) {
-                Some(ask) => told(home.store.apply(Ask { attempt: *attempt, ..ask.clone() }).await),
+                Some(ask) => came_to(home.store.apply(Ask { attempt: *attempt, ..ask.clone() }).await),
                 None => "nothing to ask again".into(),
             },
             Step::Cancel { back, attempt } => {
@@ -285,10 +286,12 @@ async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
         });
     }
     for at in 0..3 {
+        answers.extend(told(&home.store, &name(at)).await);
         let all = "a=0<=99/hour<=99/day<=99/eternity b=0<=99/week<=99/month<=99/year";
         answers.push(read(&home.store, &name(at), all).await);
         answers.extend(leases(&home.store, &name(at)).await);
     }
+    acknowledge_all(&home.store).await;
     answers
 }
 

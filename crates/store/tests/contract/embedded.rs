@@ -7,6 +7,8 @@ use weir_core::{KeyHash, Timestamp};
 use weir_store::{Config, EmbeddedConfig, OpenError, Store};
 
 use crate::errors::{codes, error};
+use crate::events::told;
+use crate::leases::{closing, hear, opening, said};
 use crate::words::{app, apply, ask, publication, read, record, report};
 
 async fn open(dir: &Path, log_bytes_max: u64, sync_interval_ms: u64) -> Store {
@@ -175,4 +177,43 @@ async fn errors_are_there_after_a_restart_once() {
     let store = open(dir.path(), 1 << 30, 200).await;
     assert_eq!(codes(&store, "api", 1, 9).await, "c b a of 3", "from log and checkpoint, each once");
     assert_eq!(codes(&store, "emptied", 1, 9).await, " of 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_there_after_a_restart_and_none_is_told_twice() {
+    const UNIT: &str = "hits=1<=10/year";
+    let dir = tempfile::tempdir().unwrap();
+    let first = ["first_traffic", "first_daily_traffic", "50 % hits per year: 5/10"];
+    {
+        let store = open(dir.path(), 1 << 30, 200).await;
+        store.publish(publication(1, &["a", "b"])).await.unwrap();
+        apply(&store, "a", "hits=5<=10/year").await;
+        let opened = opening(said("b", (1, 1, 1), &[(UNIT, [0, 0, 5])]));
+        assert_eq!(hear(&store, opened).await, "granted 5");
+        assert_eq!(hear(&store, closing(said("b", (1, 1, 2), &[(UNIT, [5, 5, 0])]))).await, "closed");
+    }
+    {
+        let store = open(dir.path(), 1, 10).await;
+        assert_eq!(told(&store, "a").await, first, "from the log");
+        assert_eq!(told(&store, "b").await, first);
+        let events = store.events(9).await.unwrap();
+        store.acknowledge(&[events[0].id]).await.unwrap();
+        let folded =
+            || (dir.path().join("checkpoint").exists() && log_files(dir.path()).len() > 1).then_some(());
+        weir_tests::wait::until("the checkpoint", folded);
+        apply(&store, "a", "hits=3<=10/year").await;
+    }
+    let mut expected = [&first[1..], &["80 % hits per year: 8/10"]].concat();
+    for _ in 0..2 {
+        let store = open(dir.path(), 1 << 30, 200).await;
+        assert_eq!(told(&store, "a").await, expected, "from log and checkpoint, each once");
+        assert_eq!(told(&store, "b").await, first);
+        apply(&store, "a", "mail=9<=10/year").await;
+        apply(&store, "a", "disk=8<=10/year").await;
+        expected.truncate(3);
+        expected.push("90 % mail per year: 9/10");
+        assert_eq!(told(&store, "a").await, expected, "what was told is remembered");
+        let events = store.events(99).await.unwrap();
+        assert!(events.windows(2).all(|pair| pair[0].id < pair[1].id), "{events:?}");
+    }
 }

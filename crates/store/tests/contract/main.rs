@@ -5,6 +5,7 @@ mod cases;
 mod differential;
 mod embedded;
 mod errors;
+mod events;
 mod leases;
 mod redis;
 mod words;
@@ -40,6 +41,7 @@ async fn the_embedded_store_keeps_the_contract() {
     errors::all(&home.store).await;
     cases::all(&home.store).await;
     leases::all(&home.store).await;
+    events::all(&home.store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,4 +50,5 @@ async fn redis_keeps_the_contract() {
     errors::all(&home.store).await;
     cases::all(&home.store).await;
     leases::all(&home.store).await;
+    events::all(&home.store).await;
 }

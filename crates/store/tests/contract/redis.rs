@@ -7,6 +7,7 @@ use weir_core::lease::Declared;
 use weir_store::{Ask, Config, OpenError, Recall, RedisConfig, RequestId, Store};
 use weir_tests::redis::RedisServer;
 
+use crate::events::told;
 use crate::leases::{closing, hear, in_ms, incarnation, opening, said};
 use crate::words::{app, apply, ask, publication, read, report, words};
 
@@ -173,7 +174,7 @@ async fn requests_of_one_page_are_known_one_by_one() {
 async fn all_keys_of_a_shard_share_a_slot() {
     let server = RedisServer::start();
     let store = open(&server).await;
-    apply(&store, "a", "hits=1<=99/minute").await;
+    apply(&store, "a", "hits=50<=99/minute").await;
     store.keep_error(&"api".parse().unwrap(), &crate::errors::error("a")).await.unwrap();
     let mut client = redis_client(&server).await;
     let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query_async(&mut client).await.unwrap();
@@ -182,9 +183,44 @@ async fn all_keys_of_a_shard_share_a_slot() {
         let (tag, _) = key.strip_prefix("weir:{").and_then(|rest| rest.split_once('}')).unwrap();
         assert!(tag == "catalog" || tag.parse::<u16>().is_ok_and(|shard| shard < 4), "{key}");
         let ttl: i64 = ::redis::cmd("TTL").arg(&key).query_async(&mut client).await.unwrap();
-        let expires = [":closed:", ":errors:"].iter().any(|name| key.contains(name));
+        let expires = [":closed:", ":errors:", ":alerted:"].iter().any(|name| key.contains(name));
         assert_eq!(ttl > 0, expires, "{key} expires in {ttl} s");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_told_again_once_a_day_is_over() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    apply(&store, "a", "hits=5<=10/year").await;
+    apply(&store, "a", "mail=5<=10/year").await;
+    let first = ["first_traffic", "first_daily_traffic", "50 % hits per year: 5/10"];
+    assert_eq!(told(&store, "a").await, first);
+    let mut client = redis_client(&server).await;
+    let flags: Vec<String> =
+        ::redis::cmd("KEYS").arg("weir:{*}:alerted:*").query_async(&mut client).await.unwrap();
+    let [flag] = &flags[..] else { panic!("{flags:?}") };
+    assert!(flag.ends_with(":alerted:api/a:50"), "{flag}");
+    let ttl_ms: i64 = ::redis::cmd("PTTL").arg(flag).query_async(&mut client).await.unwrap();
+    assert!((86_340_000..=86_400_000).contains(&ttl_ms), "{ttl_ms}");
+    // As if a day were over; and for the days of its traffic, as if it had been another.
+    ::redis::cmd("DEL").arg(flag).query_async::<()>(&mut client).await.unwrap();
+    let traffic = flag.replace(":alerted:api/a:50", ":traffic");
+    let mut move_back = ::redis::cmd("HSET");
+    move_back.arg(traffic).arg("api/a").arg("2020-02-29").query_async::<()>(&mut client).await.unwrap();
+    apply(&store, "a", "disk=5<=10/year").await;
+    let again = ["first_daily_traffic", "50 % disk per year: 5/10"];
+    assert_eq!(told(&store, "a").await, [&first[..], &again].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_comes_with_the_batch_that_counts_however_often_that_is_sent() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    assert_eq!(server.command("CLIENT PAUSE 400 ALL"), "+OK");
+    assert_eq!(apply(&store, "b", "hits=5<=10/day").await, "ok 5", "sent again after no answer");
+    let expected = ["first_traffic", "first_daily_traffic", "50 % hits per day: 5/10"];
+    assert_eq!(told(&store, "b").await, expected);
 }
 
 /// As if a counter had last changed in another minute.
@@ -327,8 +363,10 @@ async fn the_documented_rights_are_enough() {
     let mut config = RedisConfig::new(Secret::new(&format!("rediss://weir:pass@localhost:{port}")));
     config.tls_ca_pem = Some(authority.into_bytes());
     let store = Store::open(Config::Redis(config)).await.unwrap();
+    crate::errors::all(&store).await;
     crate::cases::all(&store).await;
     crate::leases::all(&store).await;
+    crate::events::all(&store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_core::counter::{Ceiling, Increment};
-use weir_core::{ApplicationRef, Timestamp};
+use weir_core::{AlertBins, ApplicationRef, Timestamp};
 use weir_store::{
     Ask, Entry, Mode, Outcome, Publication, PublishedApplication, Record, Report, RequestId, Store, Subject,
 };
@@ -37,6 +37,7 @@ pub(crate) fn increments(text: &str) -> Vec<Increment> {
             metric: metric.parse().unwrap(),
             value: value.parse().unwrap(),
             ceilings: parts.map(ceiling).collect(),
+            alert_bins: AlertBins::ALL,
         }
     };
     text.split_whitespace().map(increment).collect()

@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use http::Uri;
+use weir_core::route::Routing;
 use weir_core::{Environment, Secret};
 use weir_gateway::{
-    CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, Routing, TlsConfig,
+    CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, TlsConfig,
 };
 
 use super::{LogConfig, TracingConfig, address, check_token, count, duration_ms, log, tracing};

@@ -34,7 +34,7 @@ impl Desk {
         let limits = self.limits.split_whitespace().map(limit).collect();
         let plan = Plan::new("p".parse().unwrap(), String::new(), limits, &metrics).unwrap();
         let usage = Usage::new([(metric.parse().unwrap(), UsageValue::Add(1))]);
-        increments(&usage, &metrics, &plan).unwrap()
+        increments(&usage, &metrics, &plan, crate::AlertBins::ALL).unwrap()
     }
 
     /// `a2` is the second lease of gateway a.

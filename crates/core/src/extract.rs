@@ -1,6 +1,6 @@
 //! Finds a request's credentials where the service's provider wants them, and nowhere else.
 //!
-//! The pipeline calls it once the service is known. An empty `user_key` or `app_id` is a missing one; an
+//! Gateway and listener call it once the service is known. An empty `user_key` or `app_id` is a missing one; an
 //! `app_key` must be there but may be empty. Bytes that are no UTF-8 are replaced, so such a key finds no
 //! application.
 //!
@@ -8,21 +8,21 @@
 
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::header;
-use weir_core::proxy::{CredentialLocation, CredentialNames};
-use weir_core::{CredentialKind, Credentials, Denial, Proxy, Secret};
 
-use crate::arguments::Arguments;
-use crate::fields::{self, Fields};
+use crate::arguments::{Arguments, without};
+use crate::credentials::{CREDENTIAL_BYTES_MAX, CredentialKind, Credentials};
+use crate::denial::Denial;
+use crate::proxy::{CredentialLocation, CredentialNames, Proxy};
+use crate::secret::Secret;
 
-/// The credentials of a request.
+/// The credentials of a request, whose headers come as names and values.
 ///
 /// # Errors
 /// [`Denial::CredentialsMissing`] when one that the service's mode needs is not there.
-pub(crate) fn credentials(
+pub fn credentials<'h>(
     kind: CredentialKind,
     proxy: &Proxy,
-    headers: &Fields,
+    headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
     arguments: Arguments<'_>,
 ) -> Result<Credentials, Denial> {
     let found = match proxy.credential_location {
@@ -31,6 +31,32 @@ pub(crate) fn credentials(
         CredentialLocation::Authorization => from_authorization(kind, headers),
     };
     found.ok_or(Denial::CredentialsMissing)
+}
+
+/// Refuses credentials longer than [`CREDENTIAL_BYTES_MAX`]: no application has such, and no message room for them.
+///
+/// # Errors
+/// As for any credentials that lead to nobody.
+pub fn check_length(credentials: &Credentials) -> Result<(), Denial> {
+    let is_long = |text: &str| text.len() > CREDENTIAL_BYTES_MAX;
+    match credentials {
+        Credentials::UserKey(key) if is_long(key.expose()) => Err(Denial::UserKeyInvalid),
+        Credentials::AppIdAndKey { app_id, .. } if is_long(app_id) => Err(Denial::ApplicationNotFound),
+        Credentials::AppIdAndKey { app_key: Some(key), .. } if is_long(key.expose()) => {
+            Err(Denial::ApplicationKeyInvalid)
+        }
+        Credentials::ClientId(id) if is_long(id) => Err(Denial::ApplicationNotFound),
+        _ => Ok(()),
+    }
+}
+
+/// A query or form without credentials; `None`: they stay, or there are none.
+pub fn stripped(proxy: &Proxy, text: &[u8]) -> Option<Vec<u8>> {
+    if !proxy.strip_credentials || proxy.credential_location != CredentialLocation::Query {
+        return None;
+    }
+    let names = &proxy.credential_names;
+    without(text, &[&names.user_key, &names.app_id, &names.app_key])
 }
 
 fn from_arguments(
@@ -47,9 +73,13 @@ fn from_arguments(
     }
 }
 
-fn from_headers(kind: CredentialKind, names: &CredentialNames, headers: &Fields) -> Option<Credentials> {
+fn from_headers<'h>(
+    kind: CredentialKind,
+    names: &CredentialNames,
+    headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
+) -> Option<Credentials> {
     let value = |name: &str| {
-        let (_, value) = headers.iter().find(|(found, _)| same_header(found, name.as_bytes()))?;
+        let (_, value) = headers.clone().find(|(found, _)| same_header(found, name.as_bytes()))?;
         Some(String::from_utf8_lossy(value).into_owned())
     };
     match kind {
@@ -59,8 +89,12 @@ fn from_headers(kind: CredentialKind, names: &CredentialNames, headers: &Fields)
     }
 }
 
-fn from_authorization(kind: CredentialKind, headers: &Fields) -> Option<Credentials> {
-    let text = fields::text(headers.get(header::AUTHORIZATION)?)?;
+fn from_authorization<'h>(
+    kind: CredentialKind,
+    mut headers: impl Iterator<Item = (&'h [u8], &'h [u8])>,
+) -> Option<Credentials> {
+    let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case(b"authorization"))?;
+    let text = visible(value)?;
     let (scheme, rest) = text.trim().split_once(' ')?;
     let rest = rest.trim();
     let is = |name: &str| scheme.eq_ignore_ascii_case(name);
@@ -77,6 +111,12 @@ fn from_authorization(kind: CredentialKind, headers: &Fields) -> Option<Credenti
         // A client id needs a token that was verified: the place where OpenID Connect comes in.
         _ => None,
     }
+}
+
+/// A value as text, if it has nothing but visible ASCII, blanks and tabs.
+fn visible(value: &[u8]) -> Option<&str> {
+    let is_seen = value.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+    if is_seen { std::str::from_utf8(value).ok() } else { None }
 }
 
 /// User and password; the first colon parts them.
@@ -99,7 +139,7 @@ fn pair(app_id: &str, app_key: &str) -> Option<Credentials> {
 }
 
 /// Whether two header names are the same to a credential: `-` and `_` are one, and so are both cases.
-pub(crate) fn same_header(one: &[u8], other: &[u8]) -> bool {
+pub fn same_header(one: &[u8], other: &[u8]) -> bool {
     let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| plain(*a) == plain(*b))
 }
@@ -118,18 +158,18 @@ mod tests {
             credential_names: CredentialNames { user_key, app_id, app_key },
             ..Proxy::default()
         };
-        let mut headers = Fields::new();
+        let mut headers: Vec<(&[u8], &[u8])> = Vec::new();
         let mut query = "";
         for part in sent.split('|').filter(|part| !part.is_empty()) {
             match part.strip_prefix('?') {
                 Some(text) => query = text,
                 None => {
                     let (name, value) = part.split_once(": ").unwrap();
-                    headers.push(name, value);
+                    headers.push((name.as_bytes(), value.as_bytes()));
                 }
             }
         }
-        let found = match credentials(kind, &proxy, &headers, Arguments { query, form: b"" }) {
+        let found = match credentials(kind, &proxy, headers.iter().copied(), Arguments { query, form: b"" }) {
             Ok(Credentials::UserKey(key)) => key.expose().to_owned(),
             Ok(Credentials::AppIdAndKey { app_id, app_key }) => {
                 format!("{app_id} / {}", app_key.unwrap().expose())
@@ -142,6 +182,20 @@ mod tests {
 
     const NAMES: [&str; 3] = ["user_key", "app_id", "app_key"];
     const MISSING: &str = "credentials_missing";
+
+    #[test]
+    fn long_credentials_are_nobodys() {
+        let long = "k".repeat(CREDENTIAL_BYTES_MAX + 1);
+        let key = |length: usize| Credentials::UserKey(Secret::new(&long[..length]));
+        assert_eq!(check_length(&key(CREDENTIAL_BYTES_MAX)), Ok(()));
+        assert_eq!(check_length(&key(CREDENTIAL_BYTES_MAX + 1)), Err(Denial::UserKeyInvalid));
+        let pair = |app_id: &str, app_key: &str| Credentials::AppIdAndKey {
+            app_id: app_id.to_owned(),
+            app_key: Some(Secret::new(app_key)),
+        };
+        assert_eq!(check_length(&pair(&long, "k")), Err(Denial::ApplicationNotFound));
+        assert_eq!(check_length(&pair("i", &long)), Err(Denial::ApplicationKeyInvalid));
+    }
 
     #[test]
     fn from_the_query() {

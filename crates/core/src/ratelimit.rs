@@ -5,23 +5,24 @@
 //! `"<metric>-<period>"`, `q` the ceiling, `w` the window's length and `t` its remaining seconds, `r` what is
 //! left. Windows of all time have neither `w` nor `t`. The older `RateLimit-Limit` and its kin are not sent.
 
-use weir_core::{LimitStatus, Timestamp};
-
-use crate::fields::Fields;
+use crate::decide::LimitStatus;
+use crate::period::Timestamp;
 
 /// Most limits that one answer tells; those with the least left come first.
 const LIMITS_MAX: usize = 4;
 
-const POLICY: &str = "ratelimit-policy";
-const STATE: &str = "ratelimit";
+/// The header of ceilings and windows.
+pub const POLICY: &str = "ratelimit-policy";
+/// The header of what is left.
+pub const STATE: &str = "ratelimit";
 
 /// The limits with the least left, the least first.
 #[derive(Debug, Default)]
-pub(crate) struct Tightest([Option<LimitStatus>; LIMITS_MAX]);
+pub struct Tightest([Option<LimitStatus>; LIMITS_MAX]);
 
 impl Tightest {
     /// Those of some limits.
-    pub(crate) fn of(limits: impl IntoIterator<Item = LimitStatus>) -> Self {
+    pub fn of(limits: impl IntoIterator<Item = LimitStatus>) -> Self {
         let mut tightest = Self::default();
         for limit in limits {
             tightest.put(limit);
@@ -43,27 +44,27 @@ impl Tightest {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &LimitStatus> {
+    /// The least first.
+    pub fn iter(&self) -> impl Iterator<Item = &LimitStatus> {
         self.0.iter().flatten()
     }
-}
 
-/// Writes the limits of a decision made at `decided_at`; without limits nothing is written.
-pub(crate) fn write(headers: &mut Fields, limits: &Tightest, decided_at: Timestamp) {
-    let count = limits.iter().count();
-    if count == 0 {
-        return;
+    /// Both headers of a decision made at `decided_at`, the policy first; `None` without limits.
+    pub fn headers(&self, decided_at: Timestamp) -> Option<[(&'static str, Vec<u8>); 2]> {
+        let count = self.iter().count();
+        if count == 0 {
+            return None;
+        }
+        let mut policy = Vec::with_capacity(ITEM_BYTES * count);
+        let mut state = Vec::with_capacity(ITEM_BYTES * count);
+        for limit in self.iter() {
+            let length_s = limit.window.seconds_left(limit.window.start);
+            write_item(&mut policy, limit, ("q", limit.max), ("w", length_s));
+            let left_s = limit.window.seconds_left(decided_at);
+            write_item(&mut state, limit, ("r", limit.remaining()), ("t", left_s));
+        }
+        Some([(POLICY, policy), (STATE, state)])
     }
-    let mut policy = Vec::with_capacity(ITEM_BYTES * count);
-    let mut state = Vec::with_capacity(ITEM_BYTES * count);
-    for limit in limits.iter() {
-        let length_s = limit.window.seconds_left(limit.window.start);
-        write_item(&mut policy, limit, ("q", limit.max), ("w", length_s));
-        let left_s = limit.window.seconds_left(decided_at);
-        write_item(&mut state, limit, ("r", limit.remaining()), ("t", left_s));
-    }
-    headers.set(POLICY, policy);
-    headers.set(STATE, state);
 }
 
 /// About as long as an item gets.
@@ -106,7 +107,8 @@ fn write_number(list: &mut Vec<u8>, mut number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_core::{MetricName, Period};
+    use crate::id::MetricName;
+    use crate::period::Period;
 
     const NOW: i64 = 1_795_404_708_000; // 12 s before a full minute
 
@@ -126,10 +128,10 @@ mod tests {
 
     #[track_caller]
     fn check(limits: &[LimitStatus], policy: Option<&str>, state: Option<&str>) {
-        let mut headers = Fields::new();
-        write(&mut headers, &Tightest::of(limits.iter().cloned()), Timestamp::from_unix_ms(NOW));
-        assert_eq!(headers.text(POLICY), policy);
-        assert_eq!(headers.text(STATE), state);
+        let headers = Tightest::of(limits.iter().cloned()).headers(Timestamp::from_unix_ms(NOW));
+        let text = headers.map(|headers| headers.map(|(_, value)| String::from_utf8(value).unwrap()));
+        let [found_policy, found_state] = text.map_or([None, None], |headers| headers.map(Some));
+        assert_eq!((found_policy.as_deref(), found_state.as_deref()), (policy, state));
     }
 
     #[test]

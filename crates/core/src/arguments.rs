@@ -6,27 +6,36 @@
 
 use std::borrow::Cow;
 
-use weir_core::mapping_rule::decode_argument;
+use crate::mapping_rule::decode_argument;
+
+/// Longest form body that is searched.
+pub const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// Whether a request may carry a form, given its method and its `Content-Type` lines.
+pub fn may_carry_form<'a>(method: &str, mut content_types: impl Iterator<Item = &'a str>) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
+        && content_types.any(|text| text.to_ascii_lowercase().contains("application/x-www-form-urlencoded"))
+}
 
 /// Both sources, still encoded.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Arguments<'a> {
+pub struct Arguments<'a> {
     /// The query without `?`.
-    pub(crate) query: &'a str,
+    pub query: &'a str,
     /// A form body, if there is one that was read.
-    pub(crate) form: &'a [u8],
+    pub form: &'a [u8],
 }
 
 impl<'a> Arguments<'a> {
     /// The last value of an argument, as mapping rules want it; an argument without `=` has an empty one.
-    pub(crate) fn last(&self, name: &[u8]) -> Option<Vec<u8>> {
+    pub fn last(&self, name: &[u8]) -> Option<Vec<u8>> {
         let last_of = |text: &'a [u8]| pairs(text).filter(|(found, _)| decoded(found) == name).last();
         last_of(self.form).or_else(|| last_of(self.query.as_bytes())).map(|(_, value)| decode_argument(value))
     }
 
     /// The value of a credential: the query's first argument of that name in any case, else the form's first of
     /// exactly that name. An empty one does not count.
-    pub(crate) fn credential(&self, name: &str) -> Option<String> {
+    pub fn credential(&self, name: &str) -> Option<String> {
         let first = |text: &'a [u8], is: &dyn Fn(&[u8]) -> bool| {
             pairs(text).find(|(found, _)| is(&decoded(found))).map(|(_, value)| decode_argument(value))
         };
@@ -41,7 +50,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// As [`Arguments::credential`], but an empty value counts: an application without keys sends one.
-    pub(crate) fn credential_or_empty(&self, name: &str) -> Option<String> {
+    pub fn credential_or_empty(&self, name: &str) -> Option<String> {
         let named = |text: &'a [u8]| {
             pairs(text).any(|(found, _)| decoded(found).eq_ignore_ascii_case(name.as_bytes()))
         };
@@ -51,7 +60,7 @@ impl<'a> Arguments<'a> {
 }
 
 /// A query or form without the arguments of these names, in any case; `None`: it has none of them.
-pub(crate) fn without(text: &[u8], names: &[&str]) -> Option<Vec<u8>> {
+pub fn without(text: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let is_named = |part: &&[u8]| {
         let (name, _) = split_pair(part);
         let name = decoded(name);
