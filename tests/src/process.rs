@@ -90,7 +90,11 @@ impl Process {
         self.wait_stopped()
     }
 
-    fn wait_stopped(&mut self) -> ExitStatus {
+    /// Waits until it has stopped by itself.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub fn wait_stopped(&mut self) -> ExitStatus {
         until("the process to stop", || self.child.try_wait().ok().flatten())
     }
 

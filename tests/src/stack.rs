@@ -143,6 +143,14 @@ impl Role {
         self.process.take().expect("started").terminate()
     }
 
+    /// Waits until it has stopped.
+    ///
+    /// # Panics
+    /// When it does not run, or does not stop.
+    pub fn wait_stopped(&mut self) -> ExitStatus {
+        self.process.take().expect("started").wait_stopped()
+    }
+
     /// The most memory that it ever had in use.
     ///
     /// # Panics

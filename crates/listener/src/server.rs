@@ -162,7 +162,7 @@ impl Listener {
         let poll = Duration::from_millis(self.shared.config.catalog_poll_ms);
         let CatalogHandle { store, seen } = self.shared.catalog.clone();
         tokio::spawn(follow(store, seen, poll, ended.clone()));
-        tokio::spawn(http::serve(self.http, self.http_tls, Arc::clone(&self.shared)));
+        let http = tokio::spawn(http::serve(self.http, self.http_tls, Arc::clone(&self.shared)));
         tokio::spawn(presume(self.shared.catalog.store.clone(), ended.clone()));
         tokio::spawn(pass_recalls_on(Arc::clone(&self.shared), ended.clone()));
 
@@ -170,7 +170,12 @@ impl Listener {
             // Answers that come in two pieces would wait for the caller's acknowledgement of the first, 40 ms long.
             accepted.inspect(|stream| drop(stream.set_nodelay(true)))
         });
-        let serving = router.serve_with_incoming_shutdown(incoming, ended.cancelled());
+        let serving = async {
+            router.serve_with_incoming_shutdown(incoming, ended.cancelled()).await?;
+            // It ends by the same stop.
+            let _ = http.await;
+            Ok(())
+        };
         let drained = async {
             ended.cancelled().await;
             tokio::time::sleep(DRAIN).await;

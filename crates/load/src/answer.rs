@@ -1,7 +1,7 @@
-//! What came back for a request: an answer of one of three protocols, or none.
+//! What came back for a request: an answer of one of the protocols, or none.
 //!
-//! Every answer has an HTTP status that says the same (`RESOURCE_EXHAUSTED` is a 429), so that classes, expectations and
-//! the comparison with counters are decided here once for all protocols.
+//! Every answer has an HTTP status that says the same (`RESOURCE_EXHAUSTED` is a 429, and so is a 409 of 3scale's API for
+//! limits), so that classes, expectations and the comparison with counters are decided here once for all protocols.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ pub enum Answer {
     Http(u16),
     /// A gRPC status code.
     Grpc(u8),
-    /// A listener's decision.
+    /// A listener's decision, by gRPC; or a refusal of 3scale's API that has a reason.
     Decision(Verdict),
 }
 
@@ -126,6 +126,11 @@ impl Answer {
     pub(crate) fn grpc(code: &[u8]) -> Self {
         let code = std::str::from_utf8(code).ok().and_then(|text| text.parse::<u8>().ok());
         Self::Grpc(code.filter(|code| usize::from(*code) < GRPC.len()).unwrap_or(GRPC_UNKNOWN))
+    }
+
+    /// A 409 of 3scale's API, by its reason.
+    pub(crate) fn rejected(reason: &[u8]) -> Self {
+        Self::Decision(std::str::from_utf8(reason).map_or(Verdict::DENIED, Verdict::denied))
     }
 
     /// The HTTP status that says the same.
@@ -280,6 +285,14 @@ mod tests {
         check(decision(Verdict::denied("limits_exceeded")), "limits_exceeded", Class::Limited, NotCounted);
         check(decision(Verdict::denied("user_key_invalid")), "user_key_invalid", Class::Refused, NotCounted);
         check(decision(Verdict::denied("of tomorrow")), "denied", Class::Refused, NotCounted);
+        check(Answer::rejected(b"limits_exceeded"), "limits_exceeded", Class::Limited, NotCounted);
+        check(
+            Answer::rejected(b"application_key_invalid"),
+            "application_key_invalid",
+            Class::Refused,
+            NotCounted,
+        );
+        check(Answer::rejected(b"\xff"), "denied", Class::Refused, NotCounted);
         check(decision(Verdict::failed(14)), "unavailable", Class::Failed, NotCounted);
         check(decision(Verdict::failed(3)), "failure", Class::Failed, NotCounted);
     }

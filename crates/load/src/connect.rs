@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use crate::plan::{Plan, Protocol, Target};
+use crate::plan::{Plan, Target};
 
 /// How requests introduce themselves.
 pub(crate) const USER_AGENT: &str = concat!("weir-load/", env!("CARGO_PKG_VERSION"));
@@ -105,7 +105,7 @@ impl Connector {
     /// # Errors
     /// When its host cannot be a certificate's name.
     pub(crate) fn new(plan: &Plan, target: &Target) -> io::Result<Self> {
-        Self::over(plan.tls.as_ref(), target, plan.protocol != Protocol::Http1)
+        Self::over(plan.tls.as_ref(), target, plan.protocol.is_http2())
     }
 
     /// With TLS or without.

@@ -30,7 +30,7 @@ pub use answer::{Answer, Class, Expected, ExpectedError, Fault};
 pub use connect::{TlsError, TlsOptions, TlsSettings};
 pub use counts::Counts;
 pub use latency::Latencies;
-pub use mix::{Call, CallKind, Caller, CallerError, Group, Mix};
+pub use mix::{Call, CallKind, Caller, CallerError, Group, Mix, Proof};
 pub use outcome::{CallOutcome, Outcome, Slice, StageOutcome};
 pub use plan::{Arrivals, LIMITS, Limits, Plan, Protocol, Stage, Target};
 pub use run::{Live, RunError, run};

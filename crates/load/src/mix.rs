@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use weir_core::proxy::{CredentialLocation, CredentialNames};
-use weir_core::{ApplicationId, Credentials, MetricName, ServiceId};
+use weir_core::{ApplicationId, Credentials, MetricName, Secret, ServiceId};
 use weir_proto::v1;
 
 use crate::answer::Expected;
@@ -28,12 +28,23 @@ pub struct Group {
     pub weight: u32,
     /// Which service, where that is known: for decisions and for comparing counters.
     pub service: Option<ServiceId>,
+    /// What opens 3scale's API for the service; needed for nothing else.
+    pub proof: Option<Proof>,
     /// The host that requests name; without it the target's.
     pub host: Option<String>,
     /// Who calls; empty: requests go without credentials.
     pub callers: Vec<Caller>,
     /// What they call; at least one.
     pub calls: Vec<Call>,
+}
+
+/// What a caller of 3scale's API proves itself with.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// Good for all services of a provider.
+    ProviderKey(Secret),
+    /// Good for one service.
+    ServiceToken(Secret),
 }
 
 /// A call as it is made again and again.
@@ -344,5 +355,6 @@ impl Weights {
     }
 }
 
+mod authrep;
 #[cfg(test)]
 mod tests;

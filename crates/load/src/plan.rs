@@ -45,6 +45,11 @@ pub enum Protocol {
     Http2,
     /// No calls at all, but the question that a gateway would ask its listener about each.
     Decisions,
+    /// No calls either, but an authrep of 3scale's API about each, by HTTP/1.1.
+    Authrep {
+        /// Whether answers come with their XML documents.
+        has_body: bool,
+    },
 }
 
 impl Protocol {
@@ -54,6 +59,16 @@ impl Protocol {
             Self::Http1 => "HTTP/1.1",
             Self::Http2 => "HTTP/2",
             Self::Decisions => "decisions by gRPC stream",
+            Self::Authrep { has_body: false } => "3scale authrep over HTTP/1.1",
+            Self::Authrep { has_body: true } => "3scale authrep with documents over HTTP/1.1",
+        }
+    }
+
+    /// Whether connections carry HTTP/2.
+    pub(crate) fn is_http2(self) -> bool {
+        match self {
+            Self::Http1 | Self::Authrep { .. } => false,
+            Self::Http2 | Self::Decisions => true,
         }
     }
 }

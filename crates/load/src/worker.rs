@@ -82,7 +82,9 @@ impl Job {
         let Self { connectors, meter, run_id, cut } = self;
         let work = async {
             match meter.plan.protocol {
-                Protocol::Http1 => http1::run(connectors, queue, &meter, ready).await,
+                Protocol::Http1 | Protocol::Authrep { .. } => {
+                    http1::run(connectors, queue, &meter, ready).await;
+                }
                 Protocol::Http2 => http2::run(connectors, queue, &meter, ready).await,
                 Protocol::Decisions => decisions::run(connectors, queue, &meter, run_id, ready).await,
             }
@@ -134,9 +136,22 @@ where
     ready.send(Ok(())).ok().map(|()| opened)
 }
 
+/// How an answer says what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// By its status.
+    Http,
+    /// By its trailers.
+    Grpc,
+    /// By its status, and a header with the reason of a refusal.
+    Authrep,
+}
+
 /// Reads an answer to its end: latency counts to there.
-async fn read(response: Response<Incoming>, is_grpc: bool) -> Result<Answer, Fault> {
-    let status = response.status().as_u16();
+async fn read(response: Response<Incoming>, dialect: Dialect) -> Result<Answer, Fault> {
+    let (status, is_grpc) = (response.status().as_u16(), dialect == Dialect::Grpc);
+    let reason = response.headers().get("3scale-rejection-reason").filter(|_| dialect == Dialect::Authrep);
+    let reason = reason.map(|reason| Answer::rejected(reason.as_bytes()));
     let mut code = grpc_code(response.headers());
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
@@ -147,7 +162,7 @@ async fn read(response: Response<Incoming>, is_grpc: bool) -> Result<Answer, Fau
         Some(code) if is_grpc && status == 200 => Ok(code),
         // Trailers are missing.
         None if is_grpc && status == 200 => Err(Fault::Broken),
-        _ => Ok(Answer::Http(status)),
+        _ => Ok(reason.filter(|_| status == 409).unwrap_or(Answer::Http(status))),
     }
 }
 

@@ -15,10 +15,11 @@ use weir_load::{
 
 use crate::failure::Failure;
 use crate::roles;
-use prepare::Prepared;
+use prepare::{Prepared, Variables};
 use progress::Progress;
 use rates::{Rate, Steps};
 
+mod authrep;
 mod from_catalog;
 mod mix_file;
 mod prepare;
@@ -33,8 +34,8 @@ const EXIT_FAILED: u8 = 1;
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// Gateways (http://… or https://…) or listeners (grpc://… or grpcs://…, asked for decisions). Connections are spread
-    /// over them. Without --mix and --from-catalog the path is what is called.
+    /// Gateways (http://… or https://…) or listeners (grpc://… or grpcs://…, asked for decisions; http://… or https://… with
+    /// --api). Connections are spread over them. Without --mix and --from-catalog the path is what is called.
     #[arg(value_name = "URL")]
     targets: Vec<String>,
     #[command(flatten)]
@@ -109,7 +110,7 @@ impl From<ArrivalsArgument> for Arrivals {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How it is sent")]
 struct How {
-    /// Connections, all opened before the first request [default: 64 for HTTP/1.1, 8 for HTTP/2, 2 for decisions].
+    /// Connections, all opened before the first request [default: 64 for HTTP/1.1 and --api, 8 for HTTP/2, 2 for decisions].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: Option<u32>,
     /// Most requests that are due and not yet answered; further ones are not sent, and reported so.
@@ -139,9 +140,26 @@ struct How {
     /// What to prove oneself to listeners with: a gateway's token. The variable WEIR_LOAD_TOKEN may hold it instead.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Ask listeners about calls by this API, on their HTTP port: 3scale is an authrep about each, as 3scale's gateways and
+    /// client libraries ask.
+    #[arg(long, value_name = "API", conflicts_with = "http2")]
+    api: Option<Api>,
+    /// What opens the API for all services: a provider's key. The variable WEIR_LOAD_PROVIDER_KEY may hold it instead.
+    /// Without either, each service needs a token in the mix, or a token or provider's key in the clear in the catalog.
+    #[arg(long, value_name = "FILE", requires = "api")]
+    provider_key_file: Option<PathBuf>,
+    /// Ask for the API's XML documents as well; without, answers are status and headers alone (no_body).
+    #[arg(long, requires = "api")]
+    with_body: bool,
     /// Send load to addresses that are not loopback. Only ever say so of hosts that are yours.
     #[arg(long)]
     i_own_this_host: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Api {
+    #[value(name = "3scale")]
+    Threescale,
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +194,7 @@ Examples:
   weir load http://127.0.0.1:8080 --mix mix.toml --rate 200 \\
       --check-usage http://127.0.0.1:8090 --token-file token.txt
   weir load grpc://127.0.0.1:8090 --from-catalog catalog.toml --token-file token.txt --rate 20000
+  weir load http://127.0.0.1:8091 --api 3scale --from-catalog catalog.toml --rate 5000
 
 Exit codes:
   0    done, and nothing failed
@@ -185,8 +204,7 @@ Exit codes:
 
 /// Sends load and reports.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let checked =
-        prepare::prepare(arguments, std::env::var_os("WEIR_LOAD_TOKEN")).map_err(Failure::BadInput)?;
+    let checked = prepare::prepare(arguments, Variables::read()).map_err(Failure::BadInput)?;
     checked.warnings.iter().for_each(|warning| eprintln!("{warning}"));
     let prepared = checked.value;
     roles::run(async |stop| {

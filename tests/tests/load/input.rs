@@ -93,6 +93,45 @@ fn what_is_missing_is_told() {
     );
 }
 
+/// Goal: nobody is asked by 3scale's API without what opens it, and no secret is told. Method: a mix without a token, a
+/// catalog with hashes alone, a key that is none, targets and protocols that do not go with it.
+#[test]
+fn what_opens_the_api_is_asked_for() {
+    let desk = Desk::new();
+    let (target, api) = ("http://127.0.0.1:1", ["--api", "3scale", "--rate", "1"]);
+    let run = |more: &[&str], expected: &[&str]| refused(&desk, &[&api[..], more].concat(), expected);
+    let bare = desk.put("bare.toml", &MIX.replace("requests", "id = \"api\"\nrequests"));
+    let why = "--api: nothing opens service api: give --provider-key-file, a service_token in the mix, or a catalog";
+    run(&[target, "--mix", &bare], &[why]);
+    let hashed = format!(
+        "revision = 1\n[[providers]]\nname = \"P\"\nprovider_keys = [\"hmac:s:{0}\"]\n[[providers.services]]\nid = \"api\"\n\
+         service_tokens = [\"hmac:s:{1}\"]\nmetrics = [{{ name = \"hits\" }}]\n\
+         mapping_rules = [{{ method = \"GET\", pattern = \"/\", metrics = {{ hits = 1 }} }}]\nplans = [{{ id = \"p\" }}]\n\
+         applications = [{{ id = \"app\", plan = \"p\", user_key = \"key\" }}]\n",
+        "0".repeat(64),
+        "1".repeat(64)
+    );
+    let catalog = desk.put("catalog.toml", &hashed);
+    run(&[target, "--from-catalog", &catalog], &[why]);
+    let key = desk.put("key.txt", "hunter2 hunter2");
+    let not_a_key = "--provider-key-file: holds no token of visible ASCII";
+    run(&[target, "--mix", &bare, "--provider-key-file", &key], &[not_a_key]);
+    let key = desk.put("key.txt", "hunter2");
+    let mix = desk.put("mix.toml", MIX);
+    run(&[target, "--mix", &mix, "--provider-key-file", &key], &["URL: a listener must be told the service"]);
+    run(
+        &["grpc://127.0.0.1:1", "--mix", &bare, "--provider-key-file", &key],
+        &["--api: 3scale's API is on a listener's HTTP port: give http:// or https:// targets"],
+    );
+    let usage: Vec<String> = (0..5_000).map(|n| format!("metric{n} = 1")).collect();
+    let long = format!("id = \"api\"\nrequests = [{{ path = \"/\", usage = {{ {} }} }}]\n", usage.join(", "));
+    let long = desk.put("long.toml", &format!("[[services]]\n{long}"));
+    run(
+        &[target, "--mix", &long, "--provider-key-file", &key],
+        &["--api: a call's usage and credentials do not fit into a URL"],
+    );
+}
+
 /// Goal: a target that nobody serves is no result. Method: a port that was free a moment ago.
 #[test]
 fn nobody_there_is_a_failure() {

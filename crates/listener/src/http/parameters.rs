@@ -177,9 +177,10 @@ struct Step<'a> {
     rest: Cow<'a, str>,
 }
 
-/// `depth` 0: a name as it was sent; brackets at its very beginning mean nothing.
+/// `depth` 0: a name as it was sent; brackets at its very beginning mean nothing. Further down a name without a bracket in
+/// front is read the same way: the client threescalers reports `transactions[0]usage[hits]`.
 fn step<'a>(name: &Cow<'a, str>, depth: usize) -> Step<'a> {
-    let (key, rest) = if depth == 0 {
+    let (key, rest) = if depth == 0 || !name.starts_with('[') {
         let bracket = name.as_bytes().iter().skip(1).position(|byte| *byte == b'[');
         let end = bracket.map_or(name.len(), |at| at + 1);
         (0..end, end)

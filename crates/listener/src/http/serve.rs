@@ -23,7 +23,7 @@ use crate::config::ServerTls;
 use crate::server::Shared;
 
 /// Most connections at a time; further ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 4_096;
+const CONNECTIONS_MAX: u32 = 4_096;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest head of a request: a report with all the parameters there may be fits into a query.
@@ -62,21 +62,24 @@ impl Tls {
     }
 }
 
-/// Serves until stopped, then lets what is in work end.
+/// Serves until stopped, and until what is in work then has ended.
 pub(crate) async fn serve(listener: TcpListener, tls: Option<Tls>, shared: Arc<Shared>) {
-    let (room, stop) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), shared.stop.clone());
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    shared.stop.run_until_cancelled(accept(&listener, &room, tls, &shared)).await;
+    drop(listener);
+    // Each connection gives its place back when it ends.
+    let _ = room.acquire_many(CONNECTIONS_MAX).await;
+}
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, tls: Option<Tls>, shared: &Arc<Shared>) {
     loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
+        let Ok(place) = Arc::clone(room).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, most likely: accepting again at once would only spin.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+        let (tls, shared) = (tls.clone(), Arc::clone(shared));
         tokio::spawn(async move {
             // A client that breaks off is its own affair.
             let _ = serve_stream(stream, tls, shared).await;
@@ -91,8 +94,9 @@ async fn serve_stream(stream: TcpStream, tls: Option<Tls>, shared: Arc<Shared>) 
     match tls {
         None => serve_connection(stream, shared).await,
         Some(Tls(acceptor)) => {
-            let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
-            serve_connection(stream, shared).await;
+            let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+            let Some(stream) = shared.stop.run_until_cancelled(handshake).await else { return Ok(()) };
+            serve_connection(stream??, shared).await;
         }
     }
     Ok(())

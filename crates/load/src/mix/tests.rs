@@ -27,6 +27,7 @@ fn group(callers: Vec<Caller>, calls: Vec<Call>) -> Group {
     Group {
         weight: 1,
         service: Some(ServiceId::parse("api").unwrap()),
+        proof: Some(Proof::ServiceToken(Secret::new("t+1"))),
         host: Some("api.test".into()),
         callers,
         calls,
@@ -129,6 +130,57 @@ fn weights_are_kept_and_a_seed_repeats_them() {
     assert!((0..100).all(|number| draw(number) == draw(number)));
     let names: Vec<&str> = mix.calls().map(|call| call.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "c"]);
+}
+
+/// The authrep that the only caller makes.
+#[track_caller]
+fn check_authrep(group: Group, has_body: bool, expected: &str) {
+    let target = Target { authority: "127.0.0.1:80".into(), host: "127.0.0.1".into(), addresses: vec![] };
+    let connector = Connector::over(None, &target, false).unwrap();
+    let mix = Mix::new(vec![group]);
+    let request = mix.authrep(mix.choose(&mut Random::new(1)), &connector, has_body);
+    let header = |name| request.headers()[name].to_str().unwrap();
+    let found =
+        format!("{} {}, {}, {}", request.method(), request.uri(), header("host"), header("3scale-options"));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn authreps_have_proof_credentials_and_usage() {
+    use CredentialLocation::{Headers, Query};
+    // Wherever a gateway would look for them.
+    check_authrep(
+        group(vec![caller(user_key(), Headers)], vec![get("a", 1)]),
+        false,
+        "GET /transactions/authrep.xml?service_token=t%2B1&service_id=api&user_key=k%261&usage%5Bsearch%5D=2&, \
+         127.0.0.1:80, rejection_reason_header=1&no_body=1",
+    );
+    let proof = Some(Proof::ProviderKey(Secret::new("p")));
+    check_authrep(
+        Group { proof, ..group(vec![caller(pair(), Query)], vec![get("a", 1)]) },
+        true,
+        "GET /transactions/authrep.xml?provider_key=p&service_id=api&app_id=acme&app_key=s%3A1&usage%5Bsearch%5D=2&, \
+         127.0.0.1:80, rejection_reason_header=1",
+    );
+    let open = Credentials::AppIdAndKey { app_id: "acme".into(), app_key: None };
+    let idle = Call { usage: vec![], ..get("a", 1) };
+    check_authrep(
+        group(vec![caller(open, Query)], vec![idle]),
+        false,
+        "GET /transactions/authrep.xml?service_token=t%2B1&service_id=api&app_id=acme&, \
+         127.0.0.1:80, rejection_reason_header=1&no_body=1",
+    );
+}
+
+#[test]
+fn authreps_that_are_too_long_are_found() {
+    let mix = |metric: &str, count| {
+        let usage = (0..count).map(|n| (MetricName::parse(&format!("{metric}{n}")).unwrap(), 1)).collect();
+        let calls = vec![get("a", 1), Call { usage, ..get("b", 1) }];
+        Mix::new(vec![group(vec![caller(user_key(), CredentialLocation::Query)], calls)])
+    };
+    assert!(mix("metric", 500).authreps_fit());
+    assert!(!mix("metric", 5_000).authreps_fit());
 }
 
 #[test]

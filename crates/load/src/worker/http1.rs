@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use super::{Queue, open_all, read};
+use super::{Dialect, Queue, open_all, read};
 use crate::answer::{Answer, Fault};
 use crate::connect::Connector;
+use crate::plan::Protocol;
 use crate::random::Random;
 use crate::tally::{Arrival, Meter};
 
@@ -61,15 +62,19 @@ impl Line {
     async fn exchange(&mut self, arrival: &Arrival, meter: &Meter) {
         let mut random = Random::of_request(meter.plan.seed, arrival.number);
         let choice = meter.plan.mix.choose(&mut random);
-        let request = meter.plan.mix.request(choice, &mut random, &self.connector, false);
+        let (mix, connector) = (&meter.plan.mix, &self.connector);
+        let (request, dialect) = match meter.plan.protocol {
+            Protocol::Authrep { has_body } => (mix.authrep(choice, connector, has_body), Dialect::Authrep),
+            _ => (mix.request(choice, &mut random, connector, false), Dialect::Http),
+        };
         let deadline = arrival.at + meter.plan.limits.timeout;
         // On time-out the connection is dropped: its answer may still be on the way.
-        let answered = timeout_at(deadline.into(), self.send(request)).await;
+        let answered = timeout_at(deadline.into(), self.send(request, dialect)).await;
         meter.record(arrival, choice, answered.unwrap_or(Err(Fault::Timeout)));
     }
 
     /// A request that was not written, since the connection had ended, is sent over a new one.
-    async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, Fault> {
+    async fn send(&mut self, mut request: Request<Full<Bytes>>, dialect: Dialect) -> Result<Answer, Fault> {
         loop {
             let kept = self.sender.take().filter(|sender| !sender.is_closed());
             let was_kept = kept.is_some();
@@ -82,7 +87,7 @@ impl Line {
             }
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    let answer = read(response, false).await?;
+                    let answer = read(response, dialect).await?;
                     self.sender = Some(sender);
                     return Ok(answer);
                 }

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 
-use super::{Queue, open_all, read};
+use super::{Dialect, Queue, open_all, read};
 use crate::answer::{Answer, Fault};
 use crate::connect::Connector;
 use crate::mix::CallKind;
@@ -60,20 +60,23 @@ impl Line {
     async fn exchange(self: Arc<Self>, arrival: Arrival, meter: Arc<Meter>) {
         let mut random = Random::of_request(meter.plan.seed, arrival.number);
         let choice = meter.plan.mix.choose(&mut random);
-        let is_grpc = matches!(meter.plan.mix.call(choice).kind, CallKind::Grpc(_));
+        let dialect = match meter.plan.mix.call(choice).kind {
+            CallKind::Http { .. } => Dialect::Http,
+            CallKind::Grpc(_) => Dialect::Grpc,
+        };
         let request = meter.plan.mix.request(choice, &mut random, &self.connector, true);
         let deadline = arrival.at + meter.plan.limits.timeout;
-        let answered = timeout_at(deadline.into(), self.send(request, is_grpc)).await;
+        let answered = timeout_at(deadline.into(), self.send(request, dialect)).await;
         meter.record(&arrival, choice, answered.unwrap_or(Err(Fault::Timeout)));
     }
 
     /// A request that was not written, since the connection was ending, is sent once more over a new one.
-    async fn send(&self, mut request: Request<Full<Bytes>>, is_grpc: bool) -> Result<Answer, Fault> {
+    async fn send(&self, mut request: Request<Full<Bytes>>, dialect: Dialect) -> Result<Answer, Fault> {
         let mut is_second = false;
         loop {
             let mut sender = self.sender().await.map_err(|_| Fault::Connect)?;
             match sender.try_send_request(request).await {
-                Ok(response) => return read(response, is_grpc).await,
+                Ok(response) => return read(response, dialect).await,
                 Err(mut error) => match error.take_message().filter(|_| !is_second) {
                     Some(unsent) => (request, is_second) = (unsent, true),
                     None => return Err(Fault::Broken),

@@ -3,16 +3,13 @@
 //! Applications of a plan make the calls that their plan opens. A wildcard in a rule's pattern becomes its own name, so
 //! that each call is one path and what it counts is known exactly, by the same rules that gateways use.
 //!
-//! The catalog's reader keeps no key, only hashes. So the text is read a second time here, for keys alone.
+//! The catalog's reader keeps no key, only hashes. So `keys` reads the text a second time, for keys alone.
 
-use std::collections::BTreeMap;
-
-use toml::de::{DeTable, DeValue};
 use weir_core::mapping_rule::decode_argument;
 use weir_core::path::RequestPath;
 use weir_core::{
     Application, ApplicationState, CredentialKind, Credentials, HttpMethod, MappingRules, MetricName, Plan,
-    Secret, Service, ServiceState, Timestamp,
+    Service, ServiceState, Timestamp,
 };
 use weir_load::{Call, CallKind, Caller, Expected, Group, Template};
 
@@ -20,6 +17,7 @@ use super::mix_file::CALLS_MAX;
 use crate::catalog::{self, KeyHashing};
 use crate::problem::{Checked, Problem, Reading};
 use crate::report::Source;
+use keys::{Key, Keys};
 
 /// What of a catalog is wanted.
 #[derive(Debug, Default)]
@@ -150,13 +148,14 @@ impl Draft<'_> {
             wanted.iter().filter_map(|application| self.caller(service, application)).collect();
         let host = service.production.hosts.first().map(|host| host.replace('*', "load"));
         let weight = u32::try_from(callers.len().max(1)).unwrap_or(u32::MAX);
-        Some(Group { weight, service: Some(service.id.clone()), host, callers, calls })
+        let proof = self.keys.proofs.get(service.id.as_str()).cloned();
+        Some(Group { weight, service: Some(service.id.clone()), proof, host, callers, calls })
     }
 
     /// Someone with the application's first key in the clear.
     fn caller(&mut self, service: &Service, application: &Application) -> Option<Caller> {
         let (service_id, id) = (&application.reference.service, &application.reference.application);
-        let written = self.keys.0.get(&(service_id.to_string(), id.to_string()))?;
+        let written = self.keys.applications.get(&(service_id.to_string(), id.to_string()))?;
         let is_open = |key: &&Key| {
             application.app_keys.get(key.number).is_none_or(|k| k.until.is_none_or(|u| u > self.now))
         };
@@ -263,80 +262,6 @@ fn path_of(pattern: &str) -> String {
     }
 }
 
-/// Keys in the clear, by service and application.
-struct Keys(BTreeMap<(String, String), Written>);
-
-/// What stands at an application.
-#[derive(Default)]
-struct Written {
-    offset: usize,
-    user_key: Option<Secret>,
-    app_keys: Vec<Key>,
-}
-
-struct Key {
-    /// Its place among all keys of the application.
-    number: usize,
-    secret: Secret,
-}
-
-impl Keys {
-    /// Of a text that is known to be a catalog.
-    fn read(source: &Source) -> Self {
-        let mut keys = BTreeMap::new();
-        let Ok(catalog) = DeTable::parse(&source.text) else { return Self(keys) };
-        for (provider, _) in tables(catalog.get_ref(), "providers") {
-            for (service, _) in tables(provider, "services") {
-                for (application, offset) in tables(service, "applications") {
-                    let id = |table| text(table, "id").unwrap_or_default().to_owned();
-                    let written = Written {
-                        offset,
-                        user_key: text(application, "user_key").and_then(in_the_clear),
-                        app_keys: app_keys(application),
-                    };
-                    keys.insert((id(service), id(application)), written);
-                }
-            }
-        }
-        Self(keys)
-    }
-}
-
-/// The tables of a list, with where they begin.
-fn tables<'t>(table: &'t DeTable<'t>, key: &str) -> Vec<(&'t DeTable<'t>, usize)> {
-    let Some(DeValue::Array(items)) = table.get(key).map(|value| value.get_ref()) else { return vec![] };
-    let table = |item: &'t toml::Spanned<DeValue<'t>>| match item.get_ref() {
-        DeValue::Table(table) => Some((table, item.span().start)),
-        _ => None,
-    };
-    items.iter().filter_map(table).collect()
-}
-
-fn text<'t>(table: &'t DeTable<'t>, key: &str) -> Option<&'t str> {
-    match table.get(key)?.get_ref() {
-        DeValue::String(text) => Some(text),
-        _ => None,
-    }
-}
-
-fn in_the_clear(key: &str) -> Option<Secret> {
-    (!key.starts_with("hmac:")).then(|| Secret::new(key))
-}
-
-fn app_keys(application: &DeTable<'_>) -> Vec<Key> {
-    let Some(DeValue::Array(items)) = application.get("app_keys").map(|value| value.get_ref()) else {
-        return vec![];
-    };
-    let key = |(number, item): (usize, &toml::Spanned<DeValue<'_>>)| {
-        let secret = match item.get_ref() {
-            DeValue::String(key) => in_the_clear(key)?,
-            DeValue::Table(table) => in_the_clear(text(table, "key")?)?,
-            _ => return None,
-        };
-        Some(Key { number, secret })
-    };
-    items.iter().enumerate().filter_map(key).collect()
-}
-
+mod keys;
 #[cfg(test)]
 mod tests;

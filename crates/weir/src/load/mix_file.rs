@@ -6,7 +6,7 @@
 use http::HeaderValue;
 use http::uri::Authority;
 use weir_core::ServiceId;
-use weir_load::{Group, Span, Stage};
+use weir_load::{Group, Proof, Span, Stage};
 
 use crate::problem::Reading;
 use crate::report::{self, Source};
@@ -81,10 +81,11 @@ fn stage(section: &Section<'_>) -> Option<Stage> {
 fn group(section: &Section<'_>) -> Option<Group> {
     let weight = weight(section);
     let service = section.parsed::<ServiceId>("id").map(|id| id.value);
+    let proof = section.secret("service_token").map(|token| Proof::ServiceToken(token.value));
     let host = host(section);
     let callers = caller::read(section);
     let calls = some(section, "requests", call::read);
-    Some(Group { weight, service, host, callers, calls })
+    Some(Group { weight, service, proof, host, callers, calls })
 }
 
 /// The tables of a list that must have one at least.

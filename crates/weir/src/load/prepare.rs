@@ -14,7 +14,7 @@ use weir_load::{
 use super::from_catalog::{self, Wanted};
 use super::mix_file::{self, MixFile};
 use super::target::{self, Located, Scheme};
-use super::{Arguments, rates};
+use super::{Api, Arguments, authrep, rates};
 use crate::argument_file;
 use crate::problem::{Checked, Problem, Reading};
 use crate::report::Source;
@@ -29,18 +29,36 @@ pub(super) struct Prepared {
     pub(super) usage: Option<(UsageCheck, Listener)>,
 }
 
-/// Reads and checks everything; the token may come from a variable.
+/// Secrets that the environment may hold.
+#[derive(Default)]
+pub(super) struct Variables {
+    pub(super) token: Option<OsString>,
+    pub(super) provider_key: Option<OsString>,
+}
+
+impl Variables {
+    /// Those of this process.
+    pub(super) fn read() -> Self {
+        Self {
+            token: std::env::var_os("WEIR_LOAD_TOKEN"),
+            provider_key: std::env::var_os("WEIR_LOAD_PROVIDER_KEY"),
+        }
+    }
+}
+
+/// Reads and checks everything.
 ///
 /// # Errors
 /// All that is wrong.
-pub(super) fn prepare(arguments: &Arguments, token: Option<OsString>) -> Reading<Prepared> {
+pub(super) fn prepare(arguments: &Arguments, variables: Variables) -> Reading<Prepared> {
     let mut problems = Problems::default();
     let mix = problems.reading(read_mix(arguments));
     let targets = targets(arguments, mix.as_ref(), &mut problems);
     let scheme = targets.first().map_or(Scheme::Http, |located| located.scheme);
     let stages = stages(arguments, mix.as_ref(), &mut problems);
-    let groups = groups(arguments, mix, &targets, &mut problems);
-    let token = problems.one(read_token(arguments, token)).flatten();
+    let mut groups = groups(arguments, mix, &targets, &mut problems);
+    let token = secret(&arguments.how.token_file, "--token-file", variables.token, "WEIR_LOAD_TOKEN");
+    let token = problems.one(token).flatten();
     let pem = Pem::read(arguments, &mut problems);
     let tls = scheme.is_tls().then(|| pem.settings(arguments.how.server_name.as_deref()));
     let tls = problems.one(tls.transpose()).flatten();
@@ -48,7 +66,14 @@ pub(super) fn prepare(arguments: &Arguments, token: Option<OsString>) -> Reading
     if protocol == Protocol::Decisions {
         check_decisions(&groups, token.as_ref(), &mut problems);
     }
+    let is_authrep = matches!(protocol, Protocol::Authrep { .. });
+    if is_authrep {
+        authrep::prove(arguments, variables.provider_key, scheme, &mut groups, &mut problems);
+    }
     let mix = Arc::new(Mix::new(groups));
+    if is_authrep && !mix.authreps_fit() {
+        problems.add("--api", "a call's usage and credentials do not fit into a URL of 60 KiB");
+    }
     let usage = usage(arguments, &mix, token.as_ref(), &pem, &mut problems);
     if arguments.how.timeout.0 > TIMEOUT_MAX {
         problems.add("--timeout", "is longer than 10 minutes");
@@ -72,6 +97,11 @@ fn check_decisions(groups: &[Group], token: Option<&Secret>, problems: &mut Prob
     if token.is_none() {
         problems.add("--token-file", "is missing: a listener answers nobody without a gateway's token");
     }
+    check_services(groups, problems);
+}
+
+/// Who asks a listener about a call says whose it is.
+pub(super) fn check_services(groups: &[Group], problems: &mut Problems) {
     if groups.iter().any(|group| group.service.is_none()) {
         problems.add("URL", "a listener must be told the service: give each service of a mix its id");
     }
@@ -79,17 +109,17 @@ fn check_decisions(groups: &[Group], token: Option<&Secret>, problems: &mut Prob
 
 /// Collects what is wrong, and what is odd.
 #[derive(Default)]
-struct Problems {
+pub(super) struct Problems {
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
 }
 
 impl Problems {
-    fn add(&mut self, argument: &str, message: &str) {
+    pub(super) fn add(&mut self, argument: &str, message: &str) {
         self.errors.push(Problem::of_argument(argument, message));
     }
 
-    fn one<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+    pub(super) fn one<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         result.map_err(|problem| self.errors.push(problem)).ok()
     }
 
@@ -151,7 +181,7 @@ fn groups(
         let wanted = Wanted {
             services: &arguments.what.services,
             applications: &arguments.what.applications,
-            needs_host: !is_decisions,
+            needs_host: !is_decisions && arguments.how.api.is_none(),
         };
         let source = Source::load(path).map_err(|problem| vec![problem]);
         let groups = source.and_then(|source| from_catalog::groups(&source, &wanted, now()));
@@ -197,7 +227,7 @@ fn quick(target: &Located, headers: &[String]) -> Result<Group, Problem> {
             call.headers.push((name.parse().map_err(|_| wrong())?, template));
         }
     }
-    Ok(Group { weight: 1, service: None, host, callers: vec![], calls: vec![call] })
+    Ok(Group { weight: 1, service: None, proof: None, host, callers: vec![], calls: vec![call] })
 }
 
 fn stages(arguments: &Arguments, mix: Option<&MixFile>, problems: &mut Problems) -> Vec<Stage> {
@@ -217,7 +247,9 @@ fn stages(arguments: &Arguments, mix: Option<&MixFile>, problems: &mut Problems)
 
 fn protocol(arguments: &Arguments, scheme: Scheme, groups: &[Group]) -> Protocol {
     let is_grpc = |call: &Call| matches!(call.kind, CallKind::Grpc(_));
-    if scheme.is_decisions() {
+    if let Some(Api::Threescale) = arguments.how.api {
+        Protocol::Authrep { has_body: arguments.how.with_body }
+    } else if scheme.is_decisions() {
         Protocol::Decisions
     } else if arguments.how.http2 || groups.iter().flat_map(|group| &group.calls).any(is_grpc) {
         Protocol::Http2
@@ -229,7 +261,7 @@ fn protocol(arguments: &Arguments, scheme: Scheme, groups: &[Group]) -> Protocol
 fn limits(arguments: &Arguments, protocol: Protocol) -> Limits {
     let how = &arguments.how;
     let connections = match protocol {
-        Protocol::Http1 => LIMITS.connections,
+        Protocol::Http1 | Protocol::Authrep { .. } => LIMITS.connections,
         Protocol::Http2 => 8,
         Protocol::Decisions => 2,
     };
@@ -309,13 +341,15 @@ fn usage(
 }
 
 /// From the file that is named, else from the variable.
-fn read_token(arguments: &Arguments, variable: Option<OsString>) -> Result<Option<Secret>, Problem> {
-    let (name, text) = match (&arguments.how.token_file, variable) {
-        (Some(path), _) => {
-            let bytes = argument_file::read(path, "--token-file")?;
-            ("--token-file", String::from_utf8(bytes).ok())
-        }
-        (None, Some(value)) => ("WEIR_LOAD_TOKEN", value.into_string().ok()),
+pub(super) fn secret(
+    file: &Option<PathBuf>,
+    option: &str,
+    value: Option<OsString>,
+    variable: &str,
+) -> Result<Option<Secret>, Problem> {
+    let (name, text) = match (file, value) {
+        (Some(path), _) => (option, String::from_utf8(argument_file::read(path, option)?).ok()),
+        (None, Some(value)) => (variable, value.into_string().ok()),
         (None, None) => return Ok(None),
     };
     argument_file::token(name, &text.unwrap_or_default()).map(Some)
