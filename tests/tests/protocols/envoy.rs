@@ -10,11 +10,11 @@ use weir_tests::wait::until;
 
 use crate::edge::{self, CASES, send};
 
-const EXT_AUTHZ: &str = include_str!("../../../deploy/envoy/envoy-ext-authz.yaml");
+pub(crate) const EXT_AUTHZ: &str = include_str!("../../../deploy/envoy/envoy-ext-authz.yaml");
 const RATE_LIMIT: &str = include_str!("../../../deploy/envoy/envoy-ratelimit.yaml");
 
 /// Envoy by one of our files, with the ports of the test.
-fn envoy(stack: &Stack, config: &str, token: &str) -> Foreign {
+pub(crate) fn envoy(stack: &Stack, config: &str, token: &str) -> Foreign {
     let address = free_addresses(1)[0];
     let mut config = config.to_owned();
     for (ours, theirs) in

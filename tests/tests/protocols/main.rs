@@ -6,6 +6,7 @@
 
 mod edge;
 mod envoy;
+mod equivalence;
 mod expect;
 mod frames;
 mod framing;

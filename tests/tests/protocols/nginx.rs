@@ -28,12 +28,22 @@ fn in_folder(config: &str, dir: &Path) -> String {
     )
 }
 
-/// What our command prints for a service, with an nginx that runs by it.
+/// What our command prints for a service of the edge's catalog, with an nginx that runs by it.
 fn nginx(stack: &Stack, service: &str, environment: &str, token: &str) -> Foreign {
+    start(stack, &edge::catalog(), (service, environment), token)
+}
+
+/// The same of a service of any catalog, in an environment.
+pub(crate) fn start(
+    stack: &Stack,
+    catalog_text: &str,
+    (service, environment): (&str, &str),
+    token: &str,
+) -> Foreign {
     let address = free_addresses(1)[0];
     let catalog = tempfile::NamedTempFile::new().unwrap();
     let upstream = format!("http://{}", stack.upstream.address());
-    std::fs::write(catalog.path(), edge::catalog().replace("{upstream}", &upstream)).unwrap();
+    std::fs::write(catalog.path(), catalog_text.replace("{upstream}", &upstream)).unwrap();
     let listener = format!("http://{}", stack.listeners[0].http.unwrap());
     let catalog = catalog.path().display().to_string();
     let (listen, options) = (address.to_string(), ["--environment", environment, "--listener", &listener]);
