@@ -45,6 +45,7 @@ Try it:
   429  for n in $(seq 12); do curl -s -o /dev/null -w '%{{http_code}} ' -X POST '{api}/v3/mail/send?api_user=initech&api_key=initech-demo-key'; done; echo
   why  curl -i -X POST -H 'Accept: application/problem+json' '{api}/v3/mail/send?api_user=initech&api_key=initech-demo-key'
   401  curl -i -X POST 'http://127.0.0.1:{upstream}/v3/mail/send'     (round the gateway)
+  200  curl -i 'http://localhost:{http}/transactions/authrep.xml?provider_key=postbote-demo-provider-key&app_id=acme&app_key=acme-demo-key-1&usage%5Bmail_send%5D=1'     (as 3scale's clients ask)
 {catalog}
 Ctrl-C ends it.
 "
