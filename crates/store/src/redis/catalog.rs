@@ -66,7 +66,8 @@ fn recalls_of(changes: &BTreeMap<usize, ShardChange>) -> Vec<Recall> {
 }
 
 impl Redis {
-    async fn connection(&self) -> Result<deadpool_redis::Connection, StoreError> {
+    /// For what is long and rare.
+    pub(super) async fn connection(&self) -> Result<deadpool_redis::Connection, StoreError> {
         self.shared.pool.get().await.map_err(|error| match error {
             deadpool_redis::PoolError::Backend(error) => StoreError::Away(Some(error)),
             _ => StoreError::Away(None),

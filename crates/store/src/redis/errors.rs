@@ -68,7 +68,7 @@ impl Redis {
         pipe.cmd("LLEN").arg(&key).cmd("LRANGE").arg(&key).arg(first);
         // Its end is the last place; before the first: nothing.
         pipe.arg(i64::try_from(end).unwrap_or(i64::MAX) - 1);
-        let (total, found): (u64, Vec<Value>) = pipe.query_async(&mut self.reader()).await?;
+        let (total, found): (u64, Vec<Value>) = pipe.query_async(&mut self.connection().await?).await?;
         // A page without places, of which Redis would read the end as one counted from the back.
         let found = if first == end { vec![] } else { found };
         let broken = || StoreError::Answer("an error list of unknown shape".into());

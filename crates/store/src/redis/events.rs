@@ -22,12 +22,13 @@ fn broken() -> StoreError {
 
 impl Redis {
     pub(crate) async fn events(&self, most: usize) -> Result<Vec<Event>, StoreError> {
+        let mut connection = self.connection().await?;
         let mut events = vec![];
         // One after the other: each answer has the time that one may take.
         for shard in 0..SHARDS {
             let mut range = redis::cmd("XRANGE");
             range.arg(key(shard)).arg("-").arg("+").arg("COUNT").arg(most);
-            let entries: Vec<Entry> = range.query_async(&mut self.reader()).await?;
+            let entries: Vec<Entry> = range.query_async(&mut connection).await?;
             let here = entries.iter().map(|entry| read(shard as u64, entry).ok_or_else(broken));
             events.extend(here.collect::<Result<Vec<_>, _>>()?);
         }
@@ -48,7 +49,7 @@ impl Redis {
         if pipe.is_empty() {
             return Ok(());
         }
-        Ok(pipe.query_async::<()>(&mut self.reader()).await?)
+        Ok(pipe.query_async::<()>(&mut self.connection().await?).await?)
     }
 }
 

@@ -195,19 +195,20 @@ async fn set_values_replace_and_come_back(store: &Store) {
 }
 
 async fn what_nobody_waits_for_is_taken_back(store: &Store) {
+    let mut answered = 0;
     for _ in 0..50 {
         // One poll sends it; then the caller leaves.
         let mut pending = Box::pin(store.apply(ask("f", "hits=1<=1000/day")));
         let polled = futures_poll_once(&mut pending).await;
         if let Some(outcome) = polled {
-            // The embedded store answers at once: nobody can leave before.
+            // The embedded store answers at once: nobody can leave before. Redis may where this thread has to wait.
             assert_eq!(words(&outcome.unwrap()).split(' ').next(), Some("ok"));
-            assert!(matches!(store, Store::Embedded(_)));
-            return;
+            answered += 1;
         }
     }
-    weir_tests::wait::until_async("the counter to come back to zero", || async {
-        let settled = read(store, "f", "hits=0<=1000/day").await == "ok 0";
+    assert!(answered < 50 || matches!(store, Store::Embedded(_)), "nobody ever left");
+    weir_tests::wait::until_async("nothing to stay counted but what was answered", || async {
+        let settled = read(store, "f", "hits=0<=1000/day").await == format!("ok {answered}");
         settled.then_some(())
     })
     .await;
