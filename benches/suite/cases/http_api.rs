@@ -35,7 +35,7 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Figure>> {
     let operations = lab.scale.operations(OPERATIONS);
     let redis_case = |name: &str, options: &'static str, body: Body| {
         let work = |over: &OverRedis| (over.parts(), load(over.listener.http, &api, options, body));
-        Case::of(name, &over_redis, &work, operations)
+        Case::of(name, &over_redis, work, operations)
     };
     let mut cases = [
         Case::new("floor: hyper", floor, load(floor_address, &api, NO_BODY, Body::None), operations),

@@ -61,7 +61,7 @@ enum Work {
     /// A question that takes several steps.
     Alone {
         correlation_id: u64,
-        question: Question,
+        question: Box<Question>,
         deadline: Instant,
     },
     Cancel {
@@ -234,7 +234,7 @@ async fn decide(
     for ((correlation_id, question), verdict) in correlation_ids.into_iter().zip(questions).zip(verdicts) {
         match verdict {
             Some(verdict) => ready.push(Done::decided(correlation_id, question, verdict)),
-            None => waiting.push(Work::Alone { correlation_id, question, deadline }),
+            None => waiting.push(Work::Alone { correlation_id, question: Box::new(question), deadline }),
         }
     }
     (ready, waiting)
@@ -270,7 +270,7 @@ async fn carry_out(near: &Near, work: Work) -> (Vec<Done>, Vec<Work>) {
         }
         Work::Alone { correlation_id, question, deadline } => {
             let verdict = shared.engine.settle(&question, deadline).await;
-            Done::decided(correlation_id, question, verdict)
+            Done::decided(correlation_id, *question, verdict)
         }
         Work::Cancel { correlation_id, message } => match cancel(shared, gateway, &message).await {
             Ok(done) => Done::answered(correlation_id, Answer::Cancelled(done), None),
