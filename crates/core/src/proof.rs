@@ -15,6 +15,8 @@ pub enum Proof {
     Gateway,
     /// A `provider_key`.
     ProviderKey(Vec<KeyHash>),
+    /// A `provider_key` alone: it opens its provider's default service.
+    DefaultOf(Vec<KeyHash>),
     /// A `service_token`.
     ServiceToken(Vec<KeyHash>),
 }
@@ -27,7 +29,10 @@ impl Proof {
     pub fn check(&self, service: &Service) -> Result<(), Denial> {
         let (shown, known, denial) = match self {
             Self::Gateway => return Ok(()),
-            Self::ProviderKey(hashes) => (hashes, &service.provider.keys, Denial::ProviderKeyInvalid),
+            Self::DefaultOf(_) if !service.is_default => return Err(Denial::ProviderKeyInvalid),
+            Self::ProviderKey(hashes) | Self::DefaultOf(hashes) => {
+                (hashes, &service.provider.keys, Denial::ProviderKeyInvalid)
+            }
             Self::ServiceToken(hashes) => (hashes, &service.tokens, Denial::ServiceTokenInvalid),
         };
         if shown.iter().any(|hash| known.contains(hash)) { Ok(()) } else { Err(denial) }

@@ -7,6 +7,7 @@
 //! in this process, nothing has to be waited for.
 
 mod leases;
+mod question;
 mod report;
 mod usage;
 
@@ -19,8 +20,8 @@ use weir_core::counter::{all_limits, ceilings, increments_of, looks, untouched};
 use weir_core::credentials::CalledBy;
 use weir_core::decide::limit_statuses;
 use weir_core::{
-    AlertBins, Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Proof, ResponseCode, Service,
-    ServiceId, Timestamp, Usage,
+    AlertBins, Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Service, ServiceId,
+    Timestamp,
 };
 use weir_proto::Acceptance;
 use weir_store::{Ask, Mode, Outcome, RequestId, Store, Write};
@@ -30,65 +31,15 @@ use crate::meters::Meters;
 use crate::recalls::Recalls;
 use crate::records::{Found, Known, Records, Versioned};
 use crate::status::Failure;
-use crate::trace::Parent;
 use crate::watch::Seen;
 
 use leases::is_held_back;
+pub(crate) use question::{CutShort, Question, Shows, Wishes};
 pub(crate) use report::{Fault, ReportError, Reported, Transaction};
 pub(crate) use usage::Standing;
 
 /// How often records may turn out old within one question.
 const ATTEMPTS_MAX: usize = 8;
-
-/// What is asked of the engine.
-pub(crate) struct Question {
-    pub(crate) request: RequestId,
-    pub(crate) attempt: u32,
-    pub(crate) service: ServiceId,
-    pub(crate) proof: Proof,
-    pub(crate) credentials: Presented,
-    pub(crate) usage: Usage,
-    pub(crate) wishes: Wishes,
-    pub(crate) referrer: Option<String>,
-    /// Count for authrep, Check for authorize.
-    pub(crate) mode: Mode,
-    /// The span that waits for the decision.
-    pub(crate) trace: Parent,
-}
-
-/// What some ask beside.
-#[derive(Default)]
-pub(crate) struct Wishes {
-    /// Usage is not rolled up into ancestors: the caller has done it.
-    pub(crate) flat: bool,
-    /// An unknown metric is refused before bad credentials are.
-    pub(crate) metrics_first: bool,
-    /// Usage that cannot be read ends before that.
-    pub(crate) cut_short: Option<CutShort>,
-    pub(crate) shows: Shows,
-    /// How the upstream answered.
-    pub(crate) response_code: Option<ResponseCode>,
-}
-
-/// Why usage ends before its first entry that cannot be.
-pub(crate) struct CutShort {
-    /// What is wrong with that entry.
-    pub(crate) denial: Denial,
-    /// The metrics that it and those behind it name.
-    pub(crate) metrics: Vec<String>,
-}
-
-/// Which limits an answer tells of, beside those that were judged.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Shows {
-    /// None.
-    #[default]
-    Nothing,
-    /// Those of the metrics used and all their ancestors.
-    Touched,
-    /// All of the plan.
-    All,
-}
 
 /// The answer.
 pub(crate) struct Verdict {
@@ -275,7 +226,11 @@ impl Engine {
         verdict
     }
 
-    async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    /// The outcome of some work on the store, unless that takes too long.
+    pub(crate) async fn within_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         tokio::time::timeout(self.timeout, work).await.unwrap_or(Err(Failure::Timeout))
     }
 
@@ -318,11 +273,13 @@ impl Engine {
         Ok((!renewed).then(|| Verdict::deny(denial, Some(service))))
     }
 
-    /// Nobody is unknown to a store that has lost its catalog.
-    fn check_catalog(&self) -> Result<(), Failure> {
-        match self.seen.borrow().lost {
-            Some((held, known)) => Err(Failure::CatalogLost { held, known }),
-            None => Ok(()),
+    /// Nobody is unknown to a store that has lost its catalog, or has none yet.
+    pub(crate) fn check_catalog(&self) -> Result<(), Failure> {
+        let seen = self.seen.borrow();
+        match (seen.lost, &seen.snapshot) {
+            (Some((held, known)), _) => Err(Failure::CatalogLost { held, known }),
+            (None, None) => Err(Failure::NoCatalog),
+            (None, Some(_)) => Ok(()),
         }
     }
 

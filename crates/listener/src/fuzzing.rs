@@ -22,7 +22,7 @@ pub struct Shape {
 
 /// What a text of parameters comes to; `None`: it is none, or no UTF-8.
 pub fn parameters(text: &[u8]) -> Option<Shape> {
-    let parameters = parameters::Parameters::parse(text).ok().filter(parameters::Parameters::is_utf8)?;
+    let parameters = parameters::Parameters::of_form(text).ok().filter(parameters::Parameters::is_utf8)?;
     let mut shape = Shape { values: 0, depth: 0, bytes: 0 };
     for name in parameters.names() {
         shape.bytes += name.len();

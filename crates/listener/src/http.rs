@@ -21,6 +21,7 @@ mod xml;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use weir_store::Mode;
@@ -44,7 +45,7 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
         ("/transactions/authorize.xml", _) if reads => authorize(shared, &head, AUTHORIZE).await,
         ("/transactions/oauth_authrep.xml", _) if reads => authorize(shared, &head, OAUTH_AUTHREP).await,
         ("/transactions/oauth_authorize.xml", _) if reads => authorize(shared, &head, OAUTH_AUTHORIZE).await,
-        ("/transactions.xml", &Method::POST) => report::report(shared, &head, body).await,
+        ("/transactions.xml", &Method::POST) => report::report(shared, &head, body).boxed().await,
         ("/check.txt", _) if reads => answer_of("text/plain", "ok"),
         ("/status", _) if reads => answer_of("application/json", STATUS),
         ("/available", &Method::HEAD) => answer(StatusCode::OK, ""),

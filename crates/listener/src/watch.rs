@@ -71,6 +71,10 @@ pub(crate) async fn look(store: &Store, seen: &watch::Sender<Seen>) {
     };
     let trouble = failure.map(|failure| chain(&failure));
     seen.send_if_modified(|seen| {
+        // Somebody else may have looked meanwhile, and seen more.
+        let newest = |one: &Option<Arc<Snapshot>>| one.as_ref().map_or(0, |snapshot| snapshot.revision);
+        let snapshot =
+            if newest(&seen.snapshot) > newest(&snapshot) { seen.snapshot.clone() } else { snapshot };
         let revision = |snapshot: &Option<Arc<Snapshot>>| snapshot.as_ref().map(|s| s.revision);
         let changed = revision(&seen.snapshot) != revision(&snapshot) || seen.trouble != trouble;
         if let (true, Some(trouble)) = (seen.trouble != trouble, &trouble) {

@@ -3,19 +3,24 @@
 //! A report asks for no key and no state; it must name applications and metrics that exist, and a moment that is
 //! neither too old nor too far ahead. (Reference: Service Management API, section 1.6.)
 
+use std::sync::Arc;
+
+use hashbrown::HashMap;
 use weir_core::counter::increments_of;
 use weir_core::{
     ApplicationId, ApplicationRef, Denial, Proof, ResponseCode, Secret, Service, ServiceId, Timestamp, Usage,
 };
-use weir_store::{Entry, Report};
+use weir_store::{Ask, Entry, Mode, Outcome, Report, RequestId, Write};
 
-use super::{Engine, now};
-use crate::records::Found;
+use super::{ATTEMPTS_MAX, Engine, now};
+use crate::records::{Found, Known, Versioned};
 use crate::status::Failure;
 
 /// How old usage may be, and how far ahead, in seconds; both inclusive.
 const AGE_S_MAX: i64 = 86_400;
 const AHEAD_S_MAX: i64 = 3_600;
+/// So many times as long as a decision a report may take: it may name thousands of applications.
+const PATIENCE: u32 = 10;
 
 /// One transaction of a report.
 #[derive(Default)]
@@ -96,6 +101,20 @@ impl Fault {
     }
 }
 
+/// A report judged by what memory says.
+struct JudgedReport {
+    service: Option<Arc<Versioned<Service>>>,
+    /// Whose records were judged by.
+    applications: HashMap<ApplicationRef, Arc<Known>>,
+    entries: Result<Vec<Entry>, ReportError>,
+}
+
+impl JudgedReport {
+    fn denied(service: Option<Arc<Versioned<Service>>>, denial: Denial) -> Self {
+        Self { service, applications: HashMap::new(), entries: Err(ReportError::Denied(denial)) }
+    }
+}
+
 /// Ids of one service do not meet those of another.
 fn scoped(service: &ServiceId, idempotency_id: &[u8]) -> Vec<u8> {
     if idempotency_id.is_empty() {
@@ -105,7 +124,8 @@ fn scoped(service: &ServiceId, idempotency_id: &[u8]) -> Vec<u8> {
 }
 
 impl Engine {
-    /// Counts transactions; returns how many were counted.
+    /// Counts transactions; returns how many were counted. What had no answer in time may be counted all the same: sent
+    /// again under the same id, it is not counted again.
     pub(crate) async fn report(
         &self,
         service: &ServiceId,
@@ -114,7 +134,7 @@ impl Engine {
         transactions: &[Transaction],
     ) -> Result<u32, ReportError> {
         let report = self.count_report(service, proof, idempotency_id, transactions);
-        match tokio::time::timeout(self.timeout, report).await {
+        match tokio::time::timeout(self.timeout * PATIENCE, report).await {
             Ok(counted) => counted,
             Err(_) => Err(Failure::Timeout.into()),
         }
@@ -122,57 +142,117 @@ impl Engine {
 
     async fn count_report(
         &self,
-        service: &ServiceId,
+        id: &ServiceId,
         proof: &Proof,
         idempotency_id: Vec<u8>,
         transactions: &[Transaction],
     ) -> Result<u32, ReportError> {
-        // What is new in the store must not be refused by what memory says, so a report reads the service anew.
-        self.records.forget_service(service);
-        let Some(service) = self.records.service(service).await? else {
-            self.check_catalog()?;
-            return Err(ReportError::Denied(Denial::ServiceIdInvalid));
-        };
-        proof.check(&service.value).map_err(ReportError::Denied)?;
-        let mut entries = Vec::with_capacity(transactions.len());
-        for (place, transaction) in transactions.iter().enumerate() {
-            match self.entry(&service.value, transaction).await? {
-                Ok(entry) => entries.extend(entry),
-                Err(fault) => return Err(ReportError::Transaction { place, fault }),
+        for _ in 0..ATTEMPTS_MAX {
+            let judged = self.judge_report(id, proof, transactions).await?;
+            // Memory is believed once the store has said that it is not old, of a refusal, too.
+            if !self.is_report_current(&judged).await? {
+                continue;
             }
+            let entries = judged.entries?;
+            let idempotency_id = scoped(id, &idempotency_id);
+            if entries.is_empty() || !self.store.report(Report { idempotency_id, entries }).await? {
+                return Ok(0);
+            }
+            return Ok(u32::try_from(transactions.len()).unwrap_or(u32::MAX));
         }
-        let idempotency_id = scoped(&service.value.id, &idempotency_id);
-        if entries.is_empty() || !self.store.report(Report { idempotency_id, entries }).await? {
-            return Ok(0);
-        }
-        Ok(u32::try_from(transactions.len()).unwrap_or(u32::MAX))
+        Err(Failure::Unsettled.into())
     }
 
+    async fn judge_report(
+        &self,
+        id: &ServiceId,
+        proof: &Proof,
+        transactions: &[Transaction],
+    ) -> Result<JudgedReport, Failure> {
+        let Some(service) = self.records.service(id).await? else {
+            self.check_catalog()?;
+            return Ok(JudgedReport::denied(None, Denial::ServiceIdInvalid));
+        };
+        if let Err(denial) = proof.check(&service.value) {
+            return Ok(JudgedReport::denied(Some(service), denial));
+        }
+        let (mut applications, mut entries) = (HashMap::new(), Vec::with_capacity(transactions.len()));
+        for (place, transaction) in transactions.iter().enumerate() {
+            let (found, entry) = self.entry(&service.value, transaction).await?;
+            if let Some(Found { application, .. }) = found {
+                applications.insert(application.value.reference.clone(), application);
+            }
+            match entry {
+                Ok(entry) => entries.extend(entry),
+                Err(fault) => {
+                    let entries = Err(ReportError::Transaction { place, fault });
+                    return Ok(JudgedReport { service: Some(service), applications, entries });
+                }
+            }
+        }
+        Ok(JudgedReport { service: Some(service), applications, entries: Ok(entries) })
+    }
+
+    /// Whether a report was judged by what the store has now; if not, what was old has been renewed.
+    async fn is_report_current(&self, judged: &JudgedReport) -> Result<bool, Failure> {
+        let Some(service) = &judged.service else { return Ok(true) };
+        if judged.applications.is_empty() {
+            return Ok(!self.records.renew_service(&service.value.id, service.version).await?);
+        }
+        let known: Vec<&Arc<Known>> = judged.applications.values().collect();
+        let asks = known.iter().map(|known| Ask {
+            request: RequestId([0; 16]),
+            attempt: 0,
+            application: Arc::clone(&known.subject),
+            application_version: known.version,
+            service_version: service.version,
+            increments: vec![],
+            mode: Mode::Check,
+        });
+        let outcomes = self.store.apply_all(&Arc::new(asks.collect()), Write::WithOthers).await;
+        let mut is_current = true;
+        for (known, outcome) in known.into_iter().zip(outcomes) {
+            if let Outcome::Stale { application: record, service: version } = outcome? {
+                let versions = (Some(known.version), Some(service.version));
+                self.records.renew_stale(&known.value.reference, versions, (record, version))?;
+                is_current = false;
+            }
+        }
+        Ok(is_current)
+    }
+
+    /// The application, if there is one, and what is to be counted.
     async fn entry(
         &self,
         service: &Service,
         transaction: &Transaction,
-    ) -> Result<Result<Option<Entry>, Fault>, Failure> {
+    ) -> Result<(Option<Found>, Result<Option<Entry>, Fault>), Failure> {
         let age_s = transaction.at.map_or(0, |at| now().unix_s().saturating_sub(at.unix_s()));
-        if age_s > AGE_S_MAX {
-            return Ok(Err(Fault::TooOld));
-        } else if age_s < -AHEAD_S_MAX {
-            return Ok(Err(Fault::TooNew));
-        }
         let found = match &transaction.application {
+            _ if age_s > AGE_S_MAX => return Ok((None, Err(Fault::TooOld))),
+            _ if age_s < -AHEAD_S_MAX => return Ok((None, Err(Fault::TooNew))),
+            Reported::Both => return Ok((None, Err(Fault::NamedTwice))),
+            Reported::Nothing => Err(Denial::ApplicationNotFound),
             Reported::UserKey(key) => {
-                self.records.find_by_user_key(service, key).await?.ok_or(Denial::UserKeyInvalid)
+                let found = self.records.find_by_user_key(service, key).await?;
+                // Led there by an index that is ahead of the record, or behind it.
+                let is_its = |found: &Found| found.by == found.application.value.user_key;
+                found.filter(is_its).ok_or(Denial::UserKeyInvalid)
             }
             Reported::AppId(id) => {
                 self.reported_application(service, id).await?.ok_or(Denial::ApplicationNotFound)
             }
-            Reported::Both => return Ok(Err(Fault::NamedTwice)),
-            Reported::Nothing => Err(Denial::ApplicationNotFound),
         };
-        if found.is_err() {
-            self.check_catalog()?;
+        match found {
+            Ok(found) => {
+                let entry = entry(service, &found, transaction);
+                Ok((Some(found), entry))
+            }
+            Err(denial) => {
+                self.check_catalog()?;
+                Ok((None, Err(Fault::Application(denial))))
+            }
         }
-        Ok(found.map_err(Fault::Application).and_then(|found| entry(service, &found, transaction)))
     }
 
     async fn reported_application(&self, service: &Service, id: &str) -> Result<Option<Found>, Failure> {

@@ -48,7 +48,9 @@ pub(super) async fn authorize(shared: &Arc<Shared>, head: &Parts, endpoint: Endp
     };
     match call.decide(shared, head).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(refusal)) if call.has_body && !refusal.code.is_empty() => refusal.answer(),
+        // There never was a code for this one, nor a document.
+        Ok(Err(refusal)) if refusal.code.is_empty() => answer(refusal.status, ""),
+        Ok(Err(refusal)) if call.has_body => refusal.answer(),
         Ok(Err(refusal)) => refusal.answer_without_body(),
         Err(failure) => unavailable(&failure),
     }
@@ -56,7 +58,7 @@ pub(super) async fn authorize(shared: &Arc<Shared>, head: &Parts, endpoint: Endp
 
 impl<'a> Call<'a> {
     fn read(head: &'a Parts, endpoint: Endpoint) -> Result<Self, Refusal> {
-        let parameters = Parameters::parse(head.uri.query().unwrap_or_default().as_bytes())?;
+        let parameters = Parameters::of_query(head.uri.query().unwrap_or_default())?;
         let options = Options::read(&head.headers)?;
         if !parameters.is_utf8() {
             return Err(Refusal::not_valid_data());
@@ -83,8 +85,17 @@ impl<'a> Call<'a> {
                 return Ok(Err(if caller.shows_token() { unknown } else { refusal }));
             }
         };
-        let service = called.service.value.id.clone();
-        let decided = self.ask(shared, called).await?;
+        let mut service = called.service.value.id.clone();
+        let mut decided = self.ask(shared, called).await?;
+        if matches!(&decided, Err(refusal) if refusal.code == Denial::ProviderKeyInvalid.code()) {
+            // The record that decided is newer than the one that was found.
+            let called = match caller.find_anew(shared).await? {
+                Ok(called) => called,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            service = called.service.value.id.clone();
+            decided = self.ask(shared, called).await?;
+        }
         if let Err(refusal) = &decided {
             keep_error(shared, &service, head, refusal.code, &refusal.text).await;
         }
@@ -110,7 +121,6 @@ impl<'a> Call<'a> {
         }
         match self.parameters.get("usage") {
             None | Some(Value::Map(_)) => Ok(()),
-            // There never was a code for this one.
             Some(_) => Err(Refusal::forbidden("", "")),
         }
     }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use http::StatusCode;
 use weir_core::{KeyHasher, Proof, Secret, Service, ServiceId};
 
@@ -41,7 +42,8 @@ impl Caller {
     ) -> Result<Self, Refusal> {
         let hashes = |text| hasher.hashes(&Secret::new(text)).collect();
         let proof = match (provider_key, service_token, service_id) {
-            (Some(key), ..) => Proof::ProviderKey(hashes(key)),
+            (Some(key), _, Some(_)) => Proof::ProviderKey(hashes(key)),
+            (Some(key), _, None) => Proof::DefaultOf(hashes(key)),
             (None, Some(token), Some(_)) => Proof::ServiceToken(hashes(token)),
             (None, Some(_), None) => {
                 let text = "a service_token needs a service_id";
@@ -60,16 +62,35 @@ impl Caller {
         matches!(self.proof, Proof::ServiceToken(_))
     }
 
-    /// The service that it may ask about.
+    /// The service that it may ask about, as memory has it.
+    ///
+    /// # Errors
+    /// When the store does not answer in time.
     pub(super) async fn find(&self, shared: &Shared) -> Result<Result<Called, Refusal>, Failure> {
-        let found = self.service(shared).await?;
-        if let Some(called) = found.and_then(|service| self.open(service)) {
-            return Ok(Ok(called));
+        shared.engine.within_deadline(self.find_known(shared)).await
+    }
+
+    /// The same where what memory says is too old.
+    ///
+    /// # Errors
+    /// When the store does not answer in time.
+    pub(super) async fn find_anew(&self, shared: &Shared) -> Result<Result<Called, Refusal>, Failure> {
+        shared.engine.within_deadline(self.look_again(shared).boxed()).await
+    }
+
+    async fn find_known(&self, shared: &Shared) -> Result<Result<Called, Refusal>, Failure> {
+        match self.service(shared).await?.and_then(|service| self.open(service)) {
+            Some(called) => Ok(Ok(called)),
+            // Nobody is refused for what was so a moment ago.
+            None => self.look_again(shared).boxed().await,
         }
-        // Nobody is refused for what was so a moment ago.
+    }
+
+    async fn look_again(&self, shared: &Shared) -> Result<Result<Called, Refusal>, Failure> {
         look(&shared.catalog.store, &shared.catalog.seen).await;
-        for id in self.service_ids(shared) {
-            shared.engine.records.forget_service(&id);
+        shared.engine.check_catalog()?;
+        if let Some(service) = self.service(shared).await? {
+            shared.engine.records.renew_service(&service.value.id, service.version).await?;
         }
         let found = self.service(shared).await?;
         let is_found = found.is_some();
@@ -87,7 +108,7 @@ impl Caller {
     fn refusal(&self, shared: &Shared, service_is_found: bool) -> Refusal {
         let (code, text) = if self.shows_token() {
             ("service_token_invalid", "the service_token or the service_id is not valid")
-        } else if service_is_found && self.default_service(shared).is_none() {
+        } else if service_is_found && !self.is_known(shared) {
             ("provider_key_invalid", "the provider_key is not valid")
         } else if self.service_id.is_none() {
             let text = "the provider_key is not valid, or its provider has no service";
@@ -114,9 +135,14 @@ impl Caller {
         std::iter::once(named.as_str()).chain(behind_dash).filter_map(|id| id.parse().ok()).collect()
     }
 
+    /// Whether the key is a provider's.
+    fn is_known(&self, shared: &Shared) -> bool {
+        self.default_service(shared).is_some()
+    }
+
     /// The default service of the provider that has the key.
     fn default_service(&self, shared: &Shared) -> Option<ServiceId> {
-        let Proof::ProviderKey(hashes) = &self.proof else { return None };
+        let (Proof::ProviderKey(hashes) | Proof::DefaultOf(hashes)) = &self.proof else { return None };
         let seen = shared.catalog.seen.borrow();
         let defaults = &seen.snapshot.as_ref()?.default_services;
         hashes.iter().find_map(|hash| defaults.get(hash)).cloned()

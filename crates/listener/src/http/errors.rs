@@ -2,6 +2,7 @@
 //!
 //! Reference: Service Management API, section 1.9. A caller is answered even where its error cannot be kept.
 
+use futures_util::FutureExt;
 use http::request::Parts;
 use weir_core::ServiceId;
 use weir_store::ServiceError;
@@ -22,7 +23,13 @@ pub(super) async fn keep_error(
     }
     let request = format!("{} {}", head.method, head.uri.path());
     let error = ServiceError { code: code.to_owned(), message: message.to_owned(), at: now(), request };
-    if let Err(problem) = shared.engine.store.keep_error(service, &error).await {
+    let keeping = async {
+        shared.engine.store.keep_error(service, &error).await?;
+        Ok(())
+    };
+    // Rare, and as large as all that a store may do: it should not make every call's work as large.
+    let kept = shared.engine.within_deadline(keeping.boxed());
+    if let Err(problem) = kept.await {
         tracing::debug!(error = %problem, service.id = %service, "an error cannot be kept for its provider");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::parameters::{PARAMETERS_MAX, ParameterError, Parameters, TEXT_BYTES_MAX};
@@ -56,7 +56,7 @@ impl Kind {
     /// When it is not written so.
     pub(super) async fn read<'a>(&self, body: &'a Bytes) -> Result<Parameters<'a>, Refusal> {
         match self {
-            Self::Urlencoded => Ok(Parameters::parse(body)?),
+            Self::Urlencoded => Ok(Parameters::of_form(body)?),
             Self::Multipart(boundary) => read_parts(body, boundary).await,
         }
     }
@@ -81,23 +81,17 @@ fn malformed() -> Refusal {
     Refusal::bad_request("bad_request", "the body is no form of the kind that its Content-Type names")
 }
 
-/// Room for the bodies of all connections together, in kibibytes.
+/// Room for what has come of the bodies of all connections, in kibibytes.
 pub(crate) struct Bodies(Semaphore);
 
-/// As many as are held at a time: 64 MiB.
+/// As much is held at a time: 64 MiB.
 const HELD_KIB_MAX: usize = 64 << 10;
+/// Room is taken in pieces of so much.
+const PIECE_KIB: u32 = 64;
 
 impl Default for Bodies {
     fn default() -> Self {
         Self(Semaphore::new(HELD_KIB_MAX))
-    }
-}
-
-impl Bodies {
-    /// Waits until there is room for a body.
-    async fn room_for(&self, body: &Incoming) -> Option<SemaphorePermit<'_>> {
-        let bytes = body.size_hint().upper().unwrap_or(u64::MAX).min(TEXT_BYTES_MAX as u64);
-        self.0.acquire_many(u32::try_from(bytes / 1_024).unwrap_or(u32::MAX) + 1).await.ok()
     }
 }
 
@@ -107,38 +101,55 @@ pub(super) struct Collected<'b> {
     _room: Option<SemaphorePermit<'b>>,
 }
 
-/// Reads a body.
-///
-/// # Errors
-/// When it is too long, or does not come in time.
-pub(super) async fn collect(bodies: &Bodies, body: Incoming) -> Result<Collected<'_>, Refusal> {
-    let refusal = |status, text| Refusal::new(status, "bad_request", text);
-    let collecting = async {
-        let room = bodies.room_for(&body).await;
-        let bytes = collect_bounded(body).await?;
-        Ok::<_, hyper::Error>(bytes.map(|bytes| Collected { bytes, _room: room }))
-    };
-    match tokio::time::timeout(TIMEOUT, collecting).await {
-        Ok(Ok(Some(collected))) => Ok(collected),
-        Ok(Ok(None)) => Err(ParameterError::TooLong.into()),
-        Ok(Err(_)) => Err(refusal(StatusCode::BAD_REQUEST, "the body broke off")),
-        Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+/// Why there is no body.
+pub(super) enum BodyError {
+    /// What is told of it.
+    Refused(Refusal),
+    /// Too many others are being read.
+    Busy,
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(_: hyper::Error) -> Self {
+        Self::Refused(Refusal::bad_request("bad_request", "the body broke off"))
     }
 }
 
-/// `None`: it is too long.
-async fn collect_bounded(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
-    let expected = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-    let (mut collected, mut length) = (Vec::with_capacity(expected.unwrap_or(0).min(64 << 10)), 0);
+/// Reads a body.
+///
+/// # Errors
+/// When it is too long, or does not come in time, or there is no room for it.
+pub(super) async fn collect(bodies: &Bodies, body: Incoming) -> Result<Collected<'_>, BodyError> {
+    tokio::time::timeout(TIMEOUT, collect_bounded(bodies, body)).await.unwrap_or_else(|_| {
+        let text = "the body did not come in time";
+        Err(BodyError::Refused(Refusal::new(StatusCode::REQUEST_TIMEOUT, "bad_request", text)))
+    })
+}
+
+/// Room is taken as bytes come, and never waited for: who only says that much will come is in nobody's way.
+async fn collect_bounded(bodies: &Bodies, mut body: Incoming) -> Result<Collected<'_>, BodyError> {
+    let (mut collected, mut length, mut room_bytes) = (Vec::new(), 0, 0);
+    let mut room: Option<SemaphorePermit<'_>> = None;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         length += data.len();
         if length > TEXT_BYTES_MAX + DISCARDED_BYTES_MAX {
             break;
         }
+        while room_bytes < length.min(TEXT_BYTES_MAX) {
+            let piece = bodies.0.try_acquire_many(PIECE_KIB).map_err(|_| BodyError::Busy)?;
+            room_bytes += PIECE_KIB as usize * 1_024;
+            match &mut room {
+                Some(room) => room.merge(piece),
+                None => room = Some(piece),
+            }
+        }
         if length <= TEXT_BYTES_MAX {
             collected.extend_from_slice(&data);
         }
     }
-    Ok((length <= TEXT_BYTES_MAX).then(|| collected.into()))
+    if length > TEXT_BYTES_MAX {
+        return Err(BodyError::Refused(ParameterError::TooLong.into()));
+    }
+    Ok(Collected { bytes: collected.into(), _room: room })
 }

@@ -15,6 +15,10 @@ use indexmap::IndexMap;
 pub(crate) const PARAMETERS_MAX: usize = 4_096;
 /// Longest text.
 pub(crate) const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Most lists and maps in a form: a report of as many transactions as there may be has room.
+const FORM_NESTS_MAX: usize = 2 * PARAMETERS_MAX;
+/// Most lists and maps in a query string.
+const QUERY_NESTS_MAX: usize = PARAMETERS_MAX / 2;
 /// So many names deep nesting may go.
 const DEPTH_MAX: usize = 32;
 
@@ -22,7 +26,8 @@ const DEPTH_MAX: usize = 32;
 pub(crate) type Map<'a> = IndexMap<Cow<'a, str>, Value<'a>, DefaultHashBuilder>;
 
 /// What a name stands for.
-#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(test, derive(Debug))]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Value<'a> {
     /// `name` without `=`.
     Absent,
@@ -40,6 +45,8 @@ pub(crate) enum ParameterError {
     Conflict,
     #[error("a parameter is nested more than {} deep", DEPTH_MAX - 1)]
     TooDeep,
+    #[error("the parameters make more lists and maps than there may be")]
+    TooNested,
     #[error("there are more than {PARAMETERS_MAX} parameters")]
     TooMany,
     #[error("the parameters are longer than {TEXT_BYTES_MAX} bytes")]
@@ -47,25 +54,40 @@ pub(crate) enum ParameterError {
 }
 
 /// The parameters of a call.
-#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Debug))]
+#[derive(Default)]
 pub(crate) struct Parameters<'a> {
     map: Map<'a>,
     is_utf8: bool,
+    /// How many more lists and maps there may be.
+    nests_left: usize,
 }
 
 impl<'a> Parameters<'a> {
-    /// Reads a query string or an urlencoded form.
+    /// Reads a query string.
     ///
     /// # Errors
     /// The first reason why it is none. Bytes that are no UTF-8 are none yet: see [`Self::is_utf8`].
-    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, ParameterError> {
+    pub(crate) fn of_query(text: &'a str) -> Result<Self, ParameterError> {
+        Self::parse(text.as_bytes(), QUERY_NESTS_MAX)
+    }
+
+    /// Reads an urlencoded form.
+    ///
+    /// # Errors
+    /// As for a query string.
+    pub(crate) fn of_form(text: &'a [u8]) -> Result<Self, ParameterError> {
+        Self::parse(text, FORM_NESTS_MAX)
+    }
+
+    fn parse(text: &'a [u8], nests_max: usize) -> Result<Self, ParameterError> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(ParameterError::TooLong);
         }
         if memchr::memchr_iter(b'&', text).count() >= PARAMETERS_MAX {
             return Err(ParameterError::TooMany);
         }
-        let mut parameters = Self { map: Map::default(), is_utf8: true };
+        let mut parameters = Self { map: Map::default(), is_utf8: true, nests_left: nests_max };
         for pair in text.split(|byte| *byte == b'&').map(<[u8]>::trim_ascii_start) {
             if pair.is_empty() {
                 continue;
@@ -79,19 +101,22 @@ impl<'a> Parameters<'a> {
                 Some(value) => Value::Text(parameters.decode(value)?),
                 None => Value::Absent,
             };
-            put(&mut parameters.map, name, value, 0)?;
+            put(&mut parameters.map, name, value, &mut parameters.nests_left, 0)?;
         }
         Ok(parameters)
     }
 
     /// From fields of a form of another kind, which are not encoded.
+    ///
+    /// # Errors
+    /// When their names contradict each other.
     pub(crate) fn of_fields(
         fields: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Result<Self, ParameterError> {
-        let mut parameters = Self { map: Map::default(), is_utf8: true };
+        let mut parameters = Self { map: Map::default(), is_utf8: true, nests_left: FORM_NESTS_MAX };
         for (name, value) in fields {
             let value = parameters.text(Cow::Owned(value));
-            put(&mut parameters.map, Cow::Owned(name), Value::Text(value), 0)?;
+            put(&mut parameters.map, Cow::Owned(name), Value::Text(value), &mut parameters.nests_left, 0)?;
         }
         Ok(parameters)
     }
@@ -208,6 +233,7 @@ fn put<'a>(
     map: &mut Map<'a>,
     name: Cow<'a, str>,
     value: Value<'a>,
+    nests_left: &mut usize,
     depth: usize,
 ) -> Result<Option<Value<'a>>, ParameterError> {
     if depth >= DEPTH_MAX {
@@ -221,15 +247,18 @@ fn put<'a>(
         "" if key == "[]" && depth > 0 => return Ok(Some(value)),
         "" => drop(map.insert(key, value)),
         "[" => drop(map.insert(name, value)),
-        "[]" => list_at(map, key)?.push(value),
+        "[]" => list_at(map, key, nests_left)?.push(value),
         _ if rest.starts_with("[]") => {
             let child = child_of(&rest);
-            let list = list_at(map, key)?;
+            let list = list_at(map, key, nests_left)?;
             match list.last_mut() {
-                Some(Value::Map(last)) if !holds(last, &child) => drop(put(last, child, value, depth + 1)?),
+                Some(Value::Map(last)) if !holds(last, &child) => {
+                    drop(put(last, child, value, nests_left, depth + 1)?)
+                }
                 _ => {
+                    take_one(nests_left)?;
                     let mut inner = Map::default();
-                    let item = match put(&mut inner, child, value, depth + 1)? {
+                    let item = match put(&mut inner, child, value, nests_left, depth + 1)? {
                         Some(value) => Value::List(vec![value]),
                         None => Value::Map(inner),
                     };
@@ -237,7 +266,10 @@ fn put<'a>(
                 }
             }
         }
-        _ => drop(put(map_at(map, key)?, rest, value, depth + 1)?),
+        _ => {
+            let inner = map_at(map, key, nests_left)?;
+            put(inner, rest, value, nests_left, depth + 1)?;
+        }
     }
     Ok(None)
 }
@@ -245,9 +277,11 @@ fn put<'a>(
 fn list_at<'m, 'a>(
     map: &'m mut Map<'a>,
     key: Cow<'a, str>,
+    nests_left: &mut usize,
 ) -> Result<&'m mut Vec<Value<'a>>, ParameterError> {
     let value = map.entry(key).or_insert(Value::Absent);
     if *value == Value::Absent {
+        take_one(nests_left)?;
         *value = Value::List(vec![]);
     }
     match value {
@@ -256,15 +290,26 @@ fn list_at<'m, 'a>(
     }
 }
 
-fn map_at<'m, 'a>(map: &'m mut Map<'a>, key: Cow<'a, str>) -> Result<&'m mut Map<'a>, ParameterError> {
+fn map_at<'m, 'a>(
+    map: &'m mut Map<'a>,
+    key: Cow<'a, str>,
+    nests_left: &mut usize,
+) -> Result<&'m mut Map<'a>, ParameterError> {
     let value = map.entry(key).or_insert(Value::Absent);
     if *value == Value::Absent {
+        take_one(nests_left)?;
         *value = Value::Map(Map::default());
     }
     match value {
         Value::Map(inner) => Ok(inner),
         _ => Err(ParameterError::Conflict),
     }
+}
+
+/// One more list or map.
+fn take_one(nests_left: &mut usize) -> Result<(), ParameterError> {
+    *nests_left = nests_left.checked_sub(1).ok_or(ParameterError::TooNested)?;
+    Ok(())
 }
 
 /// The name within an element of a list: of `[][key]` the key, else what follows the brackets.

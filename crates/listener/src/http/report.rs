@@ -11,12 +11,13 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 use weir_core::Secret;
+use weir_store::StoreError;
 
 use super::authorize::response_code;
 use super::caller::{Called, Caller};
 use super::errors::keep_error;
-use super::form::{self, Kind};
-use super::options::Options;
+use super::form::{self, BodyError, Kind};
+use super::options::{Options, is_on_in_url};
 use super::parameters::{Map, Parameters, Value, text_in};
 use super::reply::{Answer, Refusal, answer, unavailable};
 use super::{timestamp, usage};
@@ -33,24 +34,43 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub(super) async fn report(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Answer {
     match receive(shared, head, body).await {
         Ok(Ok(())) => answer(StatusCode::ACCEPTED, ""),
-        Ok(Err(refusal)) => refusal.answer(),
+        Ok(Err((refusal, true))) => refusal.answer(),
+        Ok(Err((refusal, false))) => refusal.answer_without_body(),
         Err(failure) => unavailable(&failure),
     }
 }
 
-async fn receive(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<Result<(), Refusal>, Failure> {
+/// A refusal, and whether it has a body.
+type Refused = (Refusal, bool);
+
+async fn receive(shared: &Arc<Shared>, head: &Parts, body: Incoming) -> Result<Result<(), Refused>, Failure> {
+    // What cannot even be read is always told.
+    let told = |refusal| Ok(Err((refusal, true)));
     let kind = match Kind::of(&head.headers) {
         Ok(kind) => kind,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(refusal) => return told(refusal),
     };
     let body = match form::collect(&shared.bodies, body).await {
         Ok(body) => body,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(BodyError::Refused(refusal)) => return told(refusal),
+        Err(BodyError::Busy) => return Err(StoreError::Busy.into()),
     };
-    match read(head, &kind, &body.bytes).await {
-        Ok((parameters, options)) => take(shared, head, &parameters, options).await,
-        Err(refusal) => Ok(Err(refusal)),
-    }
+    let sent = match read(head, &kind, &body.bytes).await {
+        Ok(sent) => sent,
+        Err(refusal) => return told(refusal),
+    };
+    let taken = take(shared, head, &sent).await?;
+    Ok(taken.map_err(|refusal| {
+        let has_body = sent.has_body || refusal.code == Refusal::not_valid_data().code;
+        (refusal, has_body)
+    }))
+}
+
+/// What was sent, as far as it can be read.
+struct Sent<'a> {
+    parameters: Parameters<'a>,
+    options: Options,
+    has_body: bool,
 }
 
 /// The transactions of a form, without who reports them.
@@ -65,39 +85,28 @@ pub(crate) async fn read_transactions(
 }
 
 /// Query and form, which wins.
-async fn read<'a>(
-    head: &'a Parts,
-    kind: &Kind,
-    body: &'a Bytes,
-) -> Result<(Parameters<'a>, Options), Refusal> {
-    let mut parameters = Parameters::parse(head.uri.query().unwrap_or_default().as_bytes())?;
+async fn read<'a>(head: &'a Parts, kind: &Kind, body: &'a Bytes) -> Result<Sent<'a>, Refusal> {
+    let mut parameters = Parameters::of_query(head.uri.query().unwrap_or_default())?;
+    let no_body = is_on_in_url(parameters.text_of("no_body"));
     parameters.extend(kind.read(body).await?);
-    Ok((parameters, Options::read(&head.headers)?))
+    let options = Options::read(&head.headers)?;
+    Ok(Sent { parameters, options, has_body: !options.no_body.unwrap_or(no_body) })
 }
 
-async fn take(
-    shared: &Arc<Shared>,
-    head: &Parts,
-    parameters: &Parameters<'_>,
-    options: Options,
-) -> Result<Result<(), Refusal>, Failure> {
-    let caller = match caller(shared, parameters) {
+async fn take(shared: &Arc<Shared>, head: &Parts, sent: &Sent<'_>) -> Result<Result<(), Refusal>, Failure> {
+    let caller = match caller(shared, &sent.parameters) {
         Ok(caller) => caller,
         Err(refusal) => return Ok(Err(refusal)),
     };
     let found = caller.find(shared).await?;
-    let request = if found.is_err() && caller.shows_token() {
-        None
-    } else {
-        match transactions(parameters, options).and_then(|sent| Ok((sent, idempotency_key(&head.headers)?))) {
-            Ok(request) => Some(request),
-            Err(refusal) => return Ok(Err(refusal)),
-        }
-    };
-    match (found, request) {
-        (Ok(called), Some((sent, key))) => count(shared, head, &called, key, &sent).await,
-        (Err(refusal), _) => Ok(Err(refusal)),
-        (Ok(_), None) => Ok(Ok(())),
+    if let (Err(refusal), true) = (&found, caller.shows_token()) {
+        return Ok(Err(refusal.clone()));
+    }
+    let read = transactions(&sent.parameters, sent.options)
+        .and_then(|transactions| Ok((transactions, idempotency_key(&head.headers)?)));
+    match (read, found) {
+        (Err(refusal), _) | (Ok(_), Err(refusal)) => Ok(Err(refusal)),
+        (Ok((transactions, key)), Ok(called)) => count(shared, head, &called, key, &transactions).await,
     }
 }
 

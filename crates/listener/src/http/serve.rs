@@ -26,7 +26,7 @@ use crate::server::Shared;
 const CONNECTIONS_MAX: u32 = 4_096;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest head of a request: a report with all the parameters there may be fits into a query.
+/// Longest head of a request; a target alone may have 64 KiB.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
 /// What the port proves itself with.

@@ -118,19 +118,28 @@ impl Parts {
         if behind.skip('.').is_some() {
             behind.number()?;
         }
-        let hours: i64 = hours.parse().ok()?;
-        if hours > 24 || minutes > 59 || seconds > 60 {
-            return None;
-        }
-        self.seconds = Some(hours * 3_600 + minutes * 60 + seconds);
+        self.seconds = Some(clock(hours.parse().ok()?, minutes, seconds)?);
         Some(())
     }
 
-    /// A day and a year beside a month that is a word.
+    /// Numbers without a colon: `20261123`, or day, month and year in the order in which people write them.
     fn take_number(&mut self, digits: &str) -> Option<()> {
-        let number = digits.parse().ok()?;
-        let place = if digits.len() <= 2 && self.day.is_none() { &mut self.day } else { &mut self.year };
-        *place = Some(number);
+        let number: i64 = digits.parse().ok()?;
+        match digits.len() {
+            8 if self.year.is_none() => {
+                (self.year, self.month, self.day) =
+                    (Some(number / 10_000), Some(number / 100 % 100), Some(number % 100));
+            }
+            6 if self.day.is_some() && self.seconds.is_none() => {
+                self.seconds = clock(number / 10_000, number / 100 % 100, number % 100);
+            }
+            1 | 2 if self.day.is_none() => self.day = Some(number),
+            1 | 2 if self.month.is_none() => self.month = Some(number),
+            // A year of two digits is of this century, or of the last.
+            2 if self.year.is_none() => self.year = Some(number + if number < 69 { 2_000 } else { 1_900 }),
+            4 if self.year.is_none() => self.year = Some(number),
+            _ => return None,
+        }
         Some(())
     }
 
@@ -150,7 +159,7 @@ impl Parts {
         Some(())
     }
 
-    /// A month; names of days, and what is between date and time, say nothing.
+    /// A month, half of a day or a zone; names of days, and what is between date and time, say nothing.
     fn take_word(&mut self, word: &str) -> Option<()> {
         const MONTHS: [&str; 12] =
             ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -158,6 +167,14 @@ impl Parts {
             |month: &&str| word.len() >= 3 && word.as_bytes()[..3].eq_ignore_ascii_case(month.as_bytes());
         if let Some(place) = MONTHS.iter().position(is) {
             self.month = i64::try_from(place + 1).ok();
+        } else if let Some(seconds) = self.seconds {
+            match word.to_ascii_lowercase().as_str() {
+                "am" if seconds >= HALF_DAY_S => self.seconds = Some(seconds - HALF_DAY_S),
+                "pm" if seconds < HALF_DAY_S => self.seconds = Some(seconds + HALF_DAY_S),
+                "am" | "pm" | "z" | "utc" | "gmt" => {}
+                // Another zone, by a name that may mean several.
+                _ => return None,
+            }
         }
         Some(())
     }
@@ -169,6 +186,13 @@ impl Parts {
         let midnight = date.midnight().assume_utc().unix_timestamp();
         Some(Timestamp::from_unix_s(midnight + self.seconds.unwrap_or(0) - self.offset_s))
     }
+}
+
+const HALF_DAY_S: i64 = 12 * 3_600;
+
+/// Seconds since midnight; `None`: there is no such time.
+fn clock(hours: i64, minutes: i64, seconds: i64) -> Option<i64> {
+    (hours <= 24 && minutes <= 59 && seconds <= 60).then_some(hours * 3_600 + minutes * 60 + seconds)
 }
 
 #[cfg(test)]
@@ -208,13 +232,28 @@ mod tests {
         check("Mon, 23 Nov 2026 18:00:05 GMT", Some(THEN));
         check("Nov 23, 2026 18:00:05", Some(THEN));
         check("23 November 2026", Some(midnight));
+        check("23/11/2026", Some(midnight));
+        check("20261123", Some(20_261_123));
+        check("20261123T180005Z", Some(THEN));
+        check("Monday, 23-Nov-26 18:00:05 GMT", Some(THEN));
+        check("2026-11-23 06:00:05 PM", Some(THEN));
+        check("2026-11-23 12:00:00 AM", Some(midnight));
+        check("Mon Nov 23 18:00:05 2026", Some(THEN));
     }
 
     #[test]
     fn what_is_no_date_is_now() {
-        for text in
-            ["", " ", "yesterday-ish", "12:30", "2026-11", "2026-13-01", "2026-02-30", "2026-11-23 99:00:00"]
-        {
+        for text in [
+            "",
+            " ",
+            "yesterday-ish",
+            "12:30",
+            "2026-11",
+            "2026-13-01",
+            "2026-02-30",
+            "2026-11-23 99:00:00",
+            "2026-11-23 18:00 EST",
+        ] {
             check(text, None);
         }
         check(&"1".repeat(65), None);

@@ -22,7 +22,7 @@ pub(super) fn read<'m>(entries: impl Iterator<Item = (&'m str, &'m Value<'m>)> +
         match entry(name, value) {
             Ok(entry) => read.push(entry),
             Err(denial) => {
-                let unread = entries.skip(place).map(|(name, _)| name.trim().to_owned());
+                let unread = entries.skip(place).map(|(name, _)| shortened(name.trim()));
                 let cut_short = CutShort { denial, metrics: unread.collect() };
                 return ReadUsage { usage: Usage::new(read), cut_short: Some(cut_short) };
             }

@@ -63,9 +63,7 @@ impl Status<'_> {
             put(&mut xml, format_args!(r#"<app_keys app="{app}" svc="{svc}"></app_keys>"#));
         }
         if self.tells_hierarchy {
-            xml.push_str("<hierarchy>");
-            limits.iter().for_each(|limit| self.put_children(&mut xml, limit));
-            xml.push_str("</hierarchy>");
+            self.put_hierarchy(&mut xml, &limits);
         }
         xml.push_str("</status>");
         xml
@@ -90,14 +88,28 @@ impl Status<'_> {
         put(xml, format_args!("<application><id>{id}</id><key></key>{redirect}</application>"));
     }
 
-    fn put_children(&self, xml: &mut String, limit: &LimitStatus) {
-        let parent = self.metrics.find(limit.metric.as_str());
-        put(xml, format_args!(r#"<metric name="{}" children=""#, Escaped(limit.metric.as_str())));
-        let children = self.metrics.iter().filter(|(_, metric)| parent.is_some() && metric.parent == parent);
-        for (place, (_, child)) in children.enumerate() {
-            put(xml, format_args!("{}{}", if place > 0 { " " } else { "" }, Escaped(child.name.as_str())));
+    /// The names of each metric's direct children.
+    fn children(&self) -> Vec<String> {
+        let mut children = vec![String::new(); self.metrics.len()];
+        for (_, child) in self.metrics.iter() {
+            let Some(parent) = child.parent else { continue };
+            let names = &mut children[parent.as_usize()];
+            let blank = if names.is_empty() { "" } else { " " };
+            put(names, format_args!("{blank}{}", Escaped(child.name.as_str())));
         }
-        xml.push_str(r#""/>"#);
+        children
+    }
+
+    fn put_hierarchy(&self, xml: &mut String, limits: &[&LimitStatus]) {
+        let children = self.children();
+        xml.push_str("<hierarchy>");
+        for limit in limits {
+            let place = self.metrics.find(limit.metric.as_str()).map(MetricIndex::as_usize);
+            let children = place.map_or("", |place| children[place].as_str());
+            let name = Escaped(limit.metric.as_str());
+            put(xml, format_args!(r#"<metric name="{name}" children="{children}"/>"#));
+        }
+        xml.push_str("</hierarchy>");
     }
 }
 

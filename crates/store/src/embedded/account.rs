@@ -277,7 +277,6 @@ mod tests {
         let mut account = Account::new("api/a");
         account.raise(&row(UsageValue::Add(1)), &Windows::at(at(HOUR)));
         account.raise(&row(UsageValue::Add(4)), &Windows::at(at(0)));
-        account.raise(&row(UsageValue::Add(0)), &Windows::at(at(2 * HOUR)));
         check(&account, 0, [4, 4, 5, 5]);
         check(&account, HOUR, [1, 1, 5, 5]);
         account.lower(&row(UsageValue::Add(4)), &Windows::at(at(0)));

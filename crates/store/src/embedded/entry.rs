@@ -230,8 +230,11 @@ impl Usage {
     ) {
         put_number(out, account as u64);
         put_timestamp(out, at);
-        put_number(out, increments.len() as u64);
-        for (increment, metric) in increments.iter().zip(metrics) {
+        // What is only looked at leaves nothing behind.
+        let counts = |(increment, _): &(&Increment, &u32)| increment.value != UsageValue::Add(0);
+        let rows = increments.iter().zip(metrics).filter(counts);
+        put_number(out, rows.clone().count() as u64);
+        for (increment, metric) in rows {
             let (sets, value) = match increment.value {
                 UsageValue::Add(by) => (false, by),
                 UsageValue::Set(to) => (true, to),

@@ -46,7 +46,7 @@ impl Recent {
     pub(super) fn insert(&mut self, request: RequestId, attempt: u32, usage: &[u8], now: Timestamp) {
         self.rotate(now);
         let Generation { requests, usages: all } = &mut self.newer;
-        // A request has at most 256 metrics and their ancestors.
+        // A service has at most 4,096 metrics.
         let length = u32::try_from(usage.len()).unwrap_or(u32::MAX);
         requests.insert(request, Request { attempt, usage: Some((all.len(), length)) });
         all.extend_from_slice(usage);

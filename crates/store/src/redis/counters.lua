@@ -114,8 +114,11 @@ local function read_usage(packed)
       ceilings[n + 1], ceilings[n + 2], ceilings[n + 3] = place, increment[at], max
       usage.lowest[#usage.lowest + 1] = max > 0 and bins[1] and step_of(bins[1], max) or math.huge
     end
-    local n = #undo
-    undo[n + 1], undo[n + 2], undo[n + 3], undo[n + 4] = metric, value, first, sets and 1 or 0
+    -- What is only looked at has nothing to be taken back.
+    if value > 0 or sets then
+      local n = #undo
+      undo[n + 1], undo[n + 2], undo[n + 3], undo[n + 4] = metric, value, first, sets and 1 or 0
+    end
   end
   usage.undo = cmsgpack.pack(undo)
   return usage

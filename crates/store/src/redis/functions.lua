@@ -79,7 +79,9 @@ local function answer(shard, kind, named, usage, wanted, leases)
   answers[n + 1], answers[n + 2], answers[n + 3] = kind, 0, 0
   local fitting, refusing, held = fit(shard, named, usage, wanted, n + 3, leases)
   answers[n + 2], answers[n + 3] = fitting, refusing
-  if held and math.max(0, unpack(held)) > 0 then
+  local most = 0
+  for place = 1, held and #held or 0 do most = math.max(most, held[place]) end
+  if most > 0 then
     answers[n + 1] = kind + LENT
     for place = 1, #held do answers[#answers + 1] = held[place] end
   end

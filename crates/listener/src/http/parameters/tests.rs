@@ -18,7 +18,7 @@ fn show_map(map: &Map<'_>) -> String {
 
 #[track_caller]
 fn check(text: &str, expected: &str) {
-    let found = match Parameters::parse(text.as_bytes()) {
+    let found = match Parameters::of_form(text.as_bytes()) {
         Ok(parameters) if !parameters.is_utf8() => "not utf-8".into(),
         Ok(parameters) => show_map(&parameters.map),
         Err(error) => format!("{error:?}"),
@@ -80,13 +80,21 @@ fn shapes_that_contradict() {
 #[test]
 fn bounds() {
     let nested = |depth| format!("a{}=1", "[b]".repeat(depth));
-    assert!(Parameters::parse(nested(31).as_bytes()).is_ok());
+    assert!(Parameters::of_form(nested(31).as_bytes()).is_ok());
     check(&nested(32), "TooDeep");
     check(&nested(100_000), "TooDeep");
     let many = |count| vec!["x=1"; count].join("&");
-    assert!(Parameters::parse(many(4_096).as_bytes()).is_ok());
+    assert!(Parameters::of_form(many(4_096).as_bytes()).is_ok());
     check(&many(4_097), "TooMany");
+    let nests = |count: usize| (0..count).map(|n| format!("a{n}[b]=1")).collect::<Vec<_>>().join("&");
+    assert!(Parameters::of_query(&nests(2_048)).is_ok());
+    assert_eq!(Parameters::of_query(&nests(2_049)).err(), Some(ParameterError::TooNested));
+    assert!(Parameters::of_form(nests(2_049).as_bytes()).is_ok());
+    check(
+        &(0..1_000).map(|n| format!("a{n}{}=1", "[b]".repeat(9))).collect::<Vec<_>>().join("&"),
+        "TooNested",
+    );
     let long = |bytes: usize| format!("x={}", "y".repeat(bytes - 2));
-    assert!(Parameters::parse(long(4 << 20).as_bytes()).is_ok());
+    assert!(Parameters::of_form(long(4 << 20).as_bytes()).is_ok());
     check(&long((4 << 20) + 1), "TooLong");
 }
