@@ -20,8 +20,7 @@ use weir_core::counter::{all_limits, ceilings, increments_of, looks, untouched};
 use weir_core::credentials::CalledBy;
 use weir_core::decide::limit_statuses;
 use weir_core::{
-    AlertBins, Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Service, ServiceId,
-    Timestamp,
+    AlertBins, Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Service, ServiceId, Timestamp,
 };
 use weir_proto::Acceptance;
 use weir_store::{Ask, Mode, Outcome, RequestId, Store, Write};

@@ -64,6 +64,16 @@ async fn what_is_refused_at_once() {
     }
     assert_eq!(used(address, "open"), "0/10");
     assert_eq!(errors(&stack, "pair").await, Vec::<String>::new(), "these are the caller's to read");
+    for (form, options, has_body) in [
+        ("transactions=&provider_key=no", "no_body=1", false),
+        ("transactions=", "no_body=1", false),
+        ("transactions=&no_body=1", "", true),
+        ("transactions=&x=%ff", "no_body=1", true),
+        ("transactions=%zz", "no_body=1", true),
+    ] {
+        let answer = report(address, form, &[("3scale-options", options)]);
+        assert_eq!(!answer.body.is_empty(), has_body, "{form} {options}: {}", answer.body);
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod api_bounds;
 mod api_calls;
+mod api_changes;
 mod api_reports;
 mod callers;
 mod catalog;
