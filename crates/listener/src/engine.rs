@@ -14,6 +14,7 @@ mod usage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use weir_core::authenticate::{authenticate, unknown};
 use weir_core::counter::{all_limits, ceilings, increments_of, looks, untouched};
@@ -23,14 +24,14 @@ use weir_core::{
     AlertBins, Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Service, ServiceId, Timestamp,
 };
 use weir_proto::Acceptance;
-use weir_store::{Ask, Mode, Outcome, RequestId, Store, Write};
+use weir_store::{Ask, Mode, Outcome, RequestId, Store, StoreError, Write};
 
 use crate::config::Config;
 use crate::meters::Meters;
 use crate::recalls::Recalls;
 use crate::records::{Found, Known, Records, Versioned};
 use crate::status::Failure;
-use crate::watch::Seen;
+use crate::watch::{Seen, look};
 
 use leases::is_held_back;
 pub(crate) use question::{CutShort, Question, Shows, Wishes};
@@ -245,7 +246,7 @@ impl Engine {
     /// `None`: judged by old records, which have been renewed.
     async fn attempt(&self, question: &Question) -> Result<Option<Verdict>, Failure> {
         let Some(service) = self.records.service(&question.service).await? else {
-            self.check_catalog()?;
+            self.check_catalog().await?;
             return Ok(Some(Verdict::deny(Denial::ServiceIdInvalid, None)));
         };
         let Some(found) = self.records.find(&service.value, &question.credentials).await? else {
@@ -267,18 +268,21 @@ impl Engine {
         service: Arc<Versioned<Service>>,
     ) -> Result<Option<Verdict>, Failure> {
         let renewed = self.records.renew_service(&question.service, service.version).await?;
-        self.check_catalog()?;
+        self.check_catalog().await?;
         let denial = question.proof.check(&service.value).err().unwrap_or_else(|| unknown(&service.value));
         Ok((!renewed).then(|| Verdict::deny(denial, Some(service))))
     }
 
     /// Nobody is unknown to a store that has lost its catalog, or has none yet.
-    pub(crate) fn check_catalog(&self) -> Result<(), Failure> {
+    pub(crate) async fn check_catalog(&self) -> Result<(), Failure> {
+        // Rare, and as large as all that a store may do: it should not make every call's work as large.
+        look(&self.store, &self.seen).boxed().await;
         let seen = self.seen.borrow();
-        match (seen.lost, &seen.snapshot) {
-            (Some((held, known)), _) => Err(Failure::CatalogLost { held, known }),
-            (None, None) => Err(Failure::NoCatalog),
-            (None, Some(_)) => Ok(()),
+        match (seen.lost, &seen.trouble, &seen.snapshot) {
+            (Some((held, known)), ..) => Err(Failure::CatalogLost { held, known }),
+            (None, Some(_), _) => Err(StoreError::Away(None).into()),
+            (None, None, None) => Err(Failure::NoCatalog),
+            (None, None, Some(_)) => Ok(()),
         }
     }
 

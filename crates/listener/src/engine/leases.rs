@@ -105,7 +105,7 @@ impl Engine {
         service: Option<Arc<Versioned<Service>>>,
         application: Option<Arc<Known>>,
     ) -> Result<Option<(LeaseAnswer, u64)>, Failure> {
-        self.check_catalog()?;
+        self.check_catalog().await?;
         let record = self.store.application(reference).await?;
         let is_old = record.as_ref().map(|record| record.version) != application.map(|known| known.version);
         if is_old {

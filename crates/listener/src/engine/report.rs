@@ -170,7 +170,7 @@ impl Engine {
         transactions: &[Transaction],
     ) -> Result<JudgedReport, Failure> {
         let Some(service) = self.records.service(id).await? else {
-            self.check_catalog()?;
+            self.check_catalog().await?;
             return Ok(JudgedReport::denied(None, Denial::ServiceIdInvalid));
         };
         if let Err(denial) = proof.check(&service.value) {
@@ -249,7 +249,7 @@ impl Engine {
                 Ok((Some(found), entry))
             }
             Err(denial) => {
-                self.check_catalog()?;
+                self.check_catalog().await?;
                 Ok((None, Err(Fault::Application(denial))))
             }
         }

@@ -14,7 +14,6 @@ use super::reply::Refusal;
 use crate::records::Versioned;
 use crate::server::Shared;
 use crate::status::Failure;
-use crate::watch::look;
 
 /// How a caller proves itself, and what it says about the service.
 pub(super) struct Caller {
@@ -87,8 +86,7 @@ impl Caller {
     }
 
     async fn look_again(&self, shared: &Shared) -> Result<Result<Called, Refusal>, Failure> {
-        look(&shared.catalog.store, &shared.catalog.seen).await;
-        shared.engine.check_catalog()?;
+        shared.engine.check_catalog().await?;
         if let Some(service) = self.service(shared).await? {
             shared.engine.records.renew_service(&service.value.id, service.version).await?;
         }
