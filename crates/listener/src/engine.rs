@@ -380,6 +380,7 @@ impl Engine {
                 // Led here by an index that is ahead of the record, or behind it.
                 Some(Denial::UserKeyInvalid) if names_user_key(question, &service.value) => return Ok(None),
                 Some(denial) => (Decision::Deny(denial), limits(&used, &held, at), at),
+                None if question.wishes.shows == Shows::Nothing => (Decision::Allow(vec![]), vec![], at),
                 None => (Decision::Allow(limits(&used, &held, at)), vec![], at),
             },
             Outcome::Refused { exceeded, used, held, at } => {
@@ -424,7 +425,7 @@ impl Engine {
 /// What a verdict is to tell of beside what is judged.
 fn shown(question: &Question, service: &Service, found: &Found, judged: &[Increment]) -> Vec<Increment> {
     let wanted = |plan| match question.wishes.shows {
-        Shows::Nothing => None,
+        Shows::Judged | Shows::Nothing => None,
         Shows::All => Some(all_limits(&service.metrics, plan)),
         Shows::Touched if !question.wishes.flat => None,
         Shows::Touched => {

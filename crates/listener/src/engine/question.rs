@@ -43,11 +43,13 @@ pub(crate) struct CutShort {
     pub(crate) metrics: Vec<String>,
 }
 
-/// Which limits an answer tells of, beside those that were judged.
+/// Which limits an answer tells of.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Shows {
-    /// None.
+    /// Those that were judged.
     #[default]
+    Judged,
+    /// None, unless one of them refuses.
     Nothing,
     /// Those of the metrics used and all their ancestors.
     Touched,
