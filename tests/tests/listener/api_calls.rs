@@ -270,3 +270,59 @@ async fn options() {
         }
     }
 }
+
+#[tokio::test]
+async fn usage_values() {
+    let (_stack, address) = start(Plan::small("")).await;
+    for (value, expected) in [
+        ("1", "200"),
+        ("+1", "200"),
+        ("%091%20", "200"),
+        ("007", "200"),
+        ("0", "200"),
+        ("%230", "200"),
+        ("%235", "200"),
+        ("99999999999999999999", "409 limits_exceeded"),
+        ("", "403 usage_value_invalid"),
+        ("%20", "403 usage_value_invalid"),
+        ("%23", "403 usage_value_invalid"),
+        ("%23%233", "403 usage_value_invalid"),
+        ("%23.0", "403 usage_value_invalid"),
+        ("%23%205", "403 usage_value_invalid"),
+        ("-1", "403 usage_value_invalid"),
+        ("-%2355", "403 usage_value_invalid"),
+        ("%2B5", "403 usage_value_invalid"),
+        ("1.5", "403 usage_value_invalid"),
+        ("tons!", "403 usage_value_invalid"),
+    ] {
+        let answer = ask(address, "authorize", &format!("app_id=open&usage[hits]={value}"), REASON);
+        assert_eq!(outcome(&answer), expected, "{value:?}: {}", answer.body);
+    }
+    check(
+        address,
+        &[
+            ("authorize", "app_id=open&usage[hits]", "403 usage_value_invalid"),
+            ("authorize", "app_id=open&usage[hits][x]=1", "403 usage_value_invalid"),
+            ("authorize", "app_id=open&usage", "200"),
+            ("authorize", "app_id=open&usage[%20hits%20]=1", "200"),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_rejection_is_named_where_that_is_asked_for() {
+    let (_stack, address) = start(Plan::small("")).await;
+    for (query, options, expected) in [
+        ("app_id=locked", "rejection_reason_header=1", "application_key_invalid"),
+        ("app_id=locked", "rejection_reason_header=1&no_body=1", "application_key_invalid"),
+        ("app_id=locked", "rejection_reason_header=0", ""),
+        ("app_id=locked", "rejection_reason_header=true", ""),
+        ("app_id=locked", "rejection_reason_header", ""),
+        ("app_id=locked", "", ""),
+        ("app_id=open", "rejection_reason_header=1", ""),
+        ("app_id=nobody", "rejection_reason_header=1", ""),
+    ] {
+        let answer = ask(address, "authrep", query, options);
+        assert_eq!(answer.header("3scale-rejection-reason"), expected, "{query} {options}");
+    }
+}
