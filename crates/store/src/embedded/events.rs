@@ -267,6 +267,7 @@ impl Embedded {
     }
 
     pub(crate) async fn acknowledge(&self, ids: &[EventId]) -> Result<(), StoreError> {
+        self.shared.catch_up().map_err(StoreError::Log)?;
         {
             let mut book = self.shared.book.lock();
             let Book { ledger, tail } = &mut *book;
