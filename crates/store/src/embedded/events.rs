@@ -2,7 +2,7 @@
 //!
 //! What is worth telling is found before usage is counted, and told by entries of its own right behind the entry that
 //! counts: in the same frame of the log, so it lasts as long, and at replay nothing is found again. An application's first
-//! usage, and its first of a day, are known by the newest day of its account.
+//! usage is known by its account, which has no day yet, and its first of a day by the newest day that was told.
 
 use std::collections::VecDeque;
 
@@ -183,10 +183,22 @@ impl Ledger {
 
     fn find_firsts(&mut self, account: usize, news: &mut News, (moment, now): (Timestamp, Timestamp)) {
         let (day, today) = (self.windows(moment).start(Period::Day), self.windows(now).start(Period::Day));
+        let account = &self.accounts[account];
         // It only ever rises, whatever is taken back.
-        let newest = self.accounts[account].windows.start(Period::Day);
-        news.is_first = newest == 0;
-        news.is_first_of_day = newest < day && day == today;
+        news.is_first = account.windows.start(Period::Day) == 0;
+        // Not by the newest day: a report from ahead takes no day from those who come on it.
+        news.is_first_of_day = account.told_day < day && day == today;
+    }
+
+    /// Takes over an event.
+    pub(super) fn apply_told(&mut self, number: u64, told: Told) {
+        let day = self.windows(told.at).start(Period::Day);
+        if let (What::FirstDailyTraffic, Some(account)) =
+            (told.what, self.accounts.get_mut(told.account as usize))
+        {
+            account.told_day = account.told_day.max(day);
+        }
+        self.events.tell(number, told);
     }
 
     /// The same of what is settled of a lease: one change after the other, as far as they count.

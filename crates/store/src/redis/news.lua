@@ -28,14 +28,16 @@ local function tell(shard, application, what)
   shard.answers[3] = shard.answers[3] + redis.call('XTRIM', key, 'MAXLEN', '=', EVENTS_KEPT_MAX)
 end
 
--- A counter is raised that held nothing in the day of a minute. The names of days ascend with them.
+-- A counter is raised that held nothing in the day of a minute. The names of days ascend with them. Usage of other days
+-- than this one, late or ahead, takes no day from those who come on it.
 greet = function(shard, name, minute)
   local application, key = application_of(name), shard.base .. ':traffic'
-  local day, newest = windows_of(minute)[DAY], redis.call('HGET', key, application)
-  if newest and newest >= day then return end
-  redis.call('HSET', key, application, day)
-  if not newest then tell(shard, application, 'first_traffic') end
-  if day == windows_of(shard.minute)[DAY] then tell(shard, application, 'first_daily_traffic') end
+  local day, told = windows_of(minute)[DAY], redis.call('HGET', key, application)
+  local is_first_of_day = day == windows_of(shard.minute)[DAY] and (told or '') < day
+  if told and not is_first_of_day then return end
+  redis.call('HSET', key, application, is_first_of_day and day or '')
+  if not told then tell(shard, application, 'first_traffic') end
+  if is_first_of_day then tell(shard, application, 'first_daily_traffic') end
 end
 
 -- How often a whole number has to be added to come to another; exact beyond 2^53, as a plain division is not.

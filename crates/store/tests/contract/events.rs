@@ -12,9 +12,9 @@ use weir_tests::wait::until_async;
 use crate::leases::{closing, hear, in_ms, opening, said};
 use crate::words::{app, apply, ask, increments, publication, read, report};
 
-const APPLICATIONS: [&str; 12] = [
+const APPLICATIONS: [&str; 13] = [
     "first", "steps", "once", "refused", "together", "reported", "settled", "lined", "presumed", "quiet",
-    "set", "bare",
+    "set", "bare", "ahead",
 ];
 const FIRSTS: [&str; 2] = ["first_traffic", "first_daily_traffic"];
 
@@ -29,6 +29,7 @@ pub(crate) async fn all(store: &Store) {
     a_refusal_tells_nothing(store).await;
     what_is_counted_together_is_told_as_one_by_one(store).await;
     reports_tell_of_the_windows_they_are_booked_to(store).await;
+    reports_from_ahead_take_no_day(store).await;
     settlements_tell(store).await;
     lines_of_a_lease_are_told_one_after_the_other(store).await;
     what_is_presumed_is_told(store).await;
@@ -167,6 +168,15 @@ async fn reports_tell_of_the_windows_they_are_booked_to(store: &Store) {
     for _ in 0..2 {
         store.report(report("events", &entries)).await.unwrap();
         assert_eq!(told(store, "reported").await, [&late[..], &expected].concat(), "the same id once");
+    }
+}
+
+async fn reports_from_ahead_take_no_day(store: &Store) {
+    store.report(report("", &[("ahead", "hits=1", Some(in_ms(86_400_000)))])).await.unwrap();
+    assert_eq!(told(store, "ahead").await, ["first_traffic"]);
+    for _ in 0..2 {
+        apply(store, "ahead", "hits=1").await;
+        assert_eq!(told(store, "ahead").await, FIRSTS, "this day is told, and once");
     }
 }
 
