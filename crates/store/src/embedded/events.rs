@@ -16,7 +16,7 @@ use super::entry::Entry;
 use super::ledger::Ledger;
 use super::tail::Tail;
 use super::{Book, Embedded};
-use crate::event::{ALERT_PAUSE_MS, EVENTS_KEPT_MAX, tell_dropped};
+use crate::event::{ALERT_PAUSE_MS, EVENTS_KEPT_MAX, FIRSTS_KEPT_MAX, tell_dropped};
 use crate::{Event, EventId, EventKind, StoreError};
 
 /// An event as the log has it.
@@ -87,10 +87,14 @@ impl Events {
         if !self.advance(number) {
             return;
         }
-        if self.kept.len() == EVENTS_KEPT_MAX {
+        let has_room = !self.is_full(told.what);
+        let is_alert = matches!(told.what, What::Alert { .. });
+        if !has_room && is_alert {
             self.kept.pop_front();
         }
-        self.kept.push_back((number, told));
+        if has_room || is_alert {
+            self.kept.push_back((number, told));
+        }
         if let What::Alert { bin, .. } = told.what {
             if self.alerted.len() == self.alerted.capacity() {
                 self.alerted.retain(|_, at| !is_over(*at, told.at));
@@ -110,6 +114,15 @@ impl Events {
         let is_new = number > self.number;
         self.number = self.number.max(number);
         is_new
+    }
+
+    /// Whether one has to go, the oldest or, of what is told of every application, this.
+    fn is_full(&self, what: What) -> bool {
+        let most = match what {
+            What::FirstTraffic | What::FirstDailyTraffic => FIRSTS_KEPT_MAX,
+            What::Alert { .. } => EVENTS_KEPT_MAX,
+        };
+        self.kept.len() >= most
     }
 
     fn is_quiet(&self, account: u32, bin: u16, now: Timestamp) -> bool {
@@ -243,7 +256,7 @@ impl Ledger {
     }
 
     fn tell_one(&mut self, told: Told, tail: &mut Tail) {
-        tell_dropped((self.events.kept.len() == EVENTS_KEPT_MAX).into());
+        tell_dropped(self.events.is_full(told.what).into());
         self.step(&Entry::Told(told), tail);
     }
 

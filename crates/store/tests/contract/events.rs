@@ -5,7 +5,8 @@ use std::sync::Arc;
 use weir_core::lease::When;
 use weir_core::{AlertBins, ApplicationRef};
 use weir_store::{
-    Ask, EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, Entry, Event, EventId, EventKind, Mode, Report, Store, Write,
+    Ask, EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, Entry, Event, EventId, EventKind, FIRSTS_KEPT_MAX, Mode, Report,
+    Store, Write,
 };
 use weir_tests::wait::until_async;
 
@@ -36,7 +37,7 @@ pub(crate) async fn all(store: &Store) {
     steps_that_are_not_enabled_are_not_told(store).await;
     what_is_set_is_told(store).await;
     events_are_kept_until_they_are_acknowledged(store).await;
-    the_newest_are_kept(store).await;
+    alerts_displace_the_oldest_and_first_traffic_displaces_none(store).await;
 }
 
 fn word(event: &Event) -> String {
@@ -288,17 +289,26 @@ async fn events_are_kept_until_they_are_acknowledged(store: &Store) {
 }
 
 /// Of more applications than there is room for, in each shard.
-async fn the_newest_are_kept(store: &Store) {
+async fn alerts_displace_the_oldest_and_first_traffic_displaces_none(store: &Store) {
     let shards = if matches!(store, Store::Embedded(_)) { 1 } else { 4 };
-    let applications = shards * (EVENTS_KEPT_MAX / 2 + 1_000);
-    let name = |number: usize| -> ApplicationRef { format!("api/crowd-{number}").parse().unwrap() };
+    apply(store, "bare", "hits=1<=10/day").await;
+    report_of_a_crowd(store, shards * (FIRSTS_KEPT_MAX / 2 + 1_000), "hits=1").await;
+    let oldest = until_async("events to be listed", || async { store.events(usize::MAX).await.ok() }).await;
+    assert_eq!(oldest.len(), EVENTS_LISTED_MAX, "no more at a time");
+    assert_eq!(word(&oldest[0]), "90 % hits per day: 9/10");
+    assert_eq!(acknowledge_all(store).await, shards * FIRSTS_KEPT_MAX);
+    apply(store, "bare", "hits=1<=10/day").await;
+    report_of_a_crowd(store, shards * (EVENTS_KEPT_MAX / 8 + 500), "hits=29<=10/day").await;
+    assert!(listed(store).await.iter().all(|event| event.application != app("bare")), "the oldest is gone");
+    assert_eq!(acknowledge_all(store).await, shards * EVENTS_KEPT_MAX);
+}
+
+/// Each counts a usage, which raises 2 events the first time, or 8.
+async fn report_of_a_crowd(store: &Store, applications: usize, usage: &str) {
     for first in (0..applications).step_by(500) {
-        let entry = |number| Entry { application: name(number), increments: increments("hits=1"), at: None };
+        let name = |number: usize| -> ApplicationRef { format!("api/crowd-{number}").parse().unwrap() };
+        let entry = |number| Entry { application: name(number), increments: increments(usage), at: None };
         let entries = (first..first + 500).map(entry).collect();
         store.report(Report { idempotency_id: vec![], entries }).await.unwrap();
     }
-    let oldest = until_async("events to be listed", || async { store.events(usize::MAX).await.ok() }).await;
-    assert_eq!(oldest.len(), EVENTS_LISTED_MAX, "no more at a time");
-    assert!(oldest.iter().all(|event| event.application != name(0)), "the oldest are gone");
-    assert_eq!(acknowledge_all(store).await, shards * EVENTS_KEPT_MAX);
 }
