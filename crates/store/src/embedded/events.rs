@@ -1,8 +1,8 @@
 //! Events in memory, in the log and in the checkpoint, and how they are found.
 //!
 //! What is worth telling is found before usage is counted, and told by entries of its own right behind the entry that
-//! counts: in the same frame of the log, so it lasts as long, and at replay nothing is found again. An application's first
-//! usage is known by its account, which has no day yet, and its first of a day by the newest day that was told.
+//! counts: in the same frame of the log, so it lasts as long, and at replay nothing is found again. An application's
+//! first usage is known by its account, which has no day yet, and its first of a day by the newest day that was told.
 
 use std::collections::VecDeque;
 
@@ -132,7 +132,9 @@ impl Events {
     /// Those of some that are kept, ascending.
     fn known(&self, ids: &[EventId]) -> Vec<u64> {
         let is_kept = |number: &u64| self.kept.binary_search_by_key(number, |(number, _)| *number).is_ok();
-        let mut known: Vec<u64> = ids.iter().map(|id| id.place.0).filter(is_kept).collect();
+        // Others name events of another store.
+        let ours = ids.iter().filter(|id| id.shard == 0 && id.place.1 == 0);
+        let mut known: Vec<u64> = ours.map(|id| id.place.0).filter(is_kept).collect();
         known.sort_unstable();
         known
     }

@@ -14,8 +14,8 @@
 --   :due                             zset   <service>/<app> -> when the first of its leases is over, in ms
 --   :report:<part>:<id>              string idempotency ids, kept ten minutes
 --   :events                          stream what happened to applications and is not acknowledged
---   :traffic                         hash   <service>/<app> -> the newest day whose first traffic was told; "" where none was,
---                                           but usage of other days was booked
+--   :traffic                         hash   <service>/<app> -> the newest day whose first traffic was told; "" where
+--                                           none was, but usage of other days was booked
 --   :alerted:<service>/<app>:<step>  string the alert is not repeated while this is there: 24 hours
 --
 -- A counter is what it holds in seven windows, from the minute to eternity, as doubles of eight bytes, lowest first,
@@ -95,8 +95,8 @@ local function steps_of(usage, ceiling)
   return steps
 end
 
--- packed: for each increment {metric, sets (1) or adds (0) and twice the bits of its steps, value, first period, period,
--- max, period, max, ...}; periods count from 1 (minute) to 7 (eternity).
+-- packed: for each increment {metric, sets (1) or adds (0) and twice the bits of its steps, value, first period,
+-- period, max, period, max, ...}; periods count from 1 (minute) to 7 (eternity).
 local function read_usage(packed)
   local usage = {
     packed = packed, fields = {}, sets = {}, values = {}, firsts = {}, ceilings = {}, has_set = false, value_max = 0,

@@ -20,8 +20,8 @@ local function comes_to_step(usage, ceiling, used, most)
   return false
 end
 
--- Adds an event as a line of words: moment in ms, application, what happened to it. Names have no blanks. The oldest goes
--- where there are too many.
+-- Adds an event as a line of words: moment in ms, application, what happened to it. Names have no blanks. The oldest
+-- goes where there are too many.
 local function tell(shard, application, what)
   local key = shard.base .. ':events'
   redis.call('XADD', key, '*', 'event', string.format('%.0f %s %s', shard.now_ms, application, what))

@@ -275,6 +275,8 @@ async fn events_are_kept_until_they_are_acknowledged(store: &Store) {
         ["50 % hits per day: 8/10", "80 % hits per day: 8/10"]
     );
     assert!(events.windows(2).all(|pair| pair[0].id < pair[1].id), "{events:?}");
+    let others: Vec<EventId> = events.iter().flat_map(|event| others_than(event.id)).collect();
+    store.acknowledge(&others).await.unwrap();
     assert_eq!(store.events(2).await.unwrap(), events[..2]);
     assert_eq!(store.events(0).await.unwrap(), []);
     for event in &events {
@@ -286,6 +288,14 @@ async fn events_are_kept_until_they_are_acknowledged(store: &Store) {
         assert_eq!(store.events(9).await.unwrap(), [events[1].clone(), events[3].clone()]);
     }
     assert_eq!(acknowledge_all(store).await, 2);
+}
+
+/// Ids that differ in one number, and name nothing.
+fn others_than(id: EventId) -> [EventId; 2] {
+    let id = id.to_string();
+    let (shard, place) = id.split_once('-').unwrap();
+    let (first, _) = place.split_once('-').unwrap();
+    [format!("{shard}4-{place}"), format!("{shard}-{first}-9999")].map(|id| id.parse().unwrap())
 }
 
 /// Of more applications than there is room for, in each shard.
