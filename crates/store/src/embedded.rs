@@ -165,23 +165,18 @@ impl Embedded {
 
     /// Decides requests in their order. None of it may be answered before [`Self::persist`] has returned.
     fn decide(&self, asks: &[Ask]) -> Vec<Result<Outcome, StoreError>> {
-        let shared = &*self.shared;
-        if shared.failing.load(Ordering::Acquire)
-            && let Err(error) = shared.write()
-        {
+        if let Err(error) = self.shared.catch_up() {
             return refuse(asks, error);
         }
         let at = now();
-        let mut book = shared.book.lock();
+        let mut book = self.shared.book.lock();
         let Book { ledger, tail } = &mut *book;
         ledger.fetch(asks);
         asks.iter().map(|ask| ledger.decide(ask, tail, at)).collect()
     }
 
     pub(crate) async fn lease(&self, ask: &LeaseAsk) -> Result<LeaseOutcome, StoreError> {
-        if self.shared.failing.load(Ordering::Acquire) {
-            self.shared.write().map_err(StoreError::Log)?;
-        }
+        self.shared.catch_up().map_err(StoreError::Log)?;
         let outcome = {
             let mut book = self.shared.book.lock();
             let Book { ledger, tail } = &mut *book;
@@ -197,6 +192,7 @@ impl Embedded {
     }
 
     pub(crate) async fn presume_due(&self) -> Result<(), StoreError> {
+        self.shared.catch_up().map_err(StoreError::Log)?;
         {
             let mut book = self.shared.book.lock();
             let Book { ledger, tail } = &mut *book;
@@ -227,9 +223,7 @@ impl Embedded {
     }
 
     pub(crate) async fn report(&self, report: Report) -> Result<bool, StoreError> {
-        if self.shared.failing.load(Ordering::Acquire) {
-            self.shared.write().map_err(StoreError::Log)?;
-        }
+        self.shared.catch_up().map_err(StoreError::Log)?;
         let counted = {
             let mut book = self.shared.book.lock();
             let Book { ledger, tail } = &mut *book;
@@ -281,6 +275,7 @@ impl Embedded {
     }
 
     pub(crate) fn publish(&self, publication: Publication) -> Result<(), PublishError> {
+        self.shared.catch_up().map_err(StoreError::Log)?;
         let _one_at_a_time = self.shared.maintenance.lock();
         let held = self.shared.book.lock().ledger.held;
         if !ask::judge_revision(&publication, held)? {
@@ -376,6 +371,12 @@ fn refuse(asks: &[Ask], error: Error) -> Vec<Result<Outcome, StoreError>> {
 }
 
 impl Shared {
+    /// Writes what could not be written last time. Comes before whatever adds to the log: as long as it fails, nothing
+    /// may be added, or what waits to be written grows with every call.
+    fn catch_up(&self) -> Result<(), Error> {
+        if self.failing.load(Ordering::Acquire) { self.write() } else { Ok(()) }
+    }
+
     fn write(&self) -> Result<(), Error> {
         self.noted(self.log.write(&self.book))
     }

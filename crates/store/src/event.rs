@@ -2,7 +2,8 @@
 //!
 //! The store finds it in the step that counts (reference: Service Management API, section 4): usage of an application
 //! that had none before, or none on this day, and limits whose use comes to a step. Lists are bounded, one per shard:
-//! where nobody fetches, the oldest goes. What is taken back later does not take an event back.
+//! where nobody fetches, the oldest goes for an alert, and what is told of every application alike, its first traffic,
+//! finds no room. What is taken back later does not take an event back.
 
 use std::fmt;
 
@@ -10,7 +11,9 @@ use weir_core::alert::Alert;
 use weir_core::{ApplicationRef, Timestamp};
 
 /// Most events that are kept of a shard: the newest.
-pub const EVENTS_KEPT_MAX: usize = 10_000;
+pub const EVENTS_KEPT_MAX: usize = 20_000;
+/// First traffic is told while fewer events than this are kept of its shard, so that it displaces no alert.
+pub const FIRSTS_KEPT_MAX: usize = 10_000;
 /// Most events that are listed or acknowledged at a time.
 pub const EVENTS_LISTED_MAX: usize = 1_000;
 

@@ -29,7 +29,9 @@ pub use ask::{
 pub use config::{Config, EmbeddedConfig, RedisConfig};
 pub use embedded::{Embedded, Write};
 pub use error::{OpenError, PublishError, StoreError};
-pub use event::{EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, Event, EventId, EventIdError, EventKind};
+pub use event::{
+    EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, Event, EventId, EventIdError, EventKind, FIRSTS_KEPT_MAX,
+};
 pub use recalls::Recall;
 pub use service_error::{
     ERROR_CODE_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX, ERROR_REQUEST_BYTES_MAX, ERRORS_KEPT_MAX, ErrorPage,

@@ -153,10 +153,10 @@ async fn errors_of_a_service_are_read_in_pages_and_emptied() {
     assert_eq!(operator.list_errors(1, 1).await.unwrap().total, 0);
 }
 
-/// More events than there is room for: ten of each application.
+/// More events than there is room for: ten of each application, of which two are no longer told once half of it is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_fetches_in_time_is_counted() {
-    for (redis, applications) in [(false, 1_020), (true, 4_400)] {
+    for (redis, applications) in [(false, 2_300), (true, 4_400)] {
         let mut catalog = catalog(1, LIMITS);
         for number in 0..applications {
             let lines = ["[[providers.services.applications]]".into(), format!("id = \"app-{number}\"")];
@@ -187,11 +187,12 @@ async fn what_nobody_fetches_in_time_is_counted() {
             let ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
             until_async("them to be acknowledged", || async { operator.acknowledge(&ids).await.ok() }).await;
         }
-        let room = if redis { 40_000 } else { 10_000 };
         let metrics = get(stack.listeners[0].telemetry, "/metrics").body;
         let dropped = metrics.lines().find_map(|line| line.strip_prefix("weir_events_dropped_total "));
         assert_eq!(dropped, Some(&*(10 * applications - kept).to_string()), "{metrics}");
-        assert!(kept <= room && kept > room * 9 / 10, "{kept} of {room}");
+        // One part is full, and four are about half full of alerts.
+        let expected = if redis { 42_000..44_000 } else { 20_000..20_001 };
+        assert!(expected.contains(&kept), "{kept} of {expected:?}");
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Account {
     pub(super) number: u64,
     /// The newest windows.
     pub(super) windows: Windows,
+    /// The newest day whose first traffic was told, as in [`Windows`]; 0: none was.
+    pub(super) told_day: u32,
     /// By metric.
     pub(super) tallies: Vec<Tally>,
     pub(super) past: Vec<Past>,
@@ -77,6 +79,7 @@ impl Account {
             record: None,
             number: 0,
             windows: Windows::default(),
+            told_day: 0,
             tallies: vec![],
             past: vec![],
             name: name.into(),

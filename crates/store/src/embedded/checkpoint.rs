@@ -30,7 +30,7 @@ const FILE: &str = "checkpoint";
 const NEW_FILE: &str = "checkpoint.new";
 /// What the file of an earlier version is called.
 const EARLIER_FILE: &str = "checkpoint.redb";
-const MAGIC: &[u8; 8] = b"WEIRCKP3";
+const MAGIC: &[u8; 8] = b"WEIRCKP4";
 
 /// How many accounts are copied at a time, while nobody else is served.
 const ACCOUNTS_AT_A_TIME: usize = 128;
@@ -145,6 +145,7 @@ fn write_account(out: &mut Vec<u8>, account: &Account) {
     put_optional(out, account.user_key.as_ref().map(|key| key.secret_id.as_bytes()));
     out.extend_from_slice(&account.user_key.as_ref().map_or([0; 32], |key| key.digest));
     account.windows.0.iter().for_each(|start| put_number(out, (*start).into()));
+    put_number(out, account.told_day.into());
     put_number(out, account.tallies.len() as u64);
     for tally in &account.tallies {
         put_number(out, tally.metric.into());
@@ -176,6 +177,7 @@ fn read_account(from: &mut Reader<'_>, secret_ids: &mut Vec<Arc<str>>) -> Option
         *start = from.small()?;
     }
     account.windows = Windows(windows);
+    account.told_day = from.small()?;
     account.tallies = from.list(|from| {
         let mut tally = Tally { metric: from.small()?, counts: [0; 7] };
         for count in &mut tally.counts {

@@ -121,8 +121,9 @@ impl Embedded {
         self.shared.book.lock().ledger.errors.page(service, page, per_page, now())
     }
 
-    /// One step that counts nothing.
+    /// One step that counts nothing. Given up while the log cannot be written.
     async fn step(&self, entry: &Entry<'_>) -> Result<(), StoreError> {
+        self.shared.catch_up().map_err(StoreError::Log)?;
         {
             let mut book = self.shared.book.lock();
             let Book { ledger, tail } = &mut *book;
@@ -135,10 +136,40 @@ impl Embedded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{EmbeddedConfig, Publication};
 
     fn error(at_ms: i64, code: &str) -> ServiceError {
         let (message, request) = ("no such application".into(), "GET /transactions/authrep.xml".into());
         ServiceError { code: code.into(), message, at: Timestamp::from_unix_ms(at_ms), request }
+    }
+
+    /// On a full disk the refused calls of a day would be as much memory.
+    #[tokio::test]
+    async fn what_cannot_be_written_does_not_pile_up() {
+        let dir = tempfile::tempdir().unwrap();
+        // In the background, nothing is written meanwhile.
+        let config =
+            EmbeddedConfig { sync_interval_ms: 60_000, ..EmbeddedConfig::new(dir.path().to_owned()) };
+        let store = Embedded::open(config).await.unwrap();
+        let service: ServiceId = "one".parse().unwrap();
+        store.keep_error(&service, &error(1, "a")).await.unwrap();
+        let good = store.shared.log.swap_file(std::fs::File::create("/dev/full").unwrap());
+        let waiting = || store.shared.book.lock().tail.bytes();
+        store.keep_error(&service, &error(2, "b")).await.unwrap_err();
+        let bytes = waiting();
+        for _ in 0..3 {
+            store.keep_error(&service, &error(3, "c")).await.unwrap_err();
+            store.forget_errors(&service).await.unwrap_err();
+            store.publish(Publication { revision: 1, ..Publication::default() }).unwrap_err();
+            store.presume_due().await.unwrap_err();
+        }
+        assert_eq!(waiting(), bytes);
+        store.shared.log.swap_file(good);
+        store.keep_error(&service, &error(4, "d")).await.unwrap();
+        assert_eq!(waiting(), 0);
+        let page = store.shared.book.lock().ledger.errors.page(&service, 1, 9, Timestamp::from_unix_ms(5));
+        let codes: Vec<&str> = page.errors.iter().map(|error| &error.code[..]).collect();
+        assert_eq!(codes, ["d", "b", "a"], "of those that failed the one that found it out");
     }
 
     #[test]

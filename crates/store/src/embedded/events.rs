@@ -1,8 +1,8 @@
 //! Events in memory, in the log and in the checkpoint, and how they are found.
 //!
 //! What is worth telling is found before usage is counted, and told by entries of its own right behind the entry that
-//! counts: in the same frame of the log, so it lasts as long, and at replay nothing is found again. An application's first
-//! usage, and its first of a day, are known by the newest day of its account.
+//! counts: in the same frame of the log, so it lasts as long, and at replay nothing is found again. An application's
+//! first usage is known by its account, which has no day yet, and its first of a day by the newest day that was told.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ use super::entry::Entry;
 use super::ledger::Ledger;
 use super::tail::Tail;
 use super::{Book, Embedded};
-use crate::event::{ALERT_PAUSE_MS, EVENTS_KEPT_MAX, tell_dropped};
+use crate::event::{ALERT_PAUSE_MS, EVENTS_KEPT_MAX, FIRSTS_KEPT_MAX, tell_dropped};
 use crate::{Event, EventId, EventKind, StoreError};
 
 /// An event as the log has it.
@@ -87,10 +87,14 @@ impl Events {
         if !self.advance(number) {
             return;
         }
-        if self.kept.len() == EVENTS_KEPT_MAX {
+        let has_room = !self.is_full(told.what);
+        let is_alert = matches!(told.what, What::Alert { .. });
+        if !has_room && is_alert {
             self.kept.pop_front();
         }
-        self.kept.push_back((number, told));
+        if has_room || is_alert {
+            self.kept.push_back((number, told));
+        }
         if let What::Alert { bin, .. } = told.what {
             if self.alerted.len() == self.alerted.capacity() {
                 self.alerted.retain(|_, at| !is_over(*at, told.at));
@@ -112,6 +116,15 @@ impl Events {
         is_new
     }
 
+    /// Whether one has to go, the oldest or, of what is told of every application, this.
+    fn is_full(&self, what: What) -> bool {
+        let most = match what {
+            What::FirstTraffic | What::FirstDailyTraffic => FIRSTS_KEPT_MAX,
+            What::Alert { .. } => EVENTS_KEPT_MAX,
+        };
+        self.kept.len() >= most
+    }
+
     fn is_quiet(&self, account: u32, bin: u16, now: Timestamp) -> bool {
         self.alerted.get(&(account, bin)).is_some_and(|at| !is_over(*at, now))
     }
@@ -119,7 +132,9 @@ impl Events {
     /// Those of some that are kept, ascending.
     fn known(&self, ids: &[EventId]) -> Vec<u64> {
         let is_kept = |number: &u64| self.kept.binary_search_by_key(number, |(number, _)| *number).is_ok();
-        let mut known: Vec<u64> = ids.iter().map(|id| id.place.0).filter(is_kept).collect();
+        // Others name events of another store.
+        let ours = ids.iter().filter(|id| id.shard == 0 && id.place.1 == 0);
+        let mut known: Vec<u64> = ours.map(|id| id.place.0).filter(is_kept).collect();
         known.sort_unstable();
         known
     }
@@ -183,10 +198,22 @@ impl Ledger {
 
     fn find_firsts(&mut self, account: usize, news: &mut News, (moment, now): (Timestamp, Timestamp)) {
         let (day, today) = (self.windows(moment).start(Period::Day), self.windows(now).start(Period::Day));
+        let account = &self.accounts[account];
         // It only ever rises, whatever is taken back.
-        let newest = self.accounts[account].windows.start(Period::Day);
-        news.is_first = newest == 0;
-        news.is_first_of_day = newest < day && day == today;
+        news.is_first = account.windows.start(Period::Day) == 0;
+        // Not by the newest day: a report from ahead takes no day from those who come on it.
+        news.is_first_of_day = account.told_day < day && day == today;
+    }
+
+    /// Takes over an event.
+    pub(super) fn apply_told(&mut self, number: u64, told: Told) {
+        let day = self.windows(told.at).start(Period::Day);
+        if let (What::FirstDailyTraffic, Some(account)) =
+            (told.what, self.accounts.get_mut(told.account as usize))
+        {
+            account.told_day = account.told_day.max(day);
+        }
+        self.events.tell(number, told);
     }
 
     /// The same of what is settled of a lease: one change after the other, as far as they count.
@@ -231,7 +258,7 @@ impl Ledger {
     }
 
     fn tell_one(&mut self, told: Told, tail: &mut Tail) {
-        tell_dropped((self.events.kept.len() == EVENTS_KEPT_MAX).into());
+        tell_dropped(self.events.is_full(told.what).into());
         self.step(&Entry::Told(told), tail);
     }
 
@@ -267,6 +294,7 @@ impl Embedded {
     }
 
     pub(crate) async fn acknowledge(&self, ids: &[EventId]) -> Result<(), StoreError> {
+        self.shared.catch_up().map_err(StoreError::Log)?;
         {
             let mut book = self.shared.book.lock();
             let Book { ledger, tail } = &mut *book;

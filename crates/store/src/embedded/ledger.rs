@@ -325,7 +325,7 @@ impl Ledger {
                 Some(())
             }
             Entry::Told(told) => {
-                self.events.tell(number, told);
+                self.apply_told(number, told);
                 Some(())
             }
             Entry::Acknowledged { numbers } => {

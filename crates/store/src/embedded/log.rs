@@ -101,6 +101,14 @@ impl Log {
         Ok(())
     }
 
+    /// Writes to another file from now on, as if nothing had failed; returns the one so far.
+    #[cfg(test)]
+    pub(super) fn swap_file(&self, file: File) -> File {
+        let mut writer = self.writer.lock();
+        writer.broken = false;
+        std::mem::replace(&mut writer.file, file)
+    }
+
     /// Bytes in the current file.
     pub(super) fn bytes(&self) -> u64 {
         self.writer.lock().bytes

@@ -14,7 +14,8 @@
 --   :due                             zset   <service>/<app> -> when the first of its leases is over, in ms
 --   :report:<part>:<id>              string idempotency ids, kept ten minutes
 --   :events                          stream what happened to applications and is not acknowledged
---   :traffic                         hash   <service>/<app> -> the newest day that usage was booked to
+--   :traffic                         hash   <service>/<app> -> the newest day whose first traffic was told; "" where
+--                                           none was, but usage of other days was booked
 --   :alerted:<service>/<app>:<step>  string the alert is not repeated while this is there: 24 hours
 --
 -- A counter is what it holds in seven windows, from the minute to eternity, as doubles of eight bytes, lowest first,
@@ -94,8 +95,8 @@ local function steps_of(usage, ceiling)
   return steps
 end
 
--- packed: for each increment {metric, sets (1) or adds (0) and twice the bits of its steps, value, first period, period,
--- max, period, max, ...}; periods count from 1 (minute) to 7 (eternity).
+-- packed: for each increment {metric, sets (1) or adds (0) and twice the bits of its steps, value, first period,
+-- period, max, period, max, ...}; periods count from 1 (minute) to 7 (eternity).
 local function read_usage(packed)
   local usage = {
     packed = packed, fields = {}, sets = {}, values = {}, firsts = {}, ceilings = {}, has_set = false, value_max = 0,
@@ -205,7 +206,11 @@ local function set_closed(shard, name, period, window, value, expires_s)
   end
 end
 
--- Moves a counter on to the windows around the batch's minute. A report may have counted in them before they came.
+-- Tells of an application's first usage of a day, if it is that; see news.lua.
+local greet
+
+-- Moves a counter on to the windows around the batch's minute. A report may have counted in them before they came: of
+-- its day there is something to tell now, and what counts next would not see that.
 local function turn(shard, name, counter)
   local before, after = windows_of(counter[CHANGED_AT]), windows_of(shard.minute)
   for period = 1, 6 do
@@ -215,6 +220,7 @@ local function turn(shard, name, counter)
       local early = redis.call('HGET', key, metric)
       if early then redis.call('HDEL', key, metric) end
       counter[period] = tonumber(early or 0)
+      if period == 3 and counter[period] > 0 then greet(shard, name, shard.minute) end
     end
   end
   counter[CHANGED_AT], counter[HAS_CHANGED] = shard.minute, true
@@ -281,9 +287,6 @@ local function put(shard, name, period, minute, value, expires_s)
     set_closed(shard, name, period, windows_of(minute)[period], value, expires_s)
   end
 end
-
--- Tells of an application's first usage of a day, if it is that; see news.lua.
-local greet
 
 -- Counts a usage so many times; its counters are the names behind a place. `minute` and `expiries` where it is not of
 -- now. Returns by how much each window changed, if one of them was set.

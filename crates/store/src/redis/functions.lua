@@ -1,8 +1,8 @@
 -- Answers begin with one of these. TOGETHER: how many of the requests fit, the place of the ceiling that refuses the
 -- others, and what the ceilings held before; ONE: likewise of one. ADMITTED: without meaning twice, what they hold.
 -- Where leases hold something of a ceiling, LENT is added to these three, and what they hold of each follows. Before
--- all answers of a shard stand how many leases were presumed, how much of what had been is given back, and how many events
--- had to go.
+-- all answers of a shard stand how many leases were presumed, how much of what had been is given back, and how many
+-- events were lost.
 local TOGETHER, ONE, ADMITTED, STALE, BURIED, TAKEN_BACK, REPORTED, HEARD, PRESUMED_DUE = 0, 1, 2, 3, 4, 5, 6, 7, 8
 local LENT = 16
 

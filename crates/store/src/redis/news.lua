@@ -4,7 +4,7 @@
 -- It is told in the step that counts, into a stream of the shard, and costs next to nothing where nothing is told: a
 -- comparison for each counter and each ceiling, some more for a ceiling that is at its lowest step.
 
-local EVENTS_KEPT_MAX = 10000
+local EVENTS_KEPT_MAX, FIRSTS_KEPT_MAX = 20000, 10000
 local ALERT_PAUSE_MS = '86400000'
 local DAY = 3
 local PERIODS = { 'minute', 'hour', 'day', 'week', 'month', 'year', 'eternity' }
@@ -20,22 +20,30 @@ local function comes_to_step(usage, ceiling, used, most)
   return false
 end
 
--- Adds an event as a line of words: moment in ms, application, what happened to it. Names have no blanks. The oldest go
--- where there are too many.
+-- Adds an event as a line of words: moment in ms, application, what happened to it. Names have no blanks. The oldest
+-- goes where there are too many.
 local function tell(shard, application, what)
   local key = shard.base .. ':events'
   redis.call('XADD', key, '*', 'event', string.format('%.0f %s %s', shard.now_ms, application, what))
   shard.answers[3] = shard.answers[3] + redis.call('XTRIM', key, 'MAXLEN', '=', EVENTS_KEPT_MAX)
 end
 
--- A counter is raised that held nothing in the day of a minute. The names of days ascend with them.
+-- Every application has first traffic: that may fill the list to one half, and displace no alert.
+local function tell_first(shard, application, what)
+  if redis.call('XLEN', shard.base .. ':events') < FIRSTS_KEPT_MAX then return tell(shard, application, what) end
+  shard.answers[3] = shard.answers[3] + 1
+end
+
+-- A counter is raised that held nothing in the day of a minute. The names of days ascend with them. Usage of other days
+-- than this one, late or ahead, takes no day from those who come on it.
 greet = function(shard, name, minute)
   local application, key = application_of(name), shard.base .. ':traffic'
-  local day, newest = windows_of(minute)[DAY], redis.call('HGET', key, application)
-  if newest and newest >= day then return end
-  redis.call('HSET', key, application, day)
-  if not newest then tell(shard, application, 'first_traffic') end
-  if day == windows_of(shard.minute)[DAY] then tell(shard, application, 'first_daily_traffic') end
+  local day, told = windows_of(minute)[DAY], redis.call('HGET', key, application)
+  local is_first_of_day = day == windows_of(shard.minute)[DAY] and (told or '') < day
+  if told and not is_first_of_day then return end
+  redis.call('HSET', key, application, is_first_of_day and day or '')
+  if not told then tell_first(shard, application, 'first_traffic') end
+  if is_first_of_day then tell_first(shard, application, 'first_daily_traffic') end
 end
 
 -- How often a whole number has to be added to come to another; exact beyond 2^53, as a plain division is not.

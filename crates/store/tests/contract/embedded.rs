@@ -123,6 +123,8 @@ async fn a_checkpoint_holds_everything() {
     assert_eq!(store.services().await.unwrap(), [("api".parse().unwrap(), record("api"))]);
     assert_eq!(store.application(&app("gone")).await.unwrap(), None);
     assert_eq!(store.application(&app("a")).await.unwrap(), Some(record("a")));
+    apply(&store, "a", "hits=1").await;
+    assert_eq!(told(&store, "a").await, ["first_traffic", "first_daily_traffic"], "its day is told");
     let found = store.application_of_user_key(&"api".parse().unwrap(), &key).await.unwrap();
     assert_eq!(found.unwrap().as_str(), "a");
 }

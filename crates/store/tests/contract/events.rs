@@ -5,16 +5,17 @@ use std::sync::Arc;
 use weir_core::lease::When;
 use weir_core::{AlertBins, ApplicationRef};
 use weir_store::{
-    Ask, EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, Entry, Event, EventId, EventKind, Mode, Report, Store, Write,
+    Ask, EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, Entry, Event, EventId, EventKind, FIRSTS_KEPT_MAX, Mode, Report,
+    Store, Write,
 };
 use weir_tests::wait::until_async;
 
 use crate::leases::{closing, hear, in_ms, opening, said};
 use crate::words::{app, apply, ask, increments, publication, read, report};
 
-const APPLICATIONS: [&str; 12] = [
+const APPLICATIONS: [&str; 13] = [
     "first", "steps", "once", "refused", "together", "reported", "settled", "lined", "presumed", "quiet",
-    "set", "bare",
+    "set", "bare", "ahead",
 ];
 const FIRSTS: [&str; 2] = ["first_traffic", "first_daily_traffic"];
 
@@ -29,13 +30,14 @@ pub(crate) async fn all(store: &Store) {
     a_refusal_tells_nothing(store).await;
     what_is_counted_together_is_told_as_one_by_one(store).await;
     reports_tell_of_the_windows_they_are_booked_to(store).await;
+    reports_from_ahead_take_no_day(store).await;
     settlements_tell(store).await;
     lines_of_a_lease_are_told_one_after_the_other(store).await;
     what_is_presumed_is_told(store).await;
     steps_that_are_not_enabled_are_not_told(store).await;
     what_is_set_is_told(store).await;
     events_are_kept_until_they_are_acknowledged(store).await;
-    the_newest_are_kept(store).await;
+    alerts_displace_the_oldest_and_first_traffic_displaces_none(store).await;
 }
 
 fn word(event: &Event) -> String {
@@ -170,6 +172,15 @@ async fn reports_tell_of_the_windows_they_are_booked_to(store: &Store) {
     }
 }
 
+async fn reports_from_ahead_take_no_day(store: &Store) {
+    store.report(report("", &[("ahead", "hits=1", Some(in_ms(86_400_000)))])).await.unwrap();
+    assert_eq!(told(store, "ahead").await, ["first_traffic"]);
+    for _ in 0..2 {
+        apply(store, "ahead", "hits=1").await;
+        assert_eq!(told(store, "ahead").await, FIRSTS, "this day is told, and once");
+    }
+}
+
 async fn settlements_tell(store: &Store) {
     const UNIT: &str = "hits=1<=10/year";
     let opened = opening(said("settled", (1, 1, 1), &[(UNIT, [0, 0, 4])]));
@@ -264,6 +275,8 @@ async fn events_are_kept_until_they_are_acknowledged(store: &Store) {
         ["50 % hits per day: 8/10", "80 % hits per day: 8/10"]
     );
     assert!(events.windows(2).all(|pair| pair[0].id < pair[1].id), "{events:?}");
+    let others: Vec<EventId> = events.iter().flat_map(|event| others_than(event.id)).collect();
+    store.acknowledge(&others).await.unwrap();
     assert_eq!(store.events(2).await.unwrap(), events[..2]);
     assert_eq!(store.events(0).await.unwrap(), []);
     for event in &events {
@@ -277,18 +290,35 @@ async fn events_are_kept_until_they_are_acknowledged(store: &Store) {
     assert_eq!(acknowledge_all(store).await, 2);
 }
 
+/// Ids that differ in one number, and name nothing.
+fn others_than(id: EventId) -> [EventId; 2] {
+    let id = id.to_string();
+    let (shard, place) = id.split_once('-').unwrap();
+    let (first, _) = place.split_once('-').unwrap();
+    [format!("{shard}4-{place}"), format!("{shard}-{first}-9999")].map(|id| id.parse().unwrap())
+}
+
 /// Of more applications than there is room for, in each shard.
-async fn the_newest_are_kept(store: &Store) {
+async fn alerts_displace_the_oldest_and_first_traffic_displaces_none(store: &Store) {
     let shards = if matches!(store, Store::Embedded(_)) { 1 } else { 4 };
-    let applications = shards * (EVENTS_KEPT_MAX / 2 + 1_000);
-    let name = |number: usize| -> ApplicationRef { format!("api/crowd-{number}").parse().unwrap() };
+    apply(store, "bare", "hits=1<=10/day").await;
+    report_of_a_crowd(store, shards * (FIRSTS_KEPT_MAX / 2 + 1_000), "hits=1").await;
+    let oldest = until_async("events to be listed", || async { store.events(usize::MAX).await.ok() }).await;
+    assert_eq!(oldest.len(), EVENTS_LISTED_MAX, "no more at a time");
+    assert_eq!(word(&oldest[0]), "90 % hits per day: 9/10");
+    assert_eq!(acknowledge_all(store).await, shards * FIRSTS_KEPT_MAX);
+    apply(store, "bare", "hits=1<=10/day").await;
+    report_of_a_crowd(store, shards * (EVENTS_KEPT_MAX / 8 + 500), "hits=29<=10/day").await;
+    assert!(listed(store).await.iter().all(|event| event.application != app("bare")), "the oldest is gone");
+    assert_eq!(acknowledge_all(store).await, shards * EVENTS_KEPT_MAX);
+}
+
+/// Each counts a usage, which raises 2 events the first time, or 8.
+async fn report_of_a_crowd(store: &Store, applications: usize, usage: &str) {
     for first in (0..applications).step_by(500) {
-        let entry = |number| Entry { application: name(number), increments: increments("hits=1"), at: None };
+        let name = |number: usize| -> ApplicationRef { format!("api/crowd-{number}").parse().unwrap() };
+        let entry = |number| Entry { application: name(number), increments: increments(usage), at: None };
         let entries = (first..first + 500).map(entry).collect();
         store.report(Report { idempotency_id: vec![], entries }).await.unwrap();
     }
-    let oldest = until_async("events to be listed", || async { store.events(usize::MAX).await.ok() }).await;
-    assert_eq!(oldest.len(), EVENTS_LISTED_MAX, "no more at a time");
-    assert!(oldest.iter().all(|event| event.application != name(0)), "the oldest are gone");
-    assert_eq!(acknowledge_all(store).await, shards * EVENTS_KEPT_MAX);
 }

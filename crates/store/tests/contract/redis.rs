@@ -213,6 +213,25 @@ async fn a_step_is_told_again_once_a_day_is_over() {
     assert_eq!(told(&store, "a").await, [&first[..], &again].concat());
 }
 
+/// As if midnight had passed since: a counter that comes to its day takes along what is there, and is not at zero then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_a_report_was_booked_to_ahead_is_told_when_it_comes() {
+    let server = RedisServer::start();
+    let store = open(&server).await;
+    move_counter(&server, "api/a:hits", FAR_AHEAD, [0; 7]).await;
+    store.report(report("", &[("a", "hits=1", None)])).await.unwrap();
+    let first = ["first_traffic", "first_daily_traffic"];
+    assert_eq!(told(&store, "a").await, first, "beside the counter, but of now");
+    let script = "EVAL \"for _, key in ipairs(redis.call('KEYS', '*:traffic')) do redis.call('HSET', key, 'api/a', '') \
+                  end\" 0";
+    server.command(script);
+    move_counter(&server, "api/a:hits", LEAP_DAY_END, [1; 7]).await;
+    for expected in ["ok 2", "ok 3"] {
+        assert_eq!(apply(&store, "a", "hits=1<=99/day").await, expected);
+        assert_eq!(told(&store, "a").await, [&first[..], &first[1..]].concat());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_comes_with_the_batch_that_counts_however_often_that_is_sent() {
     let server = RedisServer::start();

@@ -18,6 +18,12 @@ fn application() -> ApplicationRef {
     "api/a".parse().unwrap()
 }
 
+fn increments(by: u64) -> Vec<Increment> {
+    let ceilings = vec![Ceiling { period: Period::Minute, max: 10 }];
+    let (metric, value) = ("hits".parse().unwrap(), UsageValue::Add(by));
+    vec![Increment { metric, value, ceilings, alert_bins: AlertBins::ALL }]
+}
+
 /// A ledger with one application of one service, whose records are empty.
 struct Desk {
     ledger: Ledger,
@@ -38,8 +44,6 @@ impl Desk {
 
     /// Counts some of 10 that a minute allows.
     fn count(&mut self, by: u64, now: Timestamp) {
-        let ceilings = vec![Ceiling { period: Period::Minute, max: 10 }];
-        let (metric, value) = ("hits".parse().unwrap(), UsageValue::Add(by));
         let version: Version = Record::new(&b""[..]).version;
         self.requests += 1;
         let ask = Ask {
@@ -48,11 +52,18 @@ impl Desk {
             application: Arc::new(Subject::new(application())),
             application_version: version,
             service_version: version,
-            increments: vec![Increment { metric, value, ceilings, alert_bins: AlertBins::ALL }],
+            increments: increments(by),
             mode: Mode::Count,
         };
         let outcome = self.ledger.decide(&ask, &mut self.tail, now).unwrap();
         assert!(matches!(outcome, crate::Outcome::Admitted { .. }), "{outcome:?}");
+    }
+
+    /// Books one to another moment.
+    fn report(&mut self, moment: Timestamp, now: Timestamp) {
+        let entry = crate::Entry { application: application(), increments: increments(1), at: Some(moment) };
+        let report = crate::Report { idempotency_id: vec![], entries: vec![entry] };
+        assert!(self.ledger.report(&report, &mut self.tail, now));
     }
 
     /// What was told, and of which moment after the first.
@@ -85,6 +96,22 @@ fn a_step_is_told_again_after_a_day() {
     assert_eq!(desk.told(), [&next[..], &["50 24"]].concat(), "to the millisecond");
     desk.count(9, at(DAY + HOUR));
     assert_eq!(desk.told(), [&next[..], &["50 24", "80 25", "90 25"]].concat());
+}
+
+#[test]
+fn a_report_from_ahead_takes_no_day_from_calls() {
+    const MINUTE: i64 = HOUR / 60;
+    let mut desk = Desk::new();
+    let midnight = 12 * HOUR;
+    desk.report(at(midnight + 10 * MINUTE), at(midnight - 30 * MINUTE));
+    assert_eq!(desk.told(), ["first_traffic 11"]);
+    for minutes in [-20, -19, 20, 21] {
+        desk.count(1, at(midnight + minutes * MINUTE));
+    }
+    let days = ["first_traffic 11", "first_daily_traffic 11", "first_daily_traffic 12"];
+    assert_eq!(desk.told(), days);
+    desk.report(at(midnight - MINUTE), at(midnight + 30 * MINUTE));
+    assert_eq!(desk.told(), days, "nor is a day told that is over");
 }
 
 #[test]
