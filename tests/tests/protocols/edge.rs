@@ -224,7 +224,7 @@ pub(crate) fn seen(answer: &Answer) -> BTreeMap<String, String> {
 }
 
 /// The values of a header that the upstream saw.
-fn header(upstream: &serde_json::Value, name: &str) -> String {
+pub(crate) fn header(upstream: &serde_json::Value, name: &str) -> String {
     let headers = upstream["headers"].as_array().unwrap();
     let values = headers.iter().filter(|pair| pair[0] == name).filter_map(|pair| pair[1].as_str());
     values.collect::<Vec<_>>().join(" | ")

@@ -162,6 +162,29 @@ async fn without_a_decision_nothing_passes_nginx() {
     until("nginx to reach the listener again", || (ask(address).status == 200).then_some(()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_requests_hide_in_a_tunnel_of_nginx() {
+    let stack = edge::start().await;
+    let nginx = nginx(&stack, "api", "production", TOKEN);
+    let wish = |address: SocketAddr, protocol: &str| {
+        let lines = format!("Host: api.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n");
+        let answer = raw(address, &format!("GET /hello?user_key=key HTTP/1.1\r\n{lines}\r\n"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let upstream = answer.json();
+        ["connection", "upgrade"].map(|name| edge::header(&upstream, name).to_ascii_lowercase())
+    };
+    for (protocol, passed) in [
+        ("websocket", ["upgrade", "websocket"]),
+        ("WebSocket", ["upgrade", "websocket"]),
+        ("h2c", ["", ""]),
+        ("websocket, h2c", ["", ""]),
+        ("TLS/1.2", ["", ""]),
+    ] {
+        assert_eq!(wish(nginx.addresses[0], protocol), passed, "nginx: {protocol}");
+        assert_eq!(wish(stack.gateways[0].address, protocol), passed, "our gateway: {protocol}");
+    }
+}
+
 /// What no other test's service has: TLS both ways, several listeners, no body at all.
 #[test]
 fn nginx_reads_every_configuration() {

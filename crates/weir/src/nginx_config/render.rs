@@ -110,7 +110,9 @@ fn maps() -> String {
          \x20   map $weir_refusal $weir_document {{\n        default @weir_away;\n{}    }}\n\
          \x20   # Whoever asks for application/problem+json gets the document that came with the refusal.\n\
          \x20   map $weir_problem $weir_reply {{\n        default $weir_document;\n        \"\" $weir_text;\n    }}\n\
-         \x20   map $http_upgrade $weir_connection {{\n        default upgrade;\n        \"\" \"\";\n    }}\n\
+         \x20   # WebSocket alone: in a tunnel of h2c there would be requests that nobody has authorised.\n\
+         \x20   map $http_upgrade $weir_upgrade {{\n        default \"\";\n        \"~*^websocket$\" websocket;\n    }}\n\
+         \x20   map $weir_upgrade $weir_connection {{\n        default \"\";\n        websocket upgrade;\n    }}\n\
          \x20   # Requests of HTTP/1.0 need no Host; nginx would take them for this server's.\n\
          \x20   map $http_host $weir_host {{\n        default $host;\n        \"\" \"\";\n    }}\n\n",
         entries(""),
@@ -221,7 +223,7 @@ fn onward_headers(plan: &Plan<'_>) -> String {
     ];
     set("Host", &word(&host));
     set("Connection", "$weir_connection");
-    set("Upgrade", "$http_upgrade");
+    set("Upgrade", "$weir_upgrade");
     set("X-3scale-debug", "\"\"");
     for (name, value) in vouched {
         set(name, value);
