@@ -2,10 +2,12 @@
 //!
 //! Both render what [`admit`] finds: the service by host, the credentials where its provider wants them, the usage by
 //! its mapping rules, and the engine's verdict, in the order and by the rules of our own gateway. The asker proves
-//! itself by a gateway token, which says the environment and the services; others are as if they were not there.
+//! itself by a gateway token, which says the environment and the services, and may say itself which one of them it stands
+//! in front of (`edge/asker.rs`); others are as if they were not there.
 //!
 //! It knows neither protocol. Each call is asked about once, under an id made here, and is counted when it is answered.
 
+mod asker;
 pub(crate) mod reply;
 mod routes;
 mod service;
@@ -19,25 +21,18 @@ use weir_core::target::{TargetError, bare_host, check_method, is_authority};
 use weir_core::{Credentials, Decision, Denial, Proof, Timestamp, Usage, extract};
 use weir_store::{Mode, RequestId};
 
-use crate::config::GatewayToken;
 use crate::engine::{Question, Wishes};
 use crate::meters;
 use crate::server::Shared;
 use crate::status::Failure;
 use crate::trace::Parent;
 
+pub(crate) use asker::{Asker, Kind};
 pub(crate) use routes::Directory;
 pub(crate) use service::EdgeService;
 
 /// Longest referrer that is judged.
 const REFERRER_BYTES_MAX: usize = 2048;
-
-/// Which proxy asks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Asker {
-    Envoy,
-    Nginx,
-}
 
 /// A name and a value.
 pub(crate) type Header<'a> = (&'a [u8], &'a [u8]);
@@ -68,7 +63,8 @@ pub(crate) struct Admitted {
     /// Where its limits stand, and when.
     pub(crate) limits: Tightest,
     pub(crate) at: Timestamp,
-    /// The target for the upstream: below its base URL, slashes merged, without credentials where the provider wants that.
+    /// The target for the upstream: below its base URL, slashes merged, without credentials where the provider wants
+    /// that.
     pub(crate) target: String,
 }
 
@@ -128,33 +124,32 @@ impl From<Failure> for Stop {
 /// The refusal, or what kept the call from being decided.
 pub(crate) async fn admit(
     shared: &Shared,
-    (asker, gateway): (Asker, &GatewayToken),
+    asker: Asker<'_>,
     call: &Call<'_>,
     request: RequestId,
 ) -> Result<Admitted, Stop> {
-    let found = decide(shared, gateway, call, request).await;
+    let found = decide(shared, asker, call, request).await;
     let outcome = match &found {
         Ok(_) => "allowed",
         Err(Stop::Refused(refusal)) => refusal.code(),
         Err(Stop::Failed(_)) => "undecided",
     };
-    let asker = match asker {
-        Asker::Envoy => "envoy",
-        Asker::Nginx => "nginx",
-    };
-    meters::asked(asker, outcome);
+    meters::asked(asker.kind.as_str(), outcome);
     found
 }
 
 async fn decide(
     shared: &Shared,
-    gateway: &GatewayToken,
+    asker: Asker<'_>,
     call: &Call<'_>,
     request: RequestId,
 ) -> Result<Admitted, Stop> {
     let (path, query) = read_target(call)?;
-    let service = shared.directory.find(&shared.catalog, gateway, &bare_host(call.host))?;
-    let service = service.ok_or(Refusal::NoService)?;
+    if !asker.is_of_its_tokens_environment() {
+        return Err(Refusal::NoService.into());
+    }
+    let service = shared.directory.find(&shared.catalog, asker.gateway, &bare_host(call.host))?;
+    let service = service.filter(|service| asker.is_for(&service.id)).ok_or(Refusal::NoService)?;
     let path = RequestPath::parse(path).map_err(TargetError::Path)?;
     let arguments = Arguments { query: query.unwrap_or_default(), form: call.form };
     let denied = |denial, at| Refusal::Denied { service: Arc::clone(&service), denial, at };
@@ -188,6 +183,7 @@ async fn decide(
 /// Path and query of a request that can be served.
 fn read_target<'a>(call: &Call<'a>) -> Result<(&'a str, Option<&'a str>), TargetError> {
     check_method(call.method)?;
+    check_expectation(call)?;
     if !call.target.starts_with('/') {
         return Err(TargetError::Malformed("the request target is not a path"));
     }
@@ -202,6 +198,12 @@ fn read_target<'a>(call: &Call<'a>) -> Result<(&'a str, Option<&'a str>), Target
         Some((path, query)) => (path, Some(query)),
         None => (call.target, None),
     })
+}
+
+fn check_expectation(call: &Call<'_>) -> Result<(), TargetError> {
+    let mut expected = call.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"expect"));
+    let is_known = expected.all(|(_, value)| value.eq_ignore_ascii_case(b"100-continue"));
+    if is_known { Ok(()) } else { Err(TargetError::Expectation) }
 }
 
 fn credentials(

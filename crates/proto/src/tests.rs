@@ -194,7 +194,8 @@ fn envoys_messages_show_no_secret() {
         body: secret(),
         ..HttpRequest::default()
     };
-    let attributes = Some(AttributeContext { request: Some(Request { http: Some(http) }) });
+    let attributes =
+        Some(AttributeContext { request: Some(Request { http: Some(http) }), ..AttributeContext::default() });
     let set = HeaderValueOption { header: Some(header), ..HeaderValueOption::default() };
     let ok = OkHttpResponse { headers: vec![set], ..OkHttpResponse::default() };
     let response = CheckResponse { status: None, http_response: Some(HttpResponse::OkResponse(ok)) };

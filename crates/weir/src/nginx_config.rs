@@ -106,6 +106,9 @@ fn argument_problems(arguments: &Arguments) -> Vec<Problem> {
             && url.path() == "/"
             && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
     };
+    if !arguments.listener.iter().all(has_plain_host) {
+        problems.push(Problem::of_argument("--listener", "needs a host name or an IP address"));
+    }
     let schemes: Vec<_> = arguments.listener.iter().map(Uri::scheme_str).collect();
     if !arguments.listener.iter().all(is_origin) {
         problems.push(Problem::of_argument("--listener", "is not http://host:port or https://host:port"));
@@ -128,6 +131,16 @@ fn argument_problems(arguments: &Arguments) -> Vec<Problem> {
     problems
 }
 
+/// Whether the host is a name or an address. A URL may have more in it, which ends a directive, or is a variable.
+fn has_plain_host(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(is_name),
+    }
+}
+
 /// Names with more hyphens and underscores than these have too many spellings to name each.
 const SEPARATORS_MAX: usize = 6;
 
@@ -138,6 +151,10 @@ fn catalog_problems(file: &str, service: &Service, proxy: &Proxy) -> Vec<Problem
         |message: String| problems.push(Problem::of_file(file, format!("service {id}: {message}")));
     if proxy.api_backend.is_none() {
         problem("has no api_backend: nginx would not know where to send requests".into());
+    }
+    let backend = proxy.api_backend.as_deref().and_then(|url| url.parse::<Uri>().ok());
+    if backend.is_some_and(|url| !has_plain_host(&url)) {
+        problem("api_backend needs a host name or an IP address: nginx reads the rest differently".into());
     }
     if proxy.hosts.is_empty() {
         problem("has no hosts".into());

@@ -135,7 +135,7 @@ async fn descriptors_count_all_or_none() {
             "user_key=other metric=search|user_key=key metric=hits *3|user_key=other metric=hits",
             0,
             Limit::OverLimit,
-            &["Ok 9 hits-day", "OverLimit 2 hits-day", "Ok 10 hits-day"],
+            &["Ok 10 hits-day", "OverLimit 2 hits-day", "Ok 10 hits-day"],
         )
         .await;
         assert_eq!(refused.raw_body, b"Limits exceeded");
@@ -144,9 +144,11 @@ async fn descriptors_count_all_or_none() {
         assert!(header("ratelimit").value.starts_with("\"hits-day\";r=2;t="));
         assert!(refused.statuses[1].duration_until_reset.unwrap().seconds > 0);
         assert_eq!(client.totals("api", "other").await.unwrap(), before, "what was admitted is taken back");
+        assert_eq!(header("content-type").value, "text/plain; charset=utf-8");
         // A metric that is not in the plan: a limit of 0, and nothing to wait for.
         let closed =
             check(&stack, "user_key=key metric=mail", 0, Limit::OverLimit, &["OverLimit 0 mail-week"]).await;
+        assert_eq!(closed.raw_body, b"Authentication failed");
         assert!(closed.response_headers_to_add.iter().all(|header| header.key != "retry-after"));
         assert_eq!(client.totals("api", "app").await.unwrap()["hits"], 8);
     }
@@ -251,4 +253,20 @@ async fn what_nobody_waits_for_counts_whole_or_not() {
     ask(&stack, "api", &many, 0).await.unwrap();
     stack.counter_settles_at("other", "free", client.totals("api", "other").await.unwrap()["free"]).await;
     assert_eq!(client.totals("api", "other").await.unwrap()["free"] % DESCRIPTORS as u64, 0);
+}
+
+/// Whoever leaves while descriptors are taken back leaves none of them counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_is_taken_back() {
+    let stack = stack(true).await;
+    let refused = format!("{}|user_key=other metric=mail", ["user_key=other metric=free"; 63].join("|"));
+    let mut left = 0;
+    for wait_ms in 1..=40 {
+        let asked = ask(&stack, "api", &refused, 0);
+        left += u64::from(tokio::time::timeout(Duration::from_millis(wait_ms), asked).await.is_err());
+    }
+    assert!(left > 0, "all were answered at once");
+    stack.counter_settles_at("other", "free", 0).await;
+    assert_eq!(ask(&stack, "api", &refused, 0).await.unwrap().overall_code(), Limit::OverLimit);
+    stack.counter_settles_at("other", "free", 0).await;
 }

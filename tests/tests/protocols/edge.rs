@@ -156,6 +156,23 @@ pub(crate) const CASES: &[Case] = &[
         &[("X-3scale-proxy-secret-token", "mine"), ("x-3scale-debug", "1")],
         "",
     ),
+    (
+        "GET api.test/hello?user_key=key",
+        &[
+            ("X-Forwarded-For", "198.51.100.7"),
+            ("X_Forwarded_For", "203.0.113.9"),
+            ("X-Forwarded_Proto", "https"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "evil.test"),
+            ("x_forwarded_host", "evil.test"),
+            ("X-Real-IP", "203.0.113.9"),
+            ("X_Real-IP", "203.0.113.9"),
+            ("x_3scale_proxy_secret_token", "mine"),
+        ],
+        "",
+    ),
+    ("GET pair.test/x", &[("app_id", "app"), ("app_key", "secret"), ("x_real_ip", "203.0.113.9")], ""),
+    ("GET api.test/hello?user_key=key", &[("expect", "a-cake")], ""),
     ("GET api.test/hello", &[], ""),
     ("GET api.test/hello", &[("accept", "application/problem+json")], ""),
     ("GET api.test/hello?user_key=", &[], ""),
@@ -187,6 +204,9 @@ pub(crate) fn send(address: SocketAddr, (request, headers, body): &Case) -> Answ
     call(address, method, path, &headers, body)
 }
 
+/// What only a proxy says.
+const VOUCHED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip"];
+
 /// What a client and the API behind see of a case, without what has to differ.
 pub(crate) fn seen(answer: &Answer) -> BTreeMap<String, String> {
     let mut seen = BTreeMap::new();
@@ -214,6 +234,15 @@ pub(crate) fn seen(answer: &Answer) -> BTreeMap<String, String> {
         for name in ["host", "x-3scale-proxy-secret-token", "x-secret", "x-3scale-debug", "x-a"] {
             tell(name, header(&upstream, name));
         }
+        for name in VOUCHED {
+            let spelled = name.replace('-', "_");
+            // Some put a blank behind the comma.
+            tell(name, header(&upstream, name).replace(", ", ","));
+            tell(&spelled, header(&upstream, &spelled));
+        }
+        for name in ["x-forwarded_proto", "x_real-ip", "x_3scale_proxy_secret_token"] {
+            tell(name, header(&upstream, name));
+        }
         for name in ["authorization", "app-id", "app_id", "app-key", "app_key", "user_key"] {
             tell(name, header(&upstream, name));
         }
@@ -224,7 +253,7 @@ pub(crate) fn seen(answer: &Answer) -> BTreeMap<String, String> {
 }
 
 /// The values of a header that the upstream saw.
-fn header(upstream: &serde_json::Value, name: &str) -> String {
+pub(crate) fn header(upstream: &serde_json::Value, name: &str) -> String {
     let headers = upstream["headers"].as_array().unwrap();
     let values = headers.iter().filter(|pair| pair[0] == name).filter_map(|pair| pair[1].as_str());
     values.collect::<Vec<_>>().join(" | ")

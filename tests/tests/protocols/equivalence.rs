@@ -15,7 +15,7 @@ use weir_tests::http::{Answer, call};
 use weir_tests::listener::usage_entry;
 use weir_tests::stack::{Plan, Stack, TOKEN};
 
-use crate::envoy::{EXT_AUTHZ, envoy};
+use crate::envoy::{envoy, for_services};
 use crate::nginx;
 
 /// Requests in the order they came: method, target, whose they are, and the verdict.
@@ -131,7 +131,7 @@ struct Ways {
 impl Ways {
     async fn start() -> Self {
         let stack = Stack::start(&Plan { redis: true, ..Plan::small(&catalog()) }).await;
-        let envoy = envoy(&stack, EXT_AUTHZ, TOKEN);
+        let envoy = envoy(&stack, &for_services(&[("api", "[\"api.test\"]")]), TOKEN);
         let nginx = nginx::start(&stack, &catalog(), ("api", "production"), TOKEN);
         Self { stack, envoy, nginx, rules: rules() }
     }

@@ -162,6 +162,80 @@ async fn without_a_decision_nothing_passes_nginx() {
     until("nginx to reach the listener again", || (ask(address).status == 200).then_some(()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_requests_hide_in_a_tunnel_of_nginx() {
+    let stack = edge::start().await;
+    let nginx = nginx(&stack, "api", "production", TOKEN);
+    let wish = |address: SocketAddr, protocol: &str| {
+        let lines =
+            format!("Host: api.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n");
+        let answer = raw(address, &format!("GET /hello?user_key=key HTTP/1.1\r\n{lines}\r\n"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let upstream = answer.json();
+        ["connection", "upgrade"].map(|name| edge::header(&upstream, name).to_ascii_lowercase())
+    };
+    for (protocol, passed) in [
+        ("websocket", ["upgrade", "websocket"]),
+        ("WebSocket", ["upgrade", "websocket"]),
+        ("h2c", ["", ""]),
+        ("websocket, h2c", ["", ""]),
+        ("TLS/1.2", ["", ""]),
+    ] {
+        assert_eq!(wish(nginx.addresses[0], protocol), passed, "nginx: {protocol}");
+        assert_eq!(wish(stack.gateways[0].address, protocol), passed, "our gateway: {protocol}");
+    }
+}
+
+/// A token for all services opens one nginx's service to that nginx alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_stands_in_front_of_one_service() {
+    let stack = edge::start().await;
+    let listener = stack.listeners[0].http.unwrap();
+    let pair = [("x-original-host", "pair.test"), ("app-id", "app"), ("app-key", "secret")];
+    let ask = |token: &str, bound: &[(&str, &str)]| {
+        let question =
+            [("weir-gateway-token", token), ("x-original-method", "GET"), ("x-original-uri", "/x")];
+        let answer = call(listener, "GET", "/nginx/auth", &[&question, &pair[..], bound].concat(), "");
+        (answer.status, answer.header("weir-refusal"))
+    };
+    let admitted = || (204, String::new());
+    let nowhere = || (403, "not_found".to_owned());
+    assert_eq!(ask(TOKEN, &[]), admitted());
+    let production = ("weir-environment", "production");
+    assert_eq!(ask(TOKEN, &[("weir-service", "pair"), production]), admitted());
+    assert_eq!(ask(TOKEN, &[("weir-service", "api"), production]), nowhere());
+    assert_eq!(ask(TOKEN, &[("weir-service", ""), production]), nowhere());
+    assert_eq!(ask(TOKEN, &[("weir-service", "pair"), ("weir-environment", "staging")]), nowhere());
+    let log = stack.listeners[0].log();
+    assert!(log.contains("gateway.environment") && !log.contains(TOKEN), "{log}");
+    assert_eq!(edge::totals(&stack).await.get("pair/app/hits"), Some(&2));
+
+    let (api, received) = (nginx(&stack, "api", "production", TOKEN), stack.upstream.received());
+    let strayed = call(api.addresses[0], "GET", "/x", &[("host", "pair.test"), pair[1], pair[2]], "");
+    assert_eq!((strayed.status, strayed.body.as_str()), (404, ""));
+    let strayed = raw(api.addresses[0], "GET /own HTTP/1.1\r\nHost: pair.test\r\nConnection: close\r\n\r\n");
+    assert_eq!(strayed.status, 404, "the provider's own directives are this API's");
+    assert_eq!(stack.upstream.received(), received, "nothing got through");
+    let staging = nginx(&stack, "api", "production", "staging-gateway-token");
+    assert_eq!(get(staging.addresses[0], "/hello?user_key=key").status, 404);
+}
+
+/// What a URL may have in the place of a host ends a directive, or is a variable.
+#[test]
+fn nginx_is_given_hosts_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.toml").display().to_string();
+    for host in ["a;b", "a'b", "$host", "a{b}", "a&b"] {
+        let url = format!("http://{host}:1");
+        std::fs::write(&path, edge::catalog().replace("{upstream}", "http://localhost")).unwrap();
+        let done = weir(&["nginx-config", "api", "--catalog", &path, "--listener", &url]);
+        assert!(!done.status.success() && done.stdout.is_empty(), "--listener {host}");
+        std::fs::write(&path, edge::catalog().replace("{upstream}", &url)).unwrap();
+        let done = weir(&["nginx-config", "api", "--catalog", &path]);
+        assert!(!done.status.success() && done.stdout.is_empty(), "api_backend {host}");
+    }
+}
+
 /// What no other test's service has: TLS both ways, several listeners, no body at all.
 #[test]
 fn nginx_reads_every_configuration() {
@@ -197,7 +271,7 @@ fn nginx_reads_every_configuration() {
             "--include",
             "no such folder/*.conf",
             "--listen",
-            "127.0.0.1:1 ssl",
+            "127.0.0.1:1 ssl default_server backlog=64",
         ]);
         let config = String::from_utf8(done.stdout).unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -38,8 +38,10 @@ pub(crate) enum Class {
     LimitsExceeded,
     /// No service there.
     NotFound,
-    /// 400, 417.
+    /// 400.
     Malformed,
+    /// 417.
+    Expectation,
     /// 405.
     Method,
     BodyTooLong,
@@ -55,9 +57,15 @@ impl Class {
             Self::LimitsExceeded => "limits_exceeded",
             Self::NotFound => "not_found",
             Self::Malformed => "malformed",
+            Self::Expectation => "expectation",
             Self::Method => "method",
             Self::BodyTooLong => "body_too_long",
         }
+    }
+
+    /// Whether its words are Weir's, and not the provider's.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Malformed | Self::Expectation | Self::Method | Self::BodyTooLong)
     }
 
     fn of(denial: &Denial) -> Self {
@@ -84,7 +92,11 @@ pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Reply 
     let answer = match refusal {
         Refusal::NoService => return not_found(),
         Refusal::Target(error) => {
-            let class = if *error == TargetError::Method { Class::Method } else { Class::Malformed };
+            let class = match error {
+                TargetError::Method => Class::Method,
+                TargetError::Expectation => Class::Expectation,
+                TargetError::Path(_) | TargetError::Malformed(_) => Class::Malformed,
+            };
             plain(error.status(), class, error.sentence())
         }
         Refusal::BodyTooLong => {

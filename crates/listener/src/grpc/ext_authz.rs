@@ -5,9 +5,12 @@
 //!
 //! The target goes back as `:path`: below the upstream's base URL, slashes merged, credentials out of it. Naming query
 //! arguments for Envoy to remove would leave those that are written in other letters or with escapes.
+//!
+//! Who called, from where, is never the client's word: as at our gateway, in every spelling that a backend may read.
 
 use std::sync::Arc;
 
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 use weir_core::arguments::{FORM_BYTES_MAX, may_carry_form};
 use weir_core::extract::same_header;
@@ -18,13 +21,15 @@ use weir_proto::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use weir_proto::envoy::service::auth::v3::attribute_context::HttpRequest;
 use weir_proto::envoy::service::auth::v3::authorization_server::Authorization;
 use weir_proto::envoy::service::auth::v3::check_response::HttpResponse;
-use weir_proto::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use weir_proto::envoy::service::auth::v3::{
+    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
+};
 use weir_proto::envoy::r#type::v3::HttpStatus;
 use weir_proto::google;
 
 use crate::caller;
 use crate::edge::reply::{Class, Reply, limit_headers, render};
-use crate::edge::{Admitted, Asker, Call, Header, Stop, admit};
+use crate::edge::{Admitted, Asker, Call, EdgeService, Header, Kind, Stop, admit};
 use crate::request_id::hex;
 use crate::server::Shared;
 use crate::status::Failure;
@@ -32,20 +37,38 @@ use crate::status::Failure;
 /// Says that Envoy has not sent the whole body along.
 const PARTIAL_BODY: &str = "x-envoy-auth-partial-body";
 
+/// Which service an Envoy, or a virtual host of it, stands in front of.
+const SERVICE: &str = "weir-service";
+/// The environment it was configured for.
+const ENVIRONMENT: &str = "weir-environment";
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_HOST: &str = "x-forwarded-host";
+const REAL_IP: &str = "x-real-ip";
+const DEBUG: &str = "x-3scale-debug";
+
 pub(crate) struct Service(pub(crate) Arc<Shared>);
 
 #[tonic::async_trait]
 impl Authorization for Service {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let shared = &self.0;
-        let gateway = caller::gateway(&shared.config.gateways, request.metadata())?;
-        let message = request.into_inner();
-        let http = read_http(&message)?;
+        let (metadata, _, message) = request.into_parts();
+        let gateway = caller::gateway(&shared.config.gateways, &metadata)?;
+        let attributes = message.attributes.unwrap_or_default();
+        let asker = Asker {
+            kind: Kind::Envoy,
+            gateway,
+            service: said(&attributes, &metadata, SERVICE),
+            environment: said(&attributes, &metadata, ENVIRONMENT),
+        };
+        let http = read_http(&attributes)?;
         let headers = headers(http);
         let call = read_call(http, &headers);
         let id = shared.request_ids.next();
-        let answer = match admit(shared, (Asker::Envoy, gateway), &call, id).await {
-            Ok(admitted) => allowed(&call, &admitted),
+        let answer = match admit(shared, asker, &call, id).await {
+            Ok(admitted) => allowed(&call, client(&attributes), &admitted),
             Err(Stop::Refused(refusal)) => {
                 denied(render(&refusal, wants_problem(call.texts("accept")), &hex(id)))
             }
@@ -55,9 +78,21 @@ impl Authorization for Service {
     }
 }
 
-fn read_http(message: &CheckRequest) -> Result<&HttpRequest, Failure> {
-    let request = message.attributes.as_ref().and_then(|attributes| attributes.request.as_ref());
-    let http = request.and_then(|request| request.http.as_ref());
+/// What Envoy's configuration says of itself: at the virtual host or route, else for all questions. Neither is a
+/// client's to write. What is no text names nothing that there is.
+fn said<'a>(attributes: &'a AttributeContext, metadata: &'a MetadataMap, name: &str) -> Option<&'a str> {
+    let of_all = || Some(metadata.get(name)?.to_str().unwrap_or_default());
+    attributes.context_extensions.get(name).map(String::as_str).or_else(of_all)
+}
+
+/// The client's address, as Envoy trusts it.
+fn client(attributes: &AttributeContext) -> Option<&str> {
+    let address = attributes.source.as_ref()?.address.as_ref()?.socket_address.as_ref()?;
+    Some(address.address.as_str()).filter(|text| !text.is_empty())
+}
+
+fn read_http(attributes: &AttributeContext) -> Result<&HttpRequest, Failure> {
+    let http = attributes.request.as_ref().and_then(|request| request.http.as_ref());
     http.ok_or_else(|| FieldError::new("attributes.request.http", "is missing").into())
 }
 
@@ -81,37 +116,36 @@ fn read_call<'a>(http: &'a HttpRequest, headers: &'a [Header<'a>]) -> Call<'a> {
     call
 }
 
-fn allowed(call: &Call<'_>, admitted: &Admitted) -> CheckResponse {
+fn allowed(call: &Call<'_>, client: Option<&str>, admitted: &Admitted) -> CheckResponse {
     let service = &admitted.service;
-    let mut headers = Vec::new();
-    if admitted.target != call.target {
-        headers.push(set(":path", &admitted.target));
-    }
+    let mut headers = vec![set(":path", &admitted.target), set(FORWARDED_HOST, call.host)];
+    headers.extend(client.map(|address| set(REAL_IP, address)));
     if let Some(host) = &service.upstream_host {
         headers.push(set(":authority", host));
     }
+    // Its name is the provider's choice, and may be one of these: the last one stays.
     if let Some(token) = &service.proxy.secret_token {
         headers.push(set(&service.secret_header, token.expose()));
     }
     let response = limit_headers(&admitted.limits, admitted.at);
     let ok = OkHttpResponse {
+        headers_to_remove: unwanted(call, service, &headers),
         headers,
-        headers_to_remove: unwanted(call, admitted),
         response_headers_to_add: response.map(|(name, value)| set(name, &value)).collect(),
     };
     answer(Code::Ok, "", HttpResponse::OkResponse(ok))
 }
 
-/// Headers of the client that end here: credentials, and what only a gateway says, however it is spelled.
-fn unwanted(call: &Call<'_>, admitted: &Admitted) -> Vec<String> {
-    let service = &admitted.service;
-    let secret = service.secret_header.as_bytes();
-    let is_set = |name: &[u8]| name == secret && service.proxy.secret_token.is_some();
-    let is_unwanted = |name: &[u8]| {
-        same_header(name, secret) || same_header(name, b"x-3scale-debug") || service.strips(name)
-    };
+/// Headers of the client that end here: credentials, and what only a gateway says, however it is spelled. Those that
+/// are `set` are replaced as it is; `X-Forwarded-For` and `X-Forwarded-Proto` are Envoy's own.
+fn unwanted(call: &Call<'_>, service: &EdgeService, set: &[HeaderValueOption]) -> Vec<String> {
+    let ours = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, REAL_IP, DEBUG, &service.secret_header];
+    let is_unwanted =
+        |name: &[u8]| service.strips(name) || ours.iter().any(|one| same_header(name, one.as_bytes()));
+    let set = set.iter().filter_map(|option| Some(option.header.as_ref()?.key.as_bytes()));
+    let stay: Vec<&[u8]> = set.chain([FORWARDED_FOR.as_bytes(), FORWARDED_PROTO.as_bytes()]).collect();
     let names = call.headers.iter().map(|(name, _)| *name);
-    let mut names: Vec<_> = names.filter(|name| is_unwanted(name) && !is_set(name)).collect();
+    let mut names: Vec<_> = names.filter(|name| is_unwanted(name) && !stay.contains(name)).collect();
     names.sort_unstable();
     names.dedup();
     names.into_iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
@@ -122,7 +156,7 @@ fn denied(reply: Reply) -> CheckResponse {
         Class::AuthMissing => Code::Unauthenticated,
         Class::LimitsExceeded => Code::ResourceExhausted,
         Class::NotFound | Class::NoMatch => Code::NotFound,
-        Class::Malformed | Class::Method | Class::BodyTooLong => Code::InvalidArgument,
+        Class::Malformed | Class::Expectation | Class::Method | Class::BodyTooLong => Code::InvalidArgument,
         Class::AuthFailed => Code::PermissionDenied,
     };
     let mut headers = vec![set("content-type", &reply.content_type)];

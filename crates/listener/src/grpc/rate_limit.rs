@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tonic::{Request, Response, Status};
-use weir_core::{Decision, Denial, LimitStatus, Proof, ServiceId, Timestamp};
+use weir_core::{Decision, Denial, LimitStatus, Presented, Proof, ServiceId, Timestamp, Usage};
 use weir_proto::FieldError;
 use weir_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use weir_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
@@ -81,19 +81,26 @@ fn read_all(service: &EdgeService, message: &RateLimitRequest) -> Result<Vec<Ask
     Ok(all)
 }
 
-/// Descriptors that were admitted so far. Whoever is dropped before all are, the caller having gone, is taken back too.
+/// Descriptors that were asked about so far. Whoever is dropped before all are, the caller having gone, is taken back too.
 struct Counted {
     shared: Arc<Shared>,
     questions: Vec<Question>,
 }
 
 impl Counted {
+    fn hold(&mut self, question: Question) -> &Question {
+        self.questions.push(question);
+        &self.questions[self.questions.len() - 1]
+    }
+
     /// What cannot be taken back while the store is away stays counted.
     async fn take_back(&mut self) {
-        while let Some(Question { service, credentials, request, .. }) = self.questions.pop() {
-            if let Err(failure) = self.shared.engine.cancel(&service, &credentials, request, None).await {
+        while let Some(Question { service, credentials, request, .. }) = self.questions.last() {
+            if let Err(failure) = self.shared.engine.cancel(service, credentials, *request, None).await {
                 failure.log();
             }
+            // Not before: whoever is dropped in the middle has it taken back again, which changes nothing.
+            self.questions.pop();
         }
     }
 }
@@ -118,19 +125,27 @@ async fn decide_all(
     let mut is_over = false;
     for asked in asked {
         // Nothing counts any more once one of them is refused; the others only say where they stand.
-        let question = question(shared, service, asked, if is_over { Mode::Check } else { Mode::Count });
-        let decided = match shared.engine.decide(&question).await {
+        let mode = if is_over { Mode::Check } else { Mode::Count };
+        let question = question(shared, service, asked, mode);
+        // Before it is decided: whoever leaves meanwhile may have been counted.
+        let question = counted.hold(question);
+        let decided = match shared.engine.decide(question).await {
             Ok(verdict) => judge(verdict.decision, verdict.at),
             Err(failure) => Err(failure.into()),
         };
-        match &decided {
-            Ok(Decided { is_over: false, .. }) if !is_over => counted.questions.push(question),
-            Ok(Decided { is_over: false, .. }) => {}
-            Ok(Decided { is_over: true, .. }) => {
-                is_over = true;
-                counted.take_back().await;
+        if is_over {
+            counted.questions.pop();
+        } else if !matches!(&decided, Ok(one) if !one.is_over) {
+            is_over = true;
+            // The refused one as well: of an error nobody knows whether it counted.
+            let again: Vec<_> = counted.questions.iter().map(|one| look(shared, one)).collect();
+            counted.take_back().await;
+            let decided = decided?;
+            for (question, before) in again.iter().zip(&mut all) {
+                look_again(shared, question, before).await;
             }
-            Err(_) => counted.take_back().await,
+            all.push(decided);
+            continue;
         }
         all.push(decided?);
     }
@@ -138,15 +153,42 @@ async fn decide_all(
     Ok(all)
 }
 
+/// Where the limits of a descriptor stand that was counted and is no longer. What cannot be found out stays as it was.
+async fn look_again(shared: &Shared, question: &Question, decided: &mut Decided) {
+    match shared.engine.decide(question).await {
+        Ok(verdict) => {
+            if let Decision::Allow(limits) = verdict.decision {
+                *decided = Decided { is_over: false, limits, at: verdict.at };
+            }
+        }
+        Err(failure) => failure.log(),
+    }
+}
+
+/// The same question, which counts nothing.
+fn look(shared: &Shared, counted: &Question) -> Question {
+    let (credentials, usage) = (counted.credentials.clone(), counted.usage.clone());
+    ask(shared, counted.service.clone(), (credentials, usage), Mode::Check)
+}
+
 fn question(shared: &Shared, service: &EdgeService, asked: Asked, mode: Mode) -> Question {
+    ask(shared, service.id.clone(), (asked.credentials.into(), asked.usage), mode)
+}
+
+fn ask(
+    shared: &Shared,
+    service: ServiceId,
+    (credentials, usage): (Presented, Usage),
+    mode: Mode,
+) -> Question {
     Question {
         request: shared.request_ids.next(),
         attempt: 0,
-        service: service.id.clone(),
+        service,
         proof: Proof::Gateway,
         wishes: Wishes::default(),
-        credentials: asked.credentials.into(),
-        usage: asked.usage,
+        credentials,
+        usage,
         referrer: None,
         mode,
         trace: Parent::read(None),

@@ -1,8 +1,8 @@
 //! nginx's `auth_request`: what `edge` finds of a request, in statuses and headers that nginx can work with.
 //!
 //! The subrequest has the client's headers, and in headers of its own what the client asked for: `X-Original-Method`,
-//! `X-Original-URI`, `X-Original-Host`, and the gateway token in `Weir-Gateway-Token`, since `Authorization` may be the
-//! client's. nginx understands 2xx, 401 and 403: a refusal is 401 or 403 with its class in `Weir-Refusal`, which the
+//! `X-Original-URI`, `X-Original-Host`; which service nginx stands in front of, in `Weir-Service` and `Weir-Environment`;
+//! and the gateway token in `Weir-Gateway-Token`, since `Authorization` may be the client's. nginx understands 2xx, 401 and 403: a refusal is 401 or 403 with its class in `Weir-Refusal`, which the
 //! configuration made by `weir nginx-config` turns into the provider's reply. Anything else is an outage to nginx.
 //!
 //! An admitted call gets the target and the secret token for the upstream in headers, so no file of nginx holds either.
@@ -18,7 +18,7 @@ use weir_core::refusal::wants_problem;
 
 use crate::caller::gateway_of;
 use crate::edge::reply::{Class, Reply, limit_headers, render};
-use crate::edge::{Admitted, Asker, Call, Header, Stop, admit};
+use crate::edge::{Admitted, Asker, Call, Header, Kind, Stop, admit};
 use crate::request_id::hex;
 use crate::server::Shared;
 
@@ -28,6 +28,10 @@ pub(crate) const PATH: &str = "/nginx/auth";
 const ORIGINAL_METHOD: &str = "x-original-method";
 const ORIGINAL_URI: &str = "x-original-uri";
 const ORIGINAL_HOST: &str = "x-original-host";
+/// Which service this nginx stands in front of.
+const SERVICE: &str = "weir-service";
+/// The environment it was configured for.
+const ENVIRONMENT: &str = "weir-environment";
 const GATEWAY_TOKEN: &str = "weir-gateway-token";
 
 /// Which refusal it is; of an outage there is none.
@@ -62,8 +66,10 @@ pub(crate) async fn answer(shared: &Arc<Shared>, head: &Parts) -> Answer {
     // HTTP/1.0 has none: no service answers to that.
     let host = text(ORIGINAL_HOST).unwrap_or_default();
     let call = Call { method, host, target, headers: &headers, form: b"" };
+    let (service, environment) = (text(SERVICE), text(ENVIRONMENT));
+    let asker = Asker { kind: Kind::Nginx, gateway, service, environment };
     let id = shared.request_ids.next();
-    match admit(shared, (Asker::Nginx, gateway), &call, id).await {
+    match admit(shared, asker, &call, id).await {
         Ok(admitted) => allowed(&admitted).unwrap_or_else(|| empty(StatusCode::INTERNAL_SERVER_ERROR)),
         Err(Stop::Refused(refusal)) => {
             refused(&render(&refusal, wants_problem(call.texts("accept")), &hex(id)))
@@ -77,7 +83,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, head: &Parts) -> Answer {
 
 /// Without those that nginx adds.
 fn client_headers(head: &Parts) -> impl Iterator<Item = Header<'_>> {
-    let added = [ORIGINAL_METHOD, ORIGINAL_URI, ORIGINAL_HOST, GATEWAY_TOKEN];
+    let added = [ORIGINAL_METHOD, ORIGINAL_URI, ORIGINAL_HOST, SERVICE, ENVIRONMENT, GATEWAY_TOKEN];
     let headers = head.headers.iter().filter(move |(name, _)| !added.contains(&name.as_str()));
     headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
@@ -106,9 +112,7 @@ fn refused(reply: &Reply) -> Answer {
     }
     match &reply.problem {
         Some(problem) => set(&mut answer, PROBLEM, problem),
-        None if matches!(reply.class, Class::Malformed | Class::Method | Class::BodyTooLong) => {
-            set(&mut answer, DETAIL, &reply.body);
-        }
+        None if reply.class.is_ours() => set(&mut answer, DETAIL, &reply.body),
         // nginx has the provider's texts in its configuration.
         None => {}
     }

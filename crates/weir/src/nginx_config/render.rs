@@ -39,7 +39,8 @@ fn replies(proxy: &Proxy) -> [(&'static str, &RefusalReply); 4] {
 }
 
 /// The refusals that are not: the same everywhere.
-const PLAIN_REPLIES: [(&str, u16); 3] = [("malformed", 400), ("method", 405), ("body_too_long", 413)];
+const PLAIN_REPLIES: [(&str, u16); 4] =
+    [("malformed", 400), ("expectation", 417), ("method", 405), ("body_too_long", 413)];
 
 /// The whole file.
 pub(super) fn render(plan: &Plan<'_>) -> String {
@@ -48,16 +49,18 @@ pub(super) fn render(plan: &Plan<'_>) -> String {
     let hosts = plan.proxy.hosts.iter().map(|host| word(host)).collect::<Vec<_>>().join(" ");
     [
         format!(
-            "# The API {id}, {environment}, behind nginx alone: made by `weir nginx-config {id} --environment {environment}`.\n\
+            "# The API {id}, {environment}, behind nginx alone: made by\n\
+             # `weir nginx-config {id} --environment {environment}`.\n\
              # Run that again rather than change this; your own directives have a place below. No secret is in here.\n\n\
              worker_processes auto;\nevents {{ worker_connections 4096; }}\n\nhttp {{\n"
         ),
         upstreams(plan),
         texts(plan.proxy),
         maps(),
-        format!("    server {{\n        listen {};\n        server_name {hosts};\n\n", plan.listen),
-        own_directives(plan),
         underscores(plan.proxy),
+        other_hosts(plan.listen),
+        format!("    server {{\n        listen {};\n        server_name {hosts};\n\n", place(plan.listen)),
+        own_directives(plan),
         api(plan),
         ask(plan),
         reply_locations(plan.proxy),
@@ -110,7 +113,11 @@ fn maps() -> String {
          \x20   map $weir_refusal $weir_document {{\n        default @weir_away;\n{}    }}\n\
          \x20   # Whoever asks for application/problem+json gets the document that came with the refusal.\n\
          \x20   map $weir_problem $weir_reply {{\n        default $weir_document;\n        \"\" $weir_text;\n    }}\n\
-         \x20   map $http_upgrade $weir_connection {{\n        default upgrade;\n        \"\" \"\";\n    }}\n\
+         \x20   # WebSocket alone: in a tunnel of h2c there would be requests that nobody has authorised.\n\
+         \x20   map $http_upgrade $weir_upgrade {{\n        default \"\";\n        \"~*^websocket$\" websocket;\n    }}\n\
+         \x20   map $weir_upgrade $weir_connection {{\n        default \"\";\n        websocket upgrade;\n    }}\n\
+         \x20   # nginx serves 100-continue itself, and the listener refuses the rest.\n\
+         \x20   map $http_expect $weir_expect {{\n        default $http_expect;\n        ~*^100-continue$ \"\";\n    }}\n\
          \x20   # Requests of HTTP/1.0 need no Host; nginx would take them for this server's.\n\
          \x20   map $http_host $weir_host {{\n        default $host;\n        \"\" \"\";\n    }}\n\n",
         entries(""),
@@ -126,18 +133,39 @@ fn own_directives(plan: &Plan<'_>) -> String {
     )
 }
 
-/// Off by default, and better so; but some credentials have them in their names.
+/// Off by default, and better so; but credentials with a hyphen in their names are read with an underscore, too. For all
+/// servers: until it has read Host, nginx goes by the default one.
 fn underscores(proxy: &Proxy) -> String {
-    if !reads_underscores(proxy) {
+    let names = &proxy.credential_names;
+    let mut names = [&names.user_key, &names.app_id, &names.app_key].into_iter();
+    if proxy.credential_location != CredentialLocation::Headers
+        || !names.any(|name| name.contains(['-', '_']))
+    {
         return String::new();
     }
-    "        # The names of the API's credentials have some.\n        underscores_in_headers on;\n\n".into()
+    "    # The names of the API's credentials may have some.\n    underscores_in_headers on;\n\n".into()
 }
 
-fn reads_underscores(proxy: &Proxy) -> bool {
-    let names = &proxy.credential_names;
-    proxy.credential_location == CredentialLocation::Headers
-        && [&names.user_key, &names.app_id, &names.app_key].into_iter().any(|name| name.contains('_'))
+/// Without it, the one server there is would take every host for its own.
+fn other_hosts(listen: &str) -> String {
+    let words = || listen.split_whitespace().filter(|word| *word != "default_server");
+    let all = words().collect::<Vec<_>>().join(" ");
+    // It needs no certificate to refuse.
+    let tls =
+        if words().any(|word| matches!(word, "ssl" | "quic")) { "ssl_reject_handshake on; " } else { "" };
+    let content_type = word(PLAIN);
+    format!(
+        "    # Hosts that are not the API's.\n    server {{\n        listen {all} default_server;\n        {tls}types {{}} \
+         default_type {content_type};\n        return 404 $weir_nothing;\n    }}\n\n"
+    )
+}
+
+/// Address and protocols. The rest of what `listen` takes nginx wants to read once, and it is with the default server.
+fn place(listen: &str) -> String {
+    let mut words = listen.split_whitespace();
+    let address = words.next().unwrap_or_default();
+    let protocols = words.filter(|word| matches!(*word, "ssl" | "quic" | "http2" | "proxy_protocol"));
+    std::iter::once(address).chain(protocols).collect::<Vec<_>>().join(" ")
 }
 
 fn api(plan: &Plan<'_>) -> String {
@@ -217,17 +245,16 @@ fn onward_headers(plan: &Plan<'_>) -> String {
         ("X-Forwarded-For", "$proxy_add_x_forwarded_for"),
         ("X-Forwarded-Proto", "$scheme"),
         ("X-Forwarded-Host", "$http_host"),
+        ("X-3scale-debug", "\"\""),
         (proxy.secret_token_header.as_str(), "$weir_secret_token"),
     ];
     set("Host", &word(&host));
     set("Connection", "$weir_connection");
-    set("Upgrade", "$http_upgrade");
-    set("X-3scale-debug", "\"\"");
+    set("Upgrade", "$weir_upgrade");
     for (name, value) in vouched {
         set(name, value);
-        if reads_underscores(proxy) {
-            other_spellings(name).iter().for_each(|other| set(other, "\"\""));
-        }
+        // Also where nobody asks for underscores here: a directive of the provider's may.
+        other_spellings(name).iter().for_each(|other| set(other, "\"\""));
     }
     if proxy.strip_credentials {
         credential_headers(proxy).iter().for_each(|name| set(name, "\"\""));
@@ -281,14 +308,20 @@ fn ask(plan: &Plan<'_>) -> String {
             proxy_busy_buffers_size 128k;
 {certificates}            # One line: proxy_set_header Weir-Gateway-Token \"…\"; readable by nobody but nginx's master process.
             include {};
+            # This API alone: the listener refuses the hosts of the rest, and a token of a different environment.
+            proxy_set_header Weir-Service {};
+            proxy_set_header Weir-Environment {};
             proxy_set_header X-Original-Method $request_method;
             proxy_set_header X-Original-URI $request_uri;
             proxy_set_header X-Original-Host $weir_host;
             proxy_set_header Host weir;
+            proxy_set_header Expect $weir_expect;
             proxy_set_header Connection \"\";
             proxy_set_header Content-Length \"\";
         }}\n\n",
-        word(plan.token_include)
+        word(plan.token_include),
+        word(plan.service.id.as_str()),
+        word(plan.environment.as_str()),
     )
 }
 
