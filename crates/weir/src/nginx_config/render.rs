@@ -155,8 +155,8 @@ fn other_hosts(listen: &str) -> String {
         if words().any(|word| matches!(word, "ssl" | "quic")) { "ssl_reject_handshake on; " } else { "" };
     let content_type = word(PLAIN);
     format!(
-        "    # Hosts that are not the API's.\n    server {{\n        listen {all} default_server;\n        {tls}types {{}} \
-         default_type {content_type};\n        return 404 $weir_nothing;\n    }}\n\n"
+        "    # Hosts that are not the API's.\n    server {{\n        listen {all} default_server;\n\
+         \x20       {tls}types {{}} default_type {content_type};\n        return 404 $weir_nothing;\n    }}\n\n"
     )
 }
 
@@ -196,8 +196,10 @@ fn api(plan: &Plan<'_>) -> String {
         "            # The target as the listener read it: slashes merged, credentials out, below the API's base URL.\n\
          \x20           proxy_pass {scheme}://weir_api$weir_target;\n            proxy_redirect off;\n\
          \x20           proxy_http_version 1.1;\n            # Nothing is sent twice, and bodies stream.\n\
-         \x20           proxy_next_upstream off;\n            proxy_request_buffering off;\n            proxy_buffering off;\n\
-         \x20           proxy_connect_timeout {}ms;\n            proxy_read_timeout {}ms;\n            proxy_send_timeout {}ms;",
+         \x20           proxy_next_upstream off;\n            proxy_request_buffering off;\n\
+         \x20           proxy_buffering off;\n\
+         \x20           proxy_connect_timeout {}ms;\n            proxy_read_timeout {}ms;\n\
+         \x20           proxy_send_timeout {}ms;",
         timeouts.connect_ms,
         timeouts.response_ms.max(timeouts.idle_ms),
         timeouts.idle_ms,
@@ -306,7 +308,8 @@ fn ask(plan: &Plan<'_>) -> String {
             proxy_buffer_size 64k;
             proxy_buffers 4 64k;
             proxy_busy_buffers_size 128k;
-{certificates}            # One line: proxy_set_header Weir-Gateway-Token \"…\"; readable by nobody but nginx's master process.
+{certificates}            # One line: proxy_set_header Weir-Gateway-Token \"…\"; readable by nobody but nginx's
+            # master process.
             include {};
             # This API alone: the listener refuses the hosts of the rest, and a token of a different environment.
             proxy_set_header Weir-Service {};
