@@ -1,6 +1,7 @@
-//! The HTTP port: 3scale's Service Management API, for clients and gateways that speak it.
+//! The HTTP port: 3scale's Service Management API, for clients and gateways that speak it, and what nginx asks before
+//! each of its calls.
 //!
-//! nginx asks here too, before each of its calls. One endpoint per file; every route is on this page. Paths with doubled slashes are read as one, whatever else is not
+//! One endpoint per file; every route is on this page. Paths with doubled slashes are read as one, whatever else is not
 //! known is 404 with an empty body. With a certificate the port speaks TLS, else it is in the clear.
 
 mod auth_request;

@@ -47,6 +47,7 @@ const FORWARDED_PROTO: &str = "x-forwarded-proto";
 const FORWARDED_HOST: &str = "x-forwarded-host";
 const REAL_IP: &str = "x-real-ip";
 const DEBUG: &str = "x-3scale-debug";
+const PROXY_AUTHORIZATION: &str = "proxy-authorization";
 
 pub(crate) struct Service(pub(crate) Arc<Shared>);
 
@@ -139,7 +140,8 @@ fn allowed(call: &Call<'_>, client: Option<&str>, admitted: &Admitted) -> CheckR
 /// Headers of the client that end here: credentials, and what only a gateway says, however it is spelled. Those that
 /// are `set` are replaced as it is; `X-Forwarded-For` and `X-Forwarded-Proto` are Envoy's own.
 fn unwanted(call: &Call<'_>, service: &EdgeService, set: &[HeaderValueOption]) -> Vec<String> {
-    let ours = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, REAL_IP, DEBUG, &service.secret_header];
+    let forwarding = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, REAL_IP];
+    let ours = [&forwarding[..], &[DEBUG, PROXY_AUTHORIZATION, service.secret_header.as_str()]].concat();
     let is_unwanted =
         |name: &[u8]| service.strips(name) || ours.iter().any(|one| same_header(name, one.as_bytes()));
     let set = set.iter().filter_map(|option| Some(option.header.as_ref()?.key.as_bytes()));

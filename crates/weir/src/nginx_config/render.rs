@@ -248,6 +248,7 @@ fn onward_headers(plan: &Plan<'_>) -> String {
         ("X-Forwarded-Proto", "$scheme"),
         ("X-Forwarded-Host", "$http_host"),
         ("X-3scale-debug", "\"\""),
+        ("Proxy-Authorization", "\"\""),
         (proxy.secret_token_header.as_str(), "$weir_secret_token"),
     ];
     set("Host", &word(&host));
