@@ -13,10 +13,11 @@ use crate::lab::{Lab, Scale};
 use crate::machine::{self, Cores, Work};
 use crate::report::Report;
 
-const ALL: [Group; 8] = [
+const ALL: [Group; 9] = [
     Group::Gateway,
     Group::Leases,
     Group::Listener,
+    Group::HttpApi,
     Group::Rules,
     Group::Connections,
     Group::Services,
