@@ -29,6 +29,9 @@ impl Tally {
     }
 }
 
+/// Longer than any time-out of a gateway: who waits so long would wait for ever.
+const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(150);
+
 /// A load that runs.
 pub struct Load {
     enough: Arc<AtomicBool>,
@@ -119,7 +122,9 @@ impl Sender {
             if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
                 break;
             }
-            let status = match self.send(&mut connection).await {
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send(&mut connection));
+            let answer = answer.await.unwrap_or_else(|_| panic!("{} never answered a call", self.address));
+            let status = match answer {
                 Ok(status) => status,
                 Err(_) => {
                     connection = None;
