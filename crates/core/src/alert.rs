@@ -1,7 +1,7 @@
 //! How far a limit is used, in the steps at which a provider wants to hear of it.
 //!
 //! The steps are those of 3scale ("utilization bins"; reference: Service Management API, section 4). The store finds
-//! the crossing in the step that counts: here by [`crossed`], in Redis by the same rule in `news.lua`. Unlike 3scale's,
+//! the crossing in the step that counts: here by [`crossed`], in Redis by the same rule in `events.lua`. Unlike 3scale's,
 //! which only looks at the highest step that was reached, every step that was crossed is told.
 //!
 //! How often an application's alert is told is the store's business.

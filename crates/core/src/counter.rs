@@ -94,6 +94,9 @@ pub fn all_limits(metrics: &MetricTree, plan: &Plan) -> Vec<Increment> {
 
 /// Those of some increments that others do not touch.
 pub fn untouched(increments: Vec<Increment>, touched: &[Increment]) -> Vec<Increment> {
+    if increments.is_empty() {
+        return increments;
+    }
     let touched: HashSet<&MetricName> = touched.iter().map(|increment| &increment.metric).collect();
     increments.into_iter().filter(|increment| !touched.contains(&increment.metric)).collect()
 }

@@ -59,6 +59,17 @@ pub fn stripped(proxy: &Proxy, text: &[u8]) -> Option<Vec<u8>> {
     without(text, &[&names.user_key, &names.app_id, &names.app_key])
 }
 
+/// The names of the headers that credentials are looked for in; see [`same_header`].
+pub fn credential_headers(proxy: &Proxy) -> impl Iterator<Item = &str> {
+    let CredentialNames { user_key, app_id, app_key } = &proxy.credential_names;
+    let names = match proxy.credential_location {
+        CredentialLocation::Query => [None, None, None],
+        CredentialLocation::Authorization => [Some("authorization"), None, None],
+        CredentialLocation::Headers => [user_key, app_id, app_key].map(|name| Some(name.as_str())),
+    };
+    names.into_iter().flatten()
+}
+
 fn from_arguments(
     kind: CredentialKind,
     names: &CredentialNames,

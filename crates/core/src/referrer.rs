@@ -6,6 +6,15 @@
 /// The referrer that passes every filter, by the field's convention.
 const BYPASS: &str = "*";
 
+/// Longest referrer of a client that is judged.
+const REFERRER_BYTES_MAX: usize = 2_048;
+
+/// A client's own `Referer`, as far as it is judged; a longer one is none. What passes every filter is not for a client to
+/// say.
+pub fn of_client(text: &str) -> Option<&str> {
+    Some(text).filter(|text| *text != BYPASS && text.len() <= REFERRER_BYTES_MAX)
+}
+
 /// Whether a referrer passes: there are no filters, or one of them covers it.
 pub fn allowed(filters: &[String], referrer: Option<&str>) -> bool {
     match referrer {
@@ -54,6 +63,12 @@ mod tests {
         check("a.c", "abc", false);
         check("*", "two\nlines", false);
         check("example.org", "*", true);
+    }
+
+    #[test]
+    fn a_client_bypasses_nothing() {
+        assert_eq!(of_client("https://a.example/*"), Some("https://a.example/*"));
+        assert_eq!([of_client("*"), of_client(&"a".repeat(2_049))], [None, None]);
     }
 
     #[test]

@@ -12,9 +12,24 @@ use crate::proxy::{RefusalReply, Refusals};
 /// The media type of problem documents.
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
+/// Which of a provider's replies it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// No credentials.
+    AuthMissing,
+    /// Anything else that is refused.
+    AuthFailed,
+    /// No mapping rule.
+    NoMatch,
+    /// A limit above 0 is reached.
+    LimitsExceeded,
+}
+
 /// A refusal as its provider wants it to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Refused<'a> {
+    /// Which reply.
+    pub kind: ReplyKind,
     /// Status, text and type.
     pub reply: &'a RefusalReply,
     /// The limit that is reached, where it is one that will be free again or could be.
@@ -25,13 +40,25 @@ impl<'a> Refused<'a> {
     /// The reply to a denial.
     pub fn of(denial: &'a Denial, replies: &'a Refusals) -> Self {
         match denial {
-            Denial::CredentialsMissing => Self { reply: &replies.auth_missing, limit: None },
-            Denial::NoMappingRule => Self { reply: &replies.no_match, limit: None },
-            Denial::LimitsExceeded(limit) if limit.max > 0 => {
-                Self { reply: &replies.limits_exceeded, limit: Some(limit) }
+            Denial::CredentialsMissing => {
+                Self { kind: ReplyKind::AuthMissing, reply: &replies.auth_missing, limit: None }
             }
-            _ => Self { reply: &replies.auth_failed, limit: None },
+            Denial::NoMappingRule => Self { kind: ReplyKind::NoMatch, reply: &replies.no_match, limit: None },
+            Denial::LimitsExceeded(limit) => Self::by_limit(limit, replies),
+            _ => Self::failed(replies),
         }
+    }
+
+    /// The reply where a limit is reached.
+    pub fn by_limit(limit: &'a LimitStatus, replies: &'a Refusals) -> Self {
+        if limit.max == 0 {
+            return Self::failed(replies);
+        }
+        Self { kind: ReplyKind::LimitsExceeded, reply: &replies.limits_exceeded, limit: Some(limit) }
+    }
+
+    fn failed(replies: &'a Refusals) -> Self {
+        Self { kind: ReplyKind::AuthFailed, reply: &replies.auth_failed, limit: None }
     }
 }
 

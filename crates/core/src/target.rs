@@ -75,6 +75,27 @@ pub fn check_method(method: &str) -> Result<(), TargetError> {
     }
 }
 
+/// The methods that are served, as `Allow` says them.
+pub const METHODS_SERVED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Refuses what a client expects beyond 100-continue, given its `Expect` lines.
+///
+/// # Errors
+/// [`TargetError::Expectation`].
+pub fn check_expectations<'a>(mut expected: impl Iterator<Item = &'a [u8]>) -> Result<(), TargetError> {
+    let is_known = expected.all(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    if is_known { Ok(()) } else { Err(TargetError::Expectation) }
+}
+
+/// The host of a base URL as the upstream wants to be called: with its port only where that is not the usual one.
+pub fn own_host(authority: &str, is_tls: bool) -> &str {
+    let behind_address = authority.rfind(']').unwrap_or(0);
+    let Some(colon) = authority.rfind(':').filter(|at| *at > behind_address) else { return authority };
+    let (host, port) = (&authority[..colon], &authority[colon + 1..]);
+    let usual = if is_tls { 443 } else { 80 };
+    if port.is_empty() || port.parse() == Ok(usual) { host } else { authority }
+}
+
 /// What is asked of an upstream: base path (empty rather than a lone slash) and path joined by one slash, the base's
 /// query before the client's.
 pub fn below(base: &str, base_query: Option<&str>, path: &str, query: Option<&str>) -> String {
@@ -124,6 +145,30 @@ mod tests {
         for text in ["a b", "a@b", "a,b", "a:b", "[::1", "[::1]x"] {
             assert!(!is_authority(text), "{text}");
         }
+    }
+
+    #[test]
+    fn the_usual_port_is_not_named() {
+        for (authority, is_tls, host) in [
+            ("a.test", false, "a.test"),
+            ("a.test:80", false, "a.test"),
+            ("a.test:80", true, "a.test:80"),
+            ("a.test:443", true, "a.test"),
+            ("a.test:", true, "a.test"),
+            ("a.test:8080", false, "a.test:8080"),
+            ("[::1]", false, "[::1]"),
+            ("[::1]:80", false, "[::1]"),
+            ("[::1]:81", false, "[::1]:81"),
+        ] {
+            assert_eq!(own_host(authority, is_tls), host, "{authority}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_to_go_on_may_be_expected() {
+        let check = |lines: &[&'static str]| check_expectations(lines.iter().map(|line| line.as_bytes()));
+        assert_eq!([check(&[]), check(&["100-Continue"])], [Ok(()), Ok(())]);
+        assert_eq!(check(&["100-continue", "a-cake"]), Err(TargetError::Expectation));
     }
 
     #[test]

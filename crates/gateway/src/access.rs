@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tracing::info;
+use weir_core::RequestId;
 use weir_core::refusal::wants_problem;
 
 use crate::config::Config;
@@ -25,7 +26,6 @@ use crate::message::{Reply, RequestHead};
 use crate::meters::Meters;
 use crate::reply::Refusal;
 use crate::reply::grpc::is_grpc;
-use crate::request_id::RequestId;
 use crate::service::Service;
 use crate::trace::{Trace, Tracer};
 use sampling::Sampling;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tracing::error;
-use weir_core::{ApplicationRef, Credentials, Decision, Denial, Timestamp, Usage};
+use weir_core::{ApplicationRef, Credentials, Decision, Denial, RequestId, Timestamp, Usage};
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{self, AuthRepRequest, CancelRequest, stream_ask};
 
@@ -27,7 +27,6 @@ use crate::config::Config;
 use crate::leases::{Decided, Leases, Ticket};
 use crate::listener::{Backoff, Listener};
 use crate::meters::{self, Bound, Outcome, OutcomeMeters};
-use crate::request_id::RequestId;
 use crate::service::Service;
 use cancel::{Cancel, Cancels};
 use link::{Ask, Link, State};
@@ -50,7 +49,7 @@ pub(crate) struct Question<'a> {
 impl Question<'_> {
     fn ask(&self, attempt: u32) -> AuthRepRequest {
         AuthRepRequest {
-            request_id: self.id.as_bytes().to_vec(),
+            request_id: self.id.0.to_vec(),
             attempt,
             service_id: self.service.id.to_string(),
             credentials: Some(self.credentials.into()),
@@ -65,7 +64,7 @@ impl Question<'_> {
         CancelRequest {
             service_id: self.service.id.to_string(),
             credentials: Some(self.credentials.into()),
-            request_id: self.id.as_bytes().to_vec(),
+            request_id: self.id.0.to_vec(),
             attempt,
         }
     }

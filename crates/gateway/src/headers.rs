@@ -13,8 +13,7 @@ use http::header::{
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use weir_core::Proxy;
-use weir_core::extract::same_header;
-use weir_core::proxy::CredentialLocation;
+use weir_core::extract::{credential_headers, same_header};
 
 use crate::fields::{self, Fields};
 use crate::http1::transfer::Framing;
@@ -163,15 +162,10 @@ pub(crate) fn to_client(headers: &mut Fields) {
 
 /// Takes the service's credentials out of the headers, wherever it looks for them there.
 pub(crate) fn strip_credentials(headers: &mut Fields, proxy: &Proxy) {
-    let names = &proxy.credential_names;
-    match proxy.credential_location {
-        CredentialLocation::Query => {}
-        CredentialLocation::Authorization => headers.remove(AUTHORIZATION),
-        CredentialLocation::Headers => headers.retain(|found| {
-            let mut names = [&names.user_key, &names.app_id, &names.app_key].into_iter();
-            !names.any(|name| same_header(found, name.as_bytes()))
-        }),
+    if credential_headers(proxy).next().is_none() {
+        return;
     }
+    headers.retain(|found| !credential_headers(proxy).any(|name| same_header(found, name.as_bytes())));
 }
 
 /// Says how long the body is that goes upstream, if there is one.
@@ -216,6 +210,8 @@ fn is_vouched_for(name: &[u8], secret_name: Option<&HeaderName>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use weir_core::proxy::CredentialLocation;
+
     use super::*;
 
     fn fields(text: &str) -> Fields {

@@ -31,7 +31,6 @@ mod meters;
 mod proxy;
 mod proxy_protocol;
 mod reply;
-mod request_id;
 mod server;
 mod service;
 mod signal;
@@ -57,6 +56,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use weir_core::RequestIds;
 
 pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, TlsConfig};
 pub use proxy_protocol::{Network, NetworkError};
@@ -69,7 +69,6 @@ use crate::backend::Authoriser;
 use crate::leases::Leases;
 use crate::listener::Listener;
 use crate::proxy::Pipeline;
-use crate::request_id::RequestIds;
 use crate::server::HandShake;
 use crate::snapshot::{Loader, Snapshot};
 use crate::tls::Followed;
@@ -159,6 +158,8 @@ impl Gateway {
         };
         let pools = Arc::new(Pools::new(connector, limits));
         let (socket, address) = bind(config.address, config.reuse_port)?;
+        let mut prefix = [0; 8];
+        getrandom::fill(&mut prefix)?;
         let tls = match &config.tls {
             Some(tls) => Some(TlsSocket::bind(tls, config.reuse_port)?),
             None => None,
@@ -169,7 +170,7 @@ impl Gateway {
             address,
             listeners,
             pools,
-            ids: Arc::new(RequestIds::new()?),
+            ids: Arc::new(RequestIds::new(prefix)),
             status: Status::default(),
             config,
         })

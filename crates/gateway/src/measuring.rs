@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use weir_core::lease::{Declared, Grant, Reply, Standing};
 use weir_core::{
-    COUNT_MAX, CredentialKind, Credentials, MetricName, Period, Proxy, Secret, ServiceId, Timestamp, Usage,
-    UsageValue,
+    COUNT_MAX, CredentialKind, Credentials, MetricName, Period, Proxy, RequestId, RequestIds, Secret,
+    ServiceId, Timestamp, Usage, UsageValue,
 };
 use weir_journal::Journal;
 
 use crate::backend::Question;
 use crate::leases::Leases;
-use crate::request_id::{RequestId, RequestIds};
 use crate::service::Service;
 use crate::upstream::{Connector, PoolLimits, Pools};
 
@@ -44,7 +43,7 @@ impl Deciding {
                 (metric("method_0")?, UsageValue::Add(1)),
                 (metric("api_0")?, UsageValue::Add(1)),
             ]),
-            id: RequestIds::new()?.next(),
+            id: RequestIds::new([7; 8]).next(),
         };
         deciding.leases.hold(&deciding.question(), &deciding.grant());
         Ok(deciding)

@@ -21,7 +21,7 @@ use weir_core::arguments::Arguments;
 use weir_core::path::RequestPath;
 use weir_core::ratelimit::Tightest;
 use weir_core::target::TargetError;
-use weir_core::{Credentials, Decision, Denial, Timestamp, Usage, extract};
+use weir_core::{Credentials, Decision, Denial, RequestIds, Timestamp, Usage, extract, referrer};
 
 use crate::access::{Call, Calls};
 use crate::backend::{Authoriser, Question, Verdict};
@@ -33,16 +33,12 @@ use crate::headers::{self, Forwarding, REQUEST_ID};
 use crate::leases::Ticket;
 use crate::message::{Reply, RequestHead};
 use crate::reply::{self, Denied, Refusal};
-use crate::request_id::RequestIds;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
 use crate::target::Target;
 use crate::upgrade;
 use crate::upstream::{self, Onward, Over, Upstream, UpstreamError};
-
-/// Longest referrer that is passed to the listener.
-const REFERRER_BYTES_MAX: usize = 2048;
 
 /// What requests pass through.
 pub(crate) struct Pipeline {
@@ -170,9 +166,7 @@ impl Pipeline {
         credentials: &Credentials,
         usage: &Usage,
     ) -> Result<Admitted, Refusal> {
-        let referrer = head.fields.get(REFERER).and_then(fields::text);
-        // `*` passes every filter: not for a client to say.
-        let referrer = referrer.filter(|text| *text != "*" && text.len() <= REFERRER_BYTES_MAX);
+        let referrer = head.fields.get(REFERER).and_then(fields::text).and_then(referrer::of_client);
         let mut question = Question { id: call.id, service, credentials, usage, referrer, trace: None };
         let denied = |denial, at| Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at }));
         match self.authoriser.decide_here(&question) {

@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use weir_core::proxy::RefusalReply;
 use weir_core::ratelimit::Tightest;
 use weir_core::refusal::{PROBLEM_TYPE, Problem, Refused, retry_after_s};
-use weir_core::target::TargetError;
+use weir_core::target::{METHODS_SERVED, TargetError};
 use weir_core::{Denial, LimitStatus, Timestamp};
 
 use crate::body::{BodyError, ReplyBody};
@@ -168,8 +168,7 @@ fn typed(body: ReplyBody, content_type: &str) -> Reply<ReplyBody> {
 fn write_headers(headers: &mut Fields, refusal: &Refusal, answer: &Answer<'_>) {
     match refusal {
         Refusal::Target(TargetError::Method) => {
-            let served = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-            headers.set(ALLOW, served);
+            headers.set(ALLOW, METHODS_SERVED);
         }
         Refusal::Unavailable | Refusal::Upstream(UpstreamError::Busy) => {
             headers.set(RETRY_AFTER, "1");
@@ -238,7 +237,7 @@ fn upstream_answer(error: UpstreamError) -> (StatusCode, &'static str) {
 }
 
 fn denied_answer(denied: &Denied) -> Answer<'_> {
-    let Refused { reply, limit } = Refused::of(&denied.denial, &denied.service.proxy.refusals);
+    let Refused { reply, limit, .. } = Refused::of(&denied.denial, &denied.service.proxy.refusals);
     Answer {
         status: status_of(reply),
         code: denied.denial.code(),

@@ -7,7 +7,7 @@
 //! Knows no services, and leaves the path to [`weir_core::path::RequestPath`].
 
 use http::{Version, header};
-use weir_core::target::{TargetError, bare_host, check_method, is_authority};
+use weir_core::target::{TargetError, bare_host, check_expectations, check_method, is_authority};
 
 use crate::fields;
 use crate::message::RequestHead;
@@ -44,7 +44,7 @@ impl<'a> Target<'a> {
         if authority.is_some_and(|text| !is_authority(text)) {
             return Err(TargetError::Malformed("the host is malformed"));
         }
-        check_expectation(head)?;
+        check_expectations(head.fields.all(header::EXPECT.as_str().as_bytes()))?;
         Ok(Self { authority, path: uri.path(), query: uri.query() })
     }
 
@@ -52,12 +52,6 @@ impl<'a> Target<'a> {
     pub(crate) fn host(&self) -> Option<String> {
         self.authority.map(bare_host)
     }
-}
-
-fn check_expectation(head: &RequestHead) -> Result<(), TargetError> {
-    let mut expected = head.fields.all(header::EXPECT.as_str().as_bytes());
-    let is_known = expected.all(|value| value.eq_ignore_ascii_case(b"100-continue"));
-    if is_known { Ok(()) } else { Err(TargetError::Expectation) }
 }
 
 fn host_header(head: &RequestHead) -> Result<Option<&str>, TargetError> {

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use weir_core::arguments::Arguments;
 use weir_core::path::RequestPath;
 use weir_core::ratelimit::Tightest;
-use weir_core::target::{TargetError, bare_host, check_method, is_authority};
+use weir_core::referrer::of_client;
+use weir_core::target::{TargetError, bare_host, check_expectations, check_method, is_authority};
 use weir_core::{Credentials, Decision, Denial, Proof, Timestamp, Usage, extract};
 use weir_store::{Mode, RequestId};
 
@@ -30,9 +31,6 @@ use crate::trace::Parent;
 pub(crate) use asker::{Asker, Kind};
 pub(crate) use routes::Directory;
 pub(crate) use service::EdgeService;
-
-/// Longest referrer that is judged.
-const REFERRER_BYTES_MAX: usize = 2048;
 
 /// A name and a value.
 pub(crate) type Header<'a> = (&'a [u8], &'a [u8]);
@@ -183,7 +181,8 @@ async fn decide(
 /// Path and query of a request that can be served.
 fn read_target<'a>(call: &Call<'a>) -> Result<(&'a str, Option<&'a str>), TargetError> {
     check_method(call.method)?;
-    check_expectation(call)?;
+    let expected = call.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"expect"));
+    check_expectations(expected.map(|(_, value)| *value))?;
     if !call.target.starts_with('/') {
         return Err(TargetError::Malformed("the request target is not a path"));
     }
@@ -198,12 +197,6 @@ fn read_target<'a>(call: &Call<'a>) -> Result<(&'a str, Option<&'a str>), Target
         Some((path, query)) => (path, Some(query)),
         None => (call.target, None),
     })
-}
-
-fn check_expectation(call: &Call<'_>) -> Result<(), TargetError> {
-    let mut expected = call.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"expect"));
-    let is_known = expected.all(|(_, value)| value.eq_ignore_ascii_case(b"100-continue"));
-    if is_known { Ok(()) } else { Err(TargetError::Expectation) }
 }
 
 fn credentials(
@@ -236,9 +229,8 @@ fn check_length(service: &EdgeService, call: &Call<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `*` passes every filter: not for a client to say.
 fn referrer(call: &Call<'_>) -> Option<String> {
     let text = call.texts("referer").next()?;
     let is_visible = text.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
-    (is_visible && text != "*" && text.len() <= REFERRER_BYTES_MAX).then(|| text.to_owned())
+    of_client(text).filter(|_| is_visible).map(str::to_owned)
 }

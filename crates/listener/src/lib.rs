@@ -18,7 +18,6 @@ mod http;
 mod meters;
 mod recalls;
 mod records;
-mod request_id;
 mod server;
 mod status;
 mod trace;

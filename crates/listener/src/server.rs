@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use weir_core::RequestIds;
 use weir_store::Store;
 
 use crate::catalog::CatalogHandle;
 use crate::config::Config;
 use crate::edge::Directory;
 use crate::engine::Engine;
-use crate::request_id::RequestIds;
 use crate::watch::{Seen, follow};
 use crate::{grpc, http};
 
@@ -119,7 +119,9 @@ impl Listener {
         let stop = CancellationToken::new();
         let http_tls =
             config.http_tls.as_ref().map(http::Tls::new).transpose().map_err(StartError::HttpTls)?;
-        let request_ids = RequestIds::new().map_err(StartError::RequestIds)?;
+        let mut prefix = [0; 8];
+        getrandom::fill(&mut prefix).map_err(StartError::RequestIds)?;
+        let request_ids = RequestIds::new(prefix);
         let (directory, bodies) = (Directory::default(), http::Bodies::default());
         let shared = Arc::new(Shared { config, engine, catalog, directory, request_ids, bodies, stop });
         Ok(Self { shared, grpc, http, http_tls, grpc_address, http_address })

@@ -3,11 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
-use weir_core::{ApplicationRef, Increment, KeyHash, ServiceId, Timestamp};
-
-/// Names one request: made by the caller, unique.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(pub [u8; 16]);
+use weir_core::{ApplicationRef, Increment, KeyHash, RequestId, ServiceId, Timestamp};
 
 /// Tells one state of a record from another: equal versions mean equal content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

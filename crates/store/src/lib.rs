@@ -24,7 +24,7 @@ use weir_core::{ApplicationId, ApplicationRef, KeyHash, ServiceId};
 
 pub use ask::{
     Ask, Entry, LeaseAsk, LeaseOutcome, Mode, Outcome, Publication, PublishedApplication, Record, Report,
-    RequestId, Subject, Version,
+    Subject, Version,
 };
 pub use config::{Config, EmbeddedConfig, RedisConfig};
 pub use embedded::{Embedded, Write};
@@ -37,6 +37,7 @@ pub use service_error::{
     ERROR_CODE_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX, ERROR_REQUEST_BYTES_MAX, ERRORS_KEPT_MAX, ErrorPage,
     ServiceError,
 };
+pub use weir_core::RequestId;
 
 /// Longest idempotency id of a report in bytes, what scopes it included.
 pub const IDEMPOTENCY_ID_BYTES_MAX: usize = 512;

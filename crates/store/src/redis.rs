@@ -44,7 +44,7 @@ fn shard_of_text(text: &str) -> usize {
 /// The function library, one text for decisions and catalog.
 pub(crate) const FUNCTIONS: &str = concat!(
     include_str!("redis/counters.lua"),
-    include_str!("redis/news.lua"),
+    include_str!("redis/events.lua"),
     include_str!("redis/leases.lua"),
     include_str!("redis/functions.lua")
 );

@@ -293,11 +293,10 @@ pub(super) fn now_s() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use weir_core::{CredentialKind, Proxy};
+    use weir_core::{CredentialKind, Proxy, RequestIds};
     use weir_journal::Journal;
 
     use super::*;
-    use crate::request_id::RequestIds;
     use crate::service::Service;
     use crate::upstream::{Connector, PoolLimits, Pools};
 
@@ -316,7 +315,7 @@ mod tests {
         let calls = |name: String, is_known: bool| {
             let credentials = Credentials::ClientId(name.clone());
             let question = Question {
-                id: RequestIds::new().unwrap().next(),
+                id: RequestIds::new([7; 8]).next(),
                 service: &service,
                 credentials: &credentials,
                 usage: &usage,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
-use weir_core::target::below;
+use weir_core::target::{below, own_host};
 
 /// Scheme, host and port: what connections lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,8 +65,7 @@ impl BaseUrl {
         let authority = authority.ok_or(UrlError::Host)?;
         let default_port = if is_tls { 443 } else { 80 };
         let port = authority.port_u16().unwrap_or(default_port);
-        let own_host = if port == default_port { authority.host() } else { authority.as_str() };
-        let host = host_rewrite.unwrap_or(own_host);
+        let host = host_rewrite.unwrap_or_else(|| own_host(authority.as_str(), is_tls));
         let target = parts.path_and_query.unwrap_or(PathAndQuery::from_static("/"));
         Ok(Self {
             origin: Origin {

@@ -6,9 +6,9 @@
 use http::{HeaderValue, StatusCode};
 use weir_core::proxy::RefusalReply;
 use weir_core::ratelimit::Tightest;
-use weir_core::refusal::{PROBLEM_TYPE, Problem, Refused, retry_after_s};
-use weir_core::target::TargetError;
-use weir_core::{Denial, LimitStatus, Timestamp};
+use weir_core::refusal::{PROBLEM_TYPE, Problem, Refused, ReplyKind, retry_after_s};
+use weir_core::target::{METHODS_SERVED, TargetError};
+use weir_core::{LimitStatus, Timestamp};
 
 use super::Refusal;
 
@@ -67,13 +67,15 @@ impl Class {
     pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Malformed | Self::Expectation | Self::Method | Self::BodyTooLong)
     }
+}
 
-    fn of(denial: &Denial) -> Self {
-        match denial {
-            Denial::CredentialsMissing => Self::AuthMissing,
-            Denial::NoMappingRule => Self::NoMatch,
-            Denial::LimitsExceeded(limit) if limit.max > 0 => Self::LimitsExceeded,
-            _ => Self::AuthFailed,
+impl From<ReplyKind> for Class {
+    fn from(kind: ReplyKind) -> Self {
+        match kind {
+            ReplyKind::AuthMissing => Self::AuthMissing,
+            ReplyKind::AuthFailed => Self::AuthFailed,
+            ReplyKind::NoMatch => Self::NoMatch,
+            ReplyKind::LimitsExceeded => Self::LimitsExceeded,
         }
     }
 }
@@ -104,10 +106,10 @@ pub(crate) fn render(refusal: &Refusal, wants_problem: bool, id: &str) -> Reply 
             plain(413, Class::BodyTooLong, sentence)
         }
         Refusal::Denied { service, denial, at } => {
-            let Refused { reply, limit } = Refused::of(denial, &service.proxy.refusals);
+            let Refused { kind, reply, limit } = Refused::of(denial, &service.proxy.refusals);
             Answer {
                 status: reply.status,
-                class: Class::of(denial),
+                class: kind.into(),
                 detail: denial.sentence(),
                 configured: Some(reply),
                 limit: limit.map(|limit| (limit, *at)),
@@ -169,7 +171,7 @@ fn write(answer: &Answer<'_>, code: &'static str, id: Option<&str>) -> Reply {
 fn headers(answer: &Answer<'_>) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
     if answer.class == Class::Method {
-        headers.push(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
+        headers.push(("allow", METHODS_SERVED.to_owned()));
     }
     let Some((limit, at)) = answer.limit else { return headers };
     if let Some(seconds) = retry_after_s(limit, at) {

@@ -4,10 +4,9 @@
 //! is checked here: a header that is none would be the proxy's problem with every call.
 
 use http::{HeaderName, HeaderValue, Uri};
-use weir_core::extract::stripped;
+use weir_core::extract::{credential_headers, same_header, stripped};
 use weir_core::path::RequestPath;
-use weir_core::proxy::CredentialLocation;
-use weir_core::target::{bare_host, below};
+use weir_core::target::{bare_host, below, own_host};
 use weir_core::{CredentialKind, Environment, MappingRules, Proxy, Service, ServiceId};
 
 /// One service in one environment.
@@ -58,7 +57,11 @@ impl EdgeService {
         let query = backend.as_ref().and_then(Uri::query).map(str::to_owned);
         Ok(Self {
             base: (path.to_owned(), query),
-            upstream_host: proxy.host_rewrite.clone().or_else(|| own_host(backend.as_ref()?)),
+            upstream_host: proxy.host_rewrite.clone().or_else(|| {
+                let (authority, is_tls) =
+                    (backend.as_ref()?.authority()?, backend.as_ref()?.scheme_str() == Some("https"));
+                Some(own_host(authority.as_str(), is_tls).to_owned())
+            }),
             id: service.id.clone(),
             credentials: service.credentials,
             rules: MappingRules::new(std::mem::take(&mut proxy.mapping_rules)),
@@ -78,23 +81,7 @@ impl EdgeService {
 
     /// Whether a header carries credentials that end here.
     pub(crate) fn strips(&self, name: &[u8]) -> bool {
-        let same = |other: &String| weir_core::extract::same_header(name, other.as_bytes());
-        let names = &self.proxy.credential_names;
-        self.proxy.strip_credentials
-            && match self.proxy.credential_location {
-                CredentialLocation::Query => false,
-                CredentialLocation::Authorization => name.eq_ignore_ascii_case(b"authorization"),
-                CredentialLocation::Headers => {
-                    [&names.user_key, &names.app_id, &names.app_key].into_iter().any(same)
-                }
-            }
+        let mut names = credential_headers(&self.proxy);
+        self.proxy.strip_credentials && names.any(|other| same_header(name, other.as_bytes()))
     }
-}
-
-/// The host of a base URL as the upstream wants to be called, with a port where it is not the usual one.
-fn own_host(backend: &Uri) -> Option<String> {
-    let default_port = if backend.scheme_str() == Some("https") { 443 } else { 80 };
-    let authority = backend.authority()?;
-    let is_usual = authority.port_u16().is_none_or(|port| port == default_port);
-    Some(if is_usual { authority.host() } else { authority.as_str() }.to_owned())
 }

@@ -30,7 +30,6 @@ use weir_proto::google;
 use crate::caller;
 use crate::edge::reply::{Class, Reply, limit_headers, render};
 use crate::edge::{Admitted, Asker, Call, EdgeService, Header, Kind, Stop, admit};
-use crate::request_id::hex;
 use crate::server::Shared;
 use crate::status::Failure;
 
@@ -71,7 +70,7 @@ impl Authorization for Service {
         let answer = match admit(shared, asker, &call, id).await {
             Ok(admitted) => allowed(&call, client(&attributes), &admitted),
             Err(Stop::Refused(refusal)) => {
-                denied(render(&refusal, wants_problem(call.texts("accept")), &hex(id)))
+                denied(render(&refusal, wants_problem(call.texts("accept")), &id.to_string()))
             }
             Err(Stop::Failed(failure)) => return Err(failure.into()),
         };

@@ -122,35 +122,36 @@ async fn decide_all(
 ) -> Result<Vec<Decided>, Status> {
     let mut counted = Counted { shared: Arc::clone(shared), questions: Vec::with_capacity(asked.len()) };
     let mut all = Vec::with_capacity(asked.len());
-    let mut is_over = false;
-    for asked in asked {
-        // Nothing counts any more once one of them is refused; the others only say where they stand.
-        let mode = if is_over { Mode::Check } else { Mode::Count };
-        let question = question(shared, service, asked, mode);
-        // Before it is decided: whoever leaves meanwhile may have been counted.
-        let question = counted.hold(question);
-        let decided = match shared.engine.decide(question).await {
-            Ok(verdict) => judge(verdict.decision, verdict.at),
-            Err(failure) => Err(failure.into()),
-        };
-        if is_over {
-            counted.questions.pop();
-        } else if !matches!(&decided, Ok(one) if !one.is_over) {
-            is_over = true;
-            // The refused one as well: of an error nobody knows whether it counted.
-            let again: Vec<_> = counted.questions.iter().map(|one| look(shared, one)).collect();
-            counted.take_back().await;
-            let decided = decided?;
-            for (question, before) in again.iter().zip(&mut all) {
-                look_again(shared, question, before).await;
-            }
-            all.push(decided);
+    let mut asked = asked.into_iter();
+    for asked in asked.by_ref() {
+        // Held before it is decided: whoever leaves meanwhile may have been counted.
+        let question = counted.hold(question(shared, service, asked, Mode::Count));
+        let decided = decide(shared, question).await;
+        if let Ok(Decided { is_over: false, .. }) = decided {
+            all.push(decided?);
             continue;
         }
-        all.push(decided?);
+        // The refused one as well: of an error nobody knows whether it counted.
+        let again: Vec<_> = counted.questions.iter().map(|one| look(shared, one)).collect();
+        counted.take_back().await;
+        let refused = decided?;
+        for (question, before) in again.iter().zip(&mut all) {
+            look_again(shared, question, before).await;
+        }
+        all.push(refused);
+        break;
+    }
+    // Nothing counts any more once one is refused; those behind it only say where they stand.
+    for asked in asked {
+        all.push(decide(shared, &question(shared, service, asked, Mode::Check)).await?);
     }
     counted.questions.clear();
     Ok(all)
+}
+
+async fn decide(shared: &Shared, question: &Question) -> Result<Decided, Status> {
+    let verdict = shared.engine.decide(question).await?;
+    judge(verdict.decision, verdict.at)
 }
 
 /// Where the limits of a descriptor stand that was counted and is no longer. What cannot be found out stays as it was.

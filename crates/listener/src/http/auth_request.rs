@@ -19,7 +19,6 @@ use weir_core::refusal::wants_problem;
 use crate::caller::gateway_of;
 use crate::edge::reply::{Class, Reply, limit_headers, render};
 use crate::edge::{Admitted, Asker, Call, Header, Kind, Stop, admit};
-use crate::request_id::hex;
 use crate::server::Shared;
 
 /// Where nginx asks.
@@ -72,7 +71,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, head: &Parts) -> Answer {
     match admit(shared, asker, &call, id).await {
         Ok(admitted) => allowed(&admitted).unwrap_or_else(|| empty(StatusCode::INTERNAL_SERVER_ERROR)),
         Err(Stop::Refused(refusal)) => {
-            refused(&render(&refusal, wants_problem(call.texts("accept")), &hex(id)))
+            refused(&render(&refusal, wants_problem(call.texts("accept")), &id.to_string()))
         }
         Err(Stop::Failed(failure)) => {
             failure.log();

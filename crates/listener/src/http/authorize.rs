@@ -102,7 +102,7 @@ impl<'a> Call<'a> {
         Ok(decided)
     }
 
-    fn caller(&self, shared: &Shared) -> Result<Caller, Refusal> {
+    fn caller(&self, shared: &Shared) -> Result<Caller<'_>, Refusal> {
         let [key, token, id] = ["provider_key", "service_token", "service_id"].map(|name| self.named(name));
         Caller::read(&shared.engine.hasher, key, token, id)
     }

@@ -16,9 +16,9 @@ use crate::server::Shared;
 use crate::status::Failure;
 
 /// How a caller proves itself, and what it says about the service.
-pub(super) struct Caller {
+pub(super) struct Caller<'a> {
     proof: Proof,
-    service_id: Option<String>,
+    service_id: Option<&'a str>,
 }
 
 /// The service that a call is about.
@@ -28,7 +28,7 @@ pub(super) struct Called {
     pub(super) proof: Proof,
 }
 
-impl Caller {
+impl<'a> Caller<'a> {
     /// From the parameters; the key wins over the token.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Caller {
         hasher: &KeyHasher,
         provider_key: Option<&str>,
         service_token: Option<&str>,
-        service_id: Option<&str>,
+        service_id: Option<&'a str>,
     ) -> Result<Self, Refusal> {
         let hashes = |text| hasher.hashes(&Secret::new(text)).collect();
         let proof = match (provider_key, service_token, service_id) {
@@ -53,7 +53,7 @@ impl Caller {
                 return Err(Refusal::forbidden("provider_key_or_service_token_required", text));
             }
         };
-        Ok(Self { proof, service_id: service_id.map(str::to_owned) })
+        Ok(Self { proof, service_id })
     }
 
     /// Whether it shows a token: then it is judged before what else a call says.
@@ -128,9 +128,9 @@ impl Caller {
 
     /// The ids that may be meant, the likeliest first: ids of old had something in front (`x-<id>`).
     fn service_ids(&self, shared: &Shared) -> Vec<ServiceId> {
-        let Some(named) = &self.service_id else { return self.default_service(shared).into_iter().collect() };
+        let Some(named) = self.service_id else { return self.default_service(shared).into_iter().collect() };
         let behind_dash = named.rsplit_once('-').map(|(_, id)| id).filter(|_| !self.shows_token());
-        std::iter::once(named.as_str()).chain(behind_dash).filter_map(|id| id.parse().ok()).collect()
+        std::iter::once(named).chain(behind_dash).filter_map(|id| id.parse().ok()).collect()
     }
 
     /// Whether the key is a provider's.

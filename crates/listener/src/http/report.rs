@@ -141,7 +141,7 @@ fn told(place: usize, fault: &Fault) -> String {
 }
 
 /// Nothing is trimmed here, and what is empty is not there.
-fn caller(shared: &Shared, parameters: &Parameters<'_>) -> Result<Caller, Refusal> {
+fn caller<'a>(shared: &Shared, parameters: &'a Parameters<'_>) -> Result<Caller<'a>, Refusal> {
     let [key, token, id] = ["provider_key", "service_token", "service_id"]
         .map(|name| parameters.text_of(name).filter(|value| !value.is_empty()));
     Caller::read(&shared.engine.hasher, key, token, id)
@@ -162,10 +162,6 @@ fn transactions(parameters: &Parameters<'_>, options: Options) -> Result<Vec<Tra
         return Err(Refusal::not_valid_data());
     }
     let members = members(parameters)?;
-    let format = || {
-        let text = "each of the transactions needs parameters of its own, and a usage by metric";
-        Refusal::bad_request("transactions_format_invalid", text)
-    };
     if members.values().any(|member| *member == Value::Absent) {
         return Err(Refusal::bad_request(
             "transactions_has_nil_transaction",
@@ -174,14 +170,19 @@ fn transactions(parameters: &Parameters<'_>, options: Options) -> Result<Vec<Tra
     }
     let mut read = Vec::with_capacity(members.len());
     for member in members.values() {
-        let Value::Map(member) = member else { return Err(format()) };
+        let Value::Map(member) = member else { return Err(no_transaction()) };
         if member.get("user_id").is_some_and(|id| *id != Value::Absent) {
             let text = "there are no end users any more";
             return Err(Refusal::bad_request("end_users_no_longer_supported", text));
         }
-        read.extend(transaction(member, options).ok_or_else(format)?);
+        read.extend(transaction(member, options)?);
     }
     Ok(read)
+}
+
+fn no_transaction() -> Refusal {
+    let text = "each of the transactions needs parameters of its own, and a usage by metric";
+    Refusal::bad_request("transactions_format_invalid", text)
 }
 
 fn members<'m, 'a>(parameters: &'m Parameters<'a>) -> Result<&'m Map<'a>, Refusal> {
@@ -194,26 +195,25 @@ fn members<'m, 'a>(parameters: &'m Parameters<'a>) -> Result<&'m Map<'a>, Refusa
     }
 }
 
-/// `None`: it has the wrong shape. `Some(None)`: nothing is used in it.
-#[allow(clippy::option_option, reason = "two different answers")]
-fn transaction(member: &Map<'_>, options: Options) -> Option<Option<Transaction>> {
+/// `None`: nothing is used in it.
+fn transaction(member: &Map<'_>, options: Options) -> Result<Option<Transaction>, Refusal> {
     let read = match member.get("usage") {
         None | Some(Value::Absent) => usage::ReadUsage::default(),
         Some(Value::Map(entries)) => {
             let is_used = |(_, value): &(&str, &Value<'_>)| **value != Value::Text("0".into());
             let used = entries.iter().map(|(name, value)| (&**name, value)).filter(is_used);
             if used.clone().next().is_none() {
-                return Some(None);
+                return Ok(None);
             }
             usage::read(used)
         }
-        Some(_) => return None,
+        Some(_) => return Err(no_transaction()),
     };
     let code = match member.get("log") {
         Some(Value::Map(log)) => response_code(log),
         _ => None,
     };
-    Some(Some(Transaction {
+    Ok(Some(Transaction {
         application: reported(member),
         usage: read.usage,
         flat: options.flat_usage,

@@ -173,7 +173,7 @@ fn is_over(told: Timestamp, now: Timestamp) -> bool {
 
 /// What is worth telling of usage.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(super) struct NewEvents {
     is_first: bool,
     is_first_of_day: bool,
     alerts: Vec<Alert>,
@@ -182,27 +182,27 @@ pub(super) struct News {
 impl Ledger {
     /// What is worth telling of usage that is to be counted in the windows of a moment, whose ceilings' counters hold
     /// `used` before.
-    pub(super) fn news(
+    pub(super) fn new_events(
         &mut self,
         account: usize,
         increments: &[Increment],
         used: &[u64],
         (moment, now): (Timestamp, Timestamp),
-    ) -> News {
-        let mut news = News { alerts: crossed(increments, used, 1), ..News::default() };
+    ) -> NewEvents {
+        let mut new = NewEvents { alerts: crossed(increments, used, 1), ..NewEvents::default() };
         if increments.iter().any(|increment| increment.value != UsageValue::Add(0)) {
-            self.find_firsts(account, &mut news, (moment, now));
+            self.find_firsts(account, &mut new, (moment, now));
         }
-        news
+        new
     }
 
-    fn find_firsts(&mut self, account: usize, news: &mut News, (moment, now): (Timestamp, Timestamp)) {
+    fn find_firsts(&mut self, account: usize, new: &mut NewEvents, (moment, now): (Timestamp, Timestamp)) {
         let (day, today) = (self.windows(moment).start(Period::Day), self.windows(now).start(Period::Day));
         let account = &self.accounts[account];
         // It only ever rises, whatever is taken back.
-        news.is_first = account.windows.start(Period::Day) == 0;
+        new.is_first = account.windows.start(Period::Day) == 0;
         // Not by the newest day: a report from ahead takes no day from those who come on it.
-        news.is_first_of_day = account.told_day < day && day == today;
+        new.is_first_of_day = account.told_day < day && day == today;
     }
 
     /// Takes over an event.
@@ -217,12 +217,17 @@ impl Ledger {
     }
 
     /// The same of what is settled of a lease: one change after the other, as far as they count.
-    pub(super) fn news_of_lease(&mut self, account: usize, changes: &[Change], now: Timestamp) -> News {
+    pub(super) fn new_events_of_lease(
+        &mut self,
+        account: usize,
+        changes: &[Change],
+        now: Timestamp,
+    ) -> NewEvents {
         let raised: Vec<&Change> = changes.iter().filter(|change| change.times > 0).collect();
-        let Some(moment) = raised.first().map(|change| change.moment) else { return News::default() };
+        let Some(moment) = raised.first().map(|change| change.moment) else { return NewEvents::default() };
         let windows = self.windows(moment);
-        let mut news = News::default();
-        self.find_firsts(account, &mut news, (moment, now));
+        let mut new = NewEvents::default();
+        self.find_firsts(account, &mut new, (moment, now));
         for (place, change) in raised.iter().enumerate() {
             let mut used = self.used(account, &change.unit, &windows);
             // All of a lease's changes are of one moment, so of the same windows.
@@ -232,14 +237,14 @@ impl Ledger {
                     *used = used.saturating_add(counted_by(earlier, increment, ceiling.period));
                 }
             }
-            news.alerts.extend(crossed(&change.unit, &used, change.times.unsigned_abs()));
+            new.alerts.extend(crossed(&change.unit, &used, change.times.unsigned_abs()));
         }
-        news
+        new
     }
 
     /// Tells what is new, but for alerts that are not to be repeated yet.
-    pub(super) fn tell(&mut self, account: usize, news: News, tail: &mut Tail, now: Timestamp) {
-        let News { is_first, is_first_of_day, alerts } = news;
+    pub(super) fn tell(&mut self, account: usize, new: NewEvents, tail: &mut Tail, now: Timestamp) {
+        let NewEvents { is_first, is_first_of_day, alerts } = new;
         let Ok(account) = u32::try_from(account) else { return };
         if is_first {
             self.tell_one(Told { account, at: now, what: What::FirstTraffic }, tail);

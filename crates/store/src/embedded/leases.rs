@@ -151,7 +151,7 @@ impl Ledger {
         tail: &mut Tail,
         now: Timestamp,
     ) {
-        let news = self.news_of_lease(account, changes, now);
+        let new = self.new_events_of_lease(account, changes, now);
         let mut written = vec![];
         if let Some(lease) = lease {
             put_lease(&mut written, lease);
@@ -160,7 +160,7 @@ impl Ledger {
         let lowered = self.write_changes(account, changes, |times| times < 0, tail);
         let leased = Leased { account, id, at: now, lease: &written, raised: &raised, lowered: &lowered };
         self.step(&Entry::Leased(leased), tail);
-        self.tell(account, news, tail, now);
+        self.tell(account, new, tail, now);
     }
 
     /// Changes of one direction as a usage; empty where there are none. All are of one lease, so of one moment.

@@ -154,7 +154,7 @@ impl Ledger {
     }
 
     fn count(&mut self, account: usize, ask: &Ask, used: &[u64], tail: &mut Tail, at: Timestamp) {
-        let news = self.news(account, &ask.increments, used, (at, at));
+        let new = self.new_events(account, &ask.increments, used, (at, at));
         let metrics = self.number_metrics(&ask.increments, tail);
         let counted =
             Counted { request: ask.request, attempt: ask.attempt, at, idempotency_id: &[], usage: &[] };
@@ -163,7 +163,7 @@ impl Ledger {
             self.write_usage(out, account, at, &ask.increments, &metrics);
         });
         self.take_over(number, bytes);
-        self.tell(account, news, tail, at);
+        self.tell(account, new, tail, at);
     }
 
     fn write_usage(
@@ -275,7 +275,7 @@ impl Ledger {
             let account = self.open(&entry.application, tail);
             let windows = self.windows(moment);
             let before = self.used(account, increments, &windows);
-            let news = self.news(account, increments, &before, (moment, at));
+            let new = self.new_events(account, increments, &before, (moment, at));
             let metrics = self.number_metrics(increments, tail);
             let mut usage = vec![];
             self.write_usage(&mut usage, account, moment, increments, &metrics);
@@ -283,7 +283,7 @@ impl Ledger {
             let counted = Counted { request, attempt: 0, at, idempotency_id, usage: &usage };
             self.step(&Entry::Counted(counted), tail);
             over += beyond(increments, &self.used(account, increments, &windows));
-            self.tell(account, news, tail, at);
+            self.tell(account, new, tail, at);
             idempotency_id = &[];
         }
         crate::tell_over_admitted(over);

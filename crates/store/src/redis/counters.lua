@@ -206,8 +206,8 @@ local function set_closed(shard, name, period, window, value, expires_s)
   end
 end
 
--- Tells of an application's first usage of a day, if it is that; see news.lua.
-local greet
+-- Tells of an application's first usage of a day, if it is that; see events.lua.
+local tell_first_traffic
 
 -- Moves a counter on to the windows around the batch's minute. A report may have counted in them before they came: of
 -- its day there is something to tell now, and what counts next would not see that.
@@ -220,7 +220,7 @@ local function turn(shard, name, counter)
       local early = redis.call('HGET', key, metric)
       if early then redis.call('HDEL', key, metric) end
       counter[period] = tonumber(early or 0)
-      if period == 3 and counter[period] > 0 then greet(shard, name, shard.minute) end
+      if period == 3 and counter[period] > 0 then tell_first_traffic(shard, name, shard.minute) end
     end
   end
   counter[CHANGED_AT], counter[HAS_CHANGED] = shard.minute, true
@@ -298,7 +298,7 @@ local function count(shard, named, usage, times, minute, expiries)
     local counter = counters[name]
     if value > 0 and not changes and counter[CHANGED_AT] == minute then
       -- As below, without the detours: nearly all usage is added, and of now.
-      if counter[3] == 0 then greet(shard, name, minute) end
+      if counter[3] == 0 then tell_first_traffic(shard, name, minute) end
       for period = usage.firsts[place], 7 do
         local after = counter[period] + value
         counter[period] = after < COUNT_MAX and after or COUNT_MAX
@@ -308,7 +308,7 @@ local function count(shard, named, usage, times, minute, expiries)
       for period = usage.firsts[place], 7 do
         local before = find(shard, name, period, minute) or 0
         local after = sets and value or math.min(before + value, COUNT_MAX)
-        if period == 3 and before == 0 then greet(shard, name, minute) end
+        if period == 3 and before == 0 then tell_first_traffic(shard, name, minute) end
         put(shard, name, period, minute, after, expiries and expiries[period])
         if changes then changes[#changes + 1] = sets and value - before or value end
       end

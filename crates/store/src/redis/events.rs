@@ -1,4 +1,4 @@
-//! Events in Redis: a stream per shard, `weir:{7}:events`, written by `news.lua` in the step that counts.
+//! Events in Redis: a stream per shard, `weir:{7}:events`, written by `events.lua` in the step that counts.
 //!
 //! An entry has one field, a line of words: a list of a thousand is read in milliseconds, and by people.
 

@@ -6,7 +6,9 @@
 use std::fmt::Write as _;
 
 use http::Uri;
+use weir_core::extract::credential_headers;
 use weir_core::proxy::{CredentialLocation, RefusalReply};
+use weir_core::target::own_host;
 use weir_core::{Environment, Proxy, Service};
 
 use super::quote::{other_spellings, text, word};
@@ -241,7 +243,7 @@ fn onward_headers(plan: &Plan<'_>) -> String {
     let mut set = |name: &str, value: &str| {
         let _ = writeln!(lines, "            proxy_set_header {} {value};", word(name));
     };
-    let host = proxy.host_rewrite.clone().unwrap_or_else(|| own_host(plan.backend));
+    let host = proxy.host_rewrite.clone().unwrap_or_else(|| backend_host(plan.backend));
     let vouched = [
         ("X-Real-IP", "$remote_addr"),
         ("X-Forwarded-For", "$proxy_add_x_forwarded_for"),
@@ -260,31 +262,20 @@ fn onward_headers(plan: &Plan<'_>) -> String {
         other_spellings(name).iter().for_each(|other| set(other, "\"\""));
     }
     if proxy.strip_credentials {
-        credential_headers(proxy).iter().for_each(|name| set(name, "\"\""));
+        credential_spellings(proxy).iter().for_each(|name| set(name, "\"\""));
     }
     lines
 }
 
 /// Every spelling of the headers that credentials are looked for in.
-fn credential_headers(proxy: &Proxy) -> Vec<String> {
-    let names = &proxy.credential_names;
-    match proxy.credential_location {
-        // The target is without them.
-        CredentialLocation::Query => vec![],
-        CredentialLocation::Authorization => vec!["Authorization".to_owned()],
-        CredentialLocation::Headers => [&names.user_key, &names.app_id, &names.app_key]
-            .into_iter()
-            .flat_map(|name| std::iter::once(name.clone()).chain(other_spellings(name)))
-            .collect(),
-    }
+fn credential_spellings(proxy: &Proxy) -> Vec<String> {
+    let spellings = |name: &str| std::iter::once(name.to_owned()).chain(other_spellings(name));
+    credential_headers(proxy).flat_map(spellings).collect()
 }
 
-/// As the API wants to be called, with a port where it is not the usual one.
-fn own_host(url: &Uri) -> String {
-    let usual = if is_tls(url) { 443 } else { 80 };
+fn backend_host(url: &Uri) -> String {
     let authority = url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let host = url.host().unwrap_or_default();
-    if url.port_u16().is_none_or(|port| port == usual) { host.to_owned() } else { authority.to_owned() }
+    own_host(authority, is_tls(url)).to_owned()
 }
 
 fn ask(plan: &Plan<'_>) -> String {

@@ -3,9 +3,9 @@
 //! Each status shows one limit: the one that refuses, else the one with the least left. Envoy has no unit for all time,
 //! and no number above 32 bits: the first is told as UNKNOWN, the second as the largest there is.
 
-use weir_core::proxy::{RefusalReply, Refusals};
+use weir_core::proxy::Refusals;
 use weir_core::ratelimit::Tightest;
-use weir_core::refusal::retry_after_s;
+use weir_core::refusal::{Refused, retry_after_s};
 use weir_core::{LimitStatus, Period, Timestamp};
 use weir_proto::envoy::config::core::v3::HeaderValue;
 use weir_proto::envoy::service::ratelimit::v3::RateLimitResponse;
@@ -18,18 +18,13 @@ use crate::edge::reply::limit_headers;
 /// The answer about all descriptors; `texts` are the provider's.
 pub(super) fn answer(decided: &[Decided], texts: &Refusals) -> RateLimitResponse {
     let over = decided.iter().find(|one| one.is_over);
-    let reply = over.and_then(|one| one.limits.first()).map(|limit| refusal(limit, texts));
+    let refused = over.and_then(|one| one.limits.first()).map(|limit| Refused::by_limit(limit, texts));
     RateLimitResponse {
         overall_code: code(over.is_some()).into(),
         statuses: decided.iter().map(status).collect(),
-        response_headers_to_add: headers(decided, over, reply),
-        raw_body: reply.map(|reply| reply.body.clone().into_bytes()).unwrap_or_default(),
+        response_headers_to_add: headers(decided, over, refused),
+        raw_body: refused.map(|refused| refused.reply.body.clone().into_bytes()).unwrap_or_default(),
     }
-}
-
-/// What the provider says of a limit. One of 0 is no matter of waiting, as in all protocols.
-fn refusal<'a>(limit: &LimitStatus, texts: &'a Refusals) -> &'a RefusalReply {
-    if limit.max == 0 { &texts.auth_failed } else { &texts.limits_exceeded }
 }
 
 fn code(is_over: bool) -> Code {
@@ -73,7 +68,7 @@ fn until_reset(limit: &LimitStatus, at: Timestamp) -> Option<prost_types::Durati
 }
 
 /// Where limits stand; of a refusal only its own limit, and when to come back.
-fn headers(decided: &[Decided], over: Option<&Decided>, reply: Option<&RefusalReply>) -> Vec<HeaderValue> {
+fn headers(decided: &[Decided], over: Option<&Decided>, refused: Option<Refused<'_>>) -> Vec<HeaderValue> {
     let header = |key: &str, value: String| HeaderValue { key: key.to_owned(), value, raw_value: vec![] };
     let shown = over.map_or(decided, std::slice::from_ref);
     let Some(at) = shown.first().map(|one| one.at) else { return vec![] };
@@ -81,10 +76,10 @@ fn headers(decided: &[Decided], over: Option<&Decided>, reply: Option<&RefusalRe
     let mut headers: Vec<_> = limit_headers(&limits, at).map(|(name, value)| header(name, value)).collect();
     // What is no value is never written.
     let is_value = |text: &&str| http::HeaderValue::from_str(text).is_ok();
-    let content_type = reply.map(|reply| reply.content_type.as_str()).filter(is_value);
+    let content_type = refused.map(|refused| refused.reply.content_type.as_str()).filter(is_value);
     headers.extend(content_type.map(|text| header("content-type", text.to_owned())));
-    let refusing = over.and_then(|one| one.limits.first()).filter(|limit| limit.max > 0);
-    if let Some(seconds) = refusing.and_then(|limit| retry_after_s(limit, at)) {
+    let reached = refused.and_then(|refused| refused.limit);
+    if let Some(seconds) = reached.and_then(|limit| retry_after_s(limit, at)) {
         headers.push(header("retry-after", seconds.to_string()));
     }
     headers

@@ -36,7 +36,7 @@ end
 
 -- A counter is raised that held nothing in the day of a minute. The names of days ascend with them. Usage of other days
 -- than this one, late or ahead, takes no day from those who come on it.
-greet = function(shard, name, minute)
+tell_first_traffic = function(shard, name, minute)
   local application, key = application_of(name), shard.base .. ':traffic'
   local day, told = windows_of(minute)[DAY], redis.call('HGET', key, application)
   local is_first_of_day = day == windows_of(shard.minute)[DAY] and (told or '') < day
