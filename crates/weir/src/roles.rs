@@ -1,7 +1,8 @@
 //! Roles as they run, whether alone in a process or several in one: bound first, so that nothing that can be
 //! known to fail fails later, then run until told to stop.
 //!
-//! The subcommands use it, the demo too. A role's telemetry outlives it by a moment, to say that it stops.
+//! The subcommands use it, the demo too. A role's telemetry is bound last, so that whoever reaches it reaches the role,
+//! and outlives the role by a moment, to say that it stops.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -31,8 +32,8 @@ impl GatewayRole {
     /// # Errors
     /// When that fails.
     pub(crate) async fn bind(settings: GatewaySettings, metrics: Metrics) -> anyhow::Result<Self> {
-        let telemetry = TelemetryServer::bind(settings.telemetry_address, metrics).await?;
         let gateway = Gateway::bind(settings.gateway).await.context("cannot start the gateway")?;
+        let telemetry = TelemetryServer::bind(settings.telemetry_address, metrics).await?;
         Ok(Self { gateway, telemetry })
     }
 
@@ -65,9 +66,9 @@ impl ListenerRole {
     /// # Errors
     /// When one of them fails.
     pub(crate) async fn bind(settings: ListenerSettings, metrics: Metrics) -> anyhow::Result<Self> {
-        let telemetry = TelemetryServer::bind(settings.telemetry_address, metrics).await?;
         let store = Store::open(settings.store).await.context("cannot open the store")?;
         let listener = Listener::bind(settings.listener, store).await.context("cannot start the listener")?;
+        let telemetry = TelemetryServer::bind(settings.telemetry_address, metrics).await?;
         Ok(Self { listener, telemetry })
     }
 
