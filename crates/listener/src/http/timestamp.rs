@@ -192,7 +192,7 @@ const HALF_DAY_S: i64 = 12 * 3_600;
 
 /// Seconds since midnight; `None`: there is no such time.
 fn clock(hours: i64, minutes: i64, seconds: i64) -> Option<i64> {
-    (hours <= 24 && minutes <= 59 && seconds <= 60).then_some(hours * 3_600 + minutes * 60 + seconds)
+    (hours <= 24 && minutes <= 59 && seconds <= 60).then(|| hours * 3_600 + minutes * 60 + seconds)
 }
 
 #[cfg(test)]
@@ -252,6 +252,7 @@ mod tests {
             "2026-13-01",
             "2026-02-30",
             "2026-11-23 99:00:00",
+            "2026-11-23 111111111111111111:00",
             "2026-11-23 18:00 EST",
         ] {
             check(text, None);
