@@ -10,6 +10,7 @@ pub mod alert;
 pub mod application;
 pub mod arguments;
 pub mod authenticate;
+pub mod backend;
 pub mod catalog;
 pub mod counter;
 pub mod credentials;
@@ -41,6 +42,7 @@ pub mod usage;
 
 pub use alert::AlertBins;
 pub use application::{Application, ApplicationState};
+pub use backend::{Backend, ProductRules};
 pub use catalog::Catalog;
 pub use counter::{COUNT_MAX, Increment, increments};
 pub use credentials::{CredentialKind, Credentials, Parameters, Presented};

@@ -138,6 +138,27 @@ impl fmt::Display for Pattern {
     }
 }
 
+impl Pattern {
+    /// The decoded bytes that it begins with, where it is nothing but those.
+    pub(crate) fn literal(&self) -> Option<Vec<u8>> {
+        let bytes = self.tokens.iter().map(|token| match token {
+            Token::Byte(byte) => Some(*byte),
+            Token::Wildcard => None,
+        });
+        bytes.collect()
+    }
+
+    /// The same behind a path, given as written and decoded.
+    #[must_use]
+    pub(crate) fn below(&self, text: &str, path: &[u8]) -> Self {
+        if path.is_empty() {
+            return self.clone();
+        }
+        let tokens = path.iter().copied().map(Token::Byte).chain(self.tokens.iter().copied()).collect();
+        Self { text: format!("{text}{}", self.text), tokens, ..self.clone() }
+    }
+}
+
 impl std::str::FromStr for Pattern {
     type Err = PatternError;
 

@@ -2,6 +2,7 @@
 //!
 //! Plain data: the catalog fills it, the gateway follows it. Numbers carry their unit in their name.
 
+use crate::backend::Backend;
 use crate::mapping_rule::MappingRule;
 use crate::secret::Secret;
 
@@ -159,6 +160,10 @@ pub struct Proxy {
     pub hosts: Vec<String>,
     /// Where requests go: `http://` or `https://`, host, perhaps a path. `None`: 404, nothing is counted.
     pub api_backend: Option<String>,
+    /// APIs behind this one, each with its own place to go and rules of its own; at most [`BACKENDS_MAX`].
+    ///
+    /// [`BACKENDS_MAX`]: crate::backend::BACKENDS_MAX
+    pub backends: Vec<Backend>,
     /// Where credentials are looked for, and nowhere else.
     pub credential_location: CredentialLocation,
     /// Under which names.
@@ -190,6 +195,7 @@ impl Default for Proxy {
         Self {
             hosts: vec![],
             api_backend: None,
+            backends: vec![],
             credential_location: CredentialLocation::default(),
             credential_names: CredentialNames::default(),
             strip_credentials: false,

@@ -18,6 +18,7 @@ use http::{HeaderValue, Version};
 use http_body::Body;
 use tracing::error;
 use weir_core::arguments::Arguments;
+use weir_core::backend::BackendIndex;
 use weir_core::path::RequestPath;
 use weir_core::ratelimit::Tightest;
 use weir_core::target::TargetError;
@@ -108,8 +109,9 @@ impl Pipeline {
         let ahead = read_ahead(call, &head, &mut body, &service).await?;
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
         let credentials = credentials(&service, &head, arguments)?;
-        let usage = usage(&service, &head, &path, arguments)?;
-        let upstream = service.upstream.as_ref().ok_or(Refusal::NoUpstream)?;
+        let backend = service.rules.backend_of(&path.decoded);
+        let usage = usage(&service, backend, &head, &path, arguments)?;
+        let upstream = service.upstream(backend).ok_or(Refusal::NoUpstream)?;
         check_length(&service, &head, &ahead)?;
         let Admitted { limits, ticket } = self.authorise(call, &service, &head, &credentials, &usage).await?;
         let forwarding = Forwarding {
@@ -123,7 +125,7 @@ impl Pipeline {
             takes_trailers: headers::takes_trailers(head.version, &head.fields),
             is_http2: call.is_grpc,
         };
-        let onward = upstream_target(&service, upstream, &path, target.query)?;
+        let onward = upstream_target(&service, upstream, service.path_for(backend, &path), target.query)?;
         let outgoing = Outgoing { head, target: onward, ahead, body };
         let exchanged = exchange(call, &service, upstream, outgoing, &forwarding, limits).await;
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {
@@ -150,8 +152,9 @@ impl Pipeline {
         let query = target.query.unwrap_or_default();
         let arguments = Arguments { query, form: b"" };
         let service = routes.find(candidates, |service| {
-            let matched =
-                service.rules.matches(head.method.as_str(), &path.decoded, &|name| arguments.last(name));
+            let backend = service.rules.backend_of(&path.decoded);
+            let method = head.method.as_str();
+            let matched = service.rules.matches(backend, method, &path.decoded, &|name| arguments.last(name));
             !matched.rules.is_empty()
         });
         Ok((Arc::clone(service.ok_or(Refusal::NoService)?), path))
@@ -271,11 +274,13 @@ fn credentials(
 
 fn usage(
     service: &Arc<Service>,
+    backend: Option<BackendIndex>,
     head: &RequestHead,
     path: &RequestPath<'_>,
     arguments: Arguments<'_>,
 ) -> Result<Usage, Refusal> {
-    let matched = service.rules.matches(head.method.as_str(), &path.decoded, &|name| arguments.last(name));
+    let method = head.method.as_str();
+    let matched = service.rules.matches(backend, method, &path.decoded, &|name| arguments.last(name));
     if matched.usage.is_empty() {
         return Err(Refusal::denied(service, Denial::NoMappingRule));
     }
@@ -294,7 +299,7 @@ fn check_length(service: &Service, head: &RequestHead, ahead: &Ahead) -> Result<
 fn upstream_target(
     service: &Service,
     upstream: &Upstream,
-    path: &RequestPath<'_>,
+    path: &str,
     query: Option<&str>,
 ) -> Result<PathAndQuery, Refusal> {
     let stripped = query.and_then(|query| extract::stripped(&service.proxy, query.as_bytes()));
@@ -304,7 +309,7 @@ fn upstream_target(
         Some(rest) => Some(rest.as_ref()),
         None => query,
     };
-    upstream.url.target(&path.target, query).map_err(|problem| no_target(service, &problem))
+    upstream.url.target(path, query).map_err(|problem| no_target(service, &problem))
 }
 
 fn no_target(service: &Service, problem: &dyn std::fmt::Display) -> Refusal {

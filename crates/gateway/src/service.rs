@@ -4,8 +4,10 @@
 //! does not compile is reported with the field at fault and left out; the others go on.
 
 use http::{HeaderName, HeaderValue};
+use weir_core::backend::{BackendIndex, path_behind};
+use weir_core::path::RequestPath;
 use weir_core::target::bare_host;
-use weir_core::{CredentialKind, MappingRules, Proxy, ServiceId};
+use weir_core::{Backend, CredentialKind, ProductRules, Proxy, ServiceId};
 use weir_proto::{FieldError, v1};
 
 use crate::meters::Meters;
@@ -18,9 +20,11 @@ pub(crate) struct Service {
     pub(crate) credentials: CredentialKind,
     /// Its mapping rules are in `rules` and no longer here.
     pub(crate) proxy: Proxy,
-    pub(crate) rules: MappingRules,
-    /// `None`: it has none, requests end with 404.
-    pub(crate) upstream: Option<Upstream>,
+    pub(crate) rules: ProductRules,
+    /// Where requests go that none of its backends has; `None`: they end with 404.
+    upstream: Option<Upstream>,
+    /// Those of its backends, as `proxy` lists them.
+    backends: Vec<Upstream>,
     /// The secret token's header, and the token.
     pub(crate) secret: (HeaderName, Option<HeaderValue>),
     pub(crate) meters: Meters,
@@ -58,6 +62,10 @@ impl Service {
         let rewrite = proxy.host_rewrite.as_deref();
         let upstream =
             proxy.api_backend.as_deref().map(|url| Upstream::new(url, rewrite, pools)).transpose()?;
+        let rules = ProductRules::new(&mut proxy);
+        let of_backend =
+            |backend: &Backend| Upstream::new(&backend.api_backend, backend.host_rewrite.as_deref(), pools);
+        let backends: Result<_, _> = proxy.backends.iter().map(of_backend).collect();
         let secret_name = proxy.secret_token_header.parse().map_err(ServiceError::SecretName)?;
         let token = proxy.secret_token.as_ref().map(|token| {
             let mut value = HeaderValue::from_str(token.expose()).map_err(|_| ServiceError::Secret)?;
@@ -69,13 +77,27 @@ impl Service {
         }
         Ok(Self {
             meters: Meters::of(id.as_str()),
-            rules: MappingRules::new(std::mem::take(&mut proxy.mapping_rules)),
+            rules,
             secret: (secret_name, token.transpose()?),
             id,
             credentials,
             proxy,
             upstream,
+            backends: backends?,
         })
+    }
+
+    /// Where requests of a backend go, or of none.
+    pub(crate) fn upstream(&self, backend: Option<BackendIndex>) -> Option<&Upstream> {
+        match backend {
+            Some(at) => self.backends.get(at),
+            None => self.upstream.as_ref(),
+        }
+    }
+
+    /// The path that it gets of a request.
+    pub(crate) fn path_for<'p>(&self, backend: Option<BackendIndex>, path: &'p RequestPath<'_>) -> &'p str {
+        path_behind(backend.and_then(|at| self.proxy.backends.get(at)), &path.target)
     }
 
     /// A service with these hosts and patterns of GET rules that count hits.

@@ -15,6 +15,7 @@ mod service;
 use std::sync::Arc;
 
 use weir_core::arguments::Arguments;
+use weir_core::backend::BackendIndex;
 use weir_core::path::RequestPath;
 use weir_core::ratelimit::Tightest;
 use weir_core::referrer::of_client;
@@ -64,6 +65,8 @@ pub(crate) struct Admitted {
     /// The target for the upstream: below its base URL, slashes merged, without credentials where the provider wants
     /// that.
     pub(crate) target: String,
+    /// The Host for the upstream; `None`: there is neither an upstream nor a rewrite.
+    pub(crate) upstream_host: Option<String>,
 }
 
 /// Why a call may not go on.
@@ -152,7 +155,9 @@ async fn decide(
     let arguments = Arguments { query: query.unwrap_or_default(), form: call.form };
     let denied = |denial, at| Refusal::Denied { service: Arc::clone(&service), denial, at };
     let credentials = credentials(&service, call, arguments).map_err(|d| denied(d, Timestamp::default()))?;
-    let usage = usage(&service, call, &path, arguments).map_err(|d| denied(d, Timestamp::default()))?;
+    let backend = service.rules.backend_of(&path.decoded);
+    let usage =
+        usage(&service, backend, call, &path, arguments).map_err(|d| denied(d, Timestamp::default()))?;
     check_length(&service, call)?;
     let question = Question {
         request,
@@ -172,7 +177,8 @@ async fn decide(
         Decision::Allow(limits) => Ok(Admitted {
             limits: Tightest::of(limits),
             at: verdict.at,
-            target: service.onward(&path, query),
+            target: service.onward(backend, &path, query),
+            upstream_host: service.upstream_host(backend).map(str::to_owned),
             service,
         }),
     }
@@ -212,11 +218,13 @@ fn credentials(
 
 fn usage(
     service: &EdgeService,
+    backend: Option<BackendIndex>,
     call: &Call<'_>,
     path: &RequestPath<'_>,
     arguments: Arguments<'_>,
 ) -> Result<Usage, Denial> {
-    let matched = service.rules.matches(call.method, &path.decoded, &|name| arguments.last(name));
+    let last = |name: &[u8]| arguments.last(name);
+    let matched = service.rules.matches(backend, call.method, &path.decoded, &last);
     if matched.usage.is_empty() { Err(Denial::NoMappingRule) } else { Ok(matched.usage) }
 }
 

@@ -1,5 +1,6 @@
 //! How gateways serve a service.
 
+use weir_core::backend::{BACKENDS_MAX, Backend};
 use weir_core::mapping_rule::MappingRule;
 use weir_core::proxy::{
     CredentialLocation, CredentialNames, Decisions, Environment, Proxy, RefusalReply, Refusals,
@@ -78,7 +79,18 @@ impl From<&Proxy> for v1::Proxy {
             idle_timeout_ms: proxy.timeouts.idle_ms,
             decisions: v1::Decisions::from(proxy.decisions).into(),
             when_away: v1::WhenAway::from(proxy.when_away).into(),
+            backends: proxy.backends.iter().map(backend_message).collect(),
         }
+    }
+}
+
+fn backend_message(backend: &Backend) -> v1::Backend {
+    v1::Backend {
+        id: backend.id.clone(),
+        mount: backend.mount.to_string(),
+        api_backend: backend.api_backend.clone(),
+        host_rewrite: backend.host_rewrite.clone().unwrap_or_default(),
+        mapping_rules: backend.mapping_rules.iter().map(rule_message).collect(),
     }
 }
 
@@ -98,10 +110,15 @@ impl TryFrom<&v1::Proxy> for Proxy {
 
     fn try_from(message: &v1::Proxy) -> Result<Self, FieldError> {
         let rules: Result<_, _> = message.mapping_rules.iter().map(read_rule).collect();
-        let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let backends: Result<Vec<_>, _> = message.backends.iter().map(read_backend).collect();
+        let backends = backends?;
+        if backends.len() > BACKENDS_MAX {
+            return Err(FieldError::new("backends", "are too many"));
+        }
         Ok(Self {
             hosts: message.hosts.clone(),
             api_backend: filled(&message.api_backend),
+            backends,
             credential_location: match message.credential_location() {
                 v1::CredentialLocation::Unspecified => {
                     return Err(FieldError::new("credential_location", "is missing or unknown"));
@@ -162,6 +179,23 @@ impl From<WhenAway> for v1::WhenAway {
             WhenAway::Allow => Self::Allow,
         }
     }
+}
+
+/// A text that is given.
+fn filled(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn read_backend(backend: &v1::Backend) -> Result<Backend, FieldError> {
+    let rules: Result<_, _> = backend.mapping_rules.iter().map(read_rule).collect();
+    let missing = || FieldError::new("backends.api_backend", "is missing");
+    Ok(Backend {
+        id: backend.id.clone(),
+        mount: parse("backends.mount", &backend.mount)?,
+        api_backend: filled(&backend.api_backend).ok_or_else(missing)?,
+        host_rewrite: filled(&backend.host_rewrite),
+        mapping_rules: rules.map_err(|error: FieldError| error.within("backends"))?,
+    })
 }
 
 fn read_rule(rule: &v1::MappingRule) -> Result<MappingRule, FieldError> {

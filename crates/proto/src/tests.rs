@@ -31,6 +31,13 @@ fn service() -> Service {
     let production = Proxy {
         hosts: vec!["*.example.org".into()],
         api_backend: Some("http://127.0.0.1:1/base".into()),
+        backends: vec![weir_core::Backend {
+            id: "search".into(),
+            mount: "/search".parse().unwrap(),
+            api_backend: "http://127.0.0.1:2".into(),
+            host_rewrite: Some("search.test".into()),
+            mapping_rules: vec![rule.clone()],
+        }],
         mapping_rules: vec![rule],
         secret_token: Some(Secret::new("shh")),
         strip_credentials: true,
@@ -120,6 +127,7 @@ fn services_and_applications_travel_unchanged() {
     let whose = |service: &Service| (service.provider.clone(), service.tokens.clone(), service.alert_bins);
     assert_eq!(whose(&read), whose(&service()));
     assert_eq!(read.production.mapping_rules, service().production.mapping_rules);
+    assert_eq!(read.production.backends, service().production.backends);
     assert!(!format!("{message:?}").contains("shh"), "no secret token in Debug");
     let message = v1::Application::from(&application());
     assert_eq!(Application::try_from(&message).unwrap(), application());
@@ -162,6 +170,14 @@ fn bad_messages_name_their_field() {
         "production.mapping_rules.pattern",
     );
     check(broken(|s| s.staging.as_mut().unwrap().auth_missing = None), "staging.auth_missing");
+    check(
+        broken(|s| s.production.as_mut().unwrap().backends[0].mount = "search".into()),
+        "production.backends.mount",
+    );
+    check(
+        broken(|s| s.production.as_mut().unwrap().backends[0].mapping_rules[0].delta = 0),
+        "production.backends.mapping_rules.delta",
+    );
 
     let good = v1::Application::from(&application());
     let broken = |change: fn(&mut v1::Application)| {

@@ -18,6 +18,7 @@ use crate::report::{self, Place, Source};
 use crate::section::Section;
 
 mod application;
+mod backend;
 mod key;
 mod mapping_rule;
 mod metric;

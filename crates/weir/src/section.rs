@@ -318,6 +318,32 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// The tables of a list in each table of a list whose other keys are read another time.
+    pub(crate) fn each_of_each<T>(
+        &self,
+        outer: &str,
+        key: &str,
+        mut read: impl FnMut(&Section<'a>) -> Option<T>,
+    ) -> Vec<T> {
+        let value = self.table.and_then(|table| table.get(outer)).map(Spanned::get_ref);
+        // What is no list of tables is told then.
+        let Some(DeValue::Array(items)) = value else { return vec![] };
+        let mut found = Vec::new();
+        for item in items.iter() {
+            let DeValue::Table(table) = item.get_ref() else { continue };
+            let section = Section {
+                report: self.report,
+                path: self.full_name(outer),
+                overridable: false,
+                table: Some(table),
+                place: Place::Text(item.span().start),
+                asked: RefCell::default(),
+            };
+            found.extend(section.each(key, &mut read));
+        }
+        found
+    }
+
     /// The elements of a list of tables and texts, one after the other.
     pub(crate) fn items<T>(&self, key: &str, read: impl FnMut(Item<'_, 'a>) -> Option<T>) -> Vec<T> {
         self.report.know(&self.full_name(key), self.overridable);

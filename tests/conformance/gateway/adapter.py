@@ -262,8 +262,9 @@ class Processes(suite.Adapter):
         period, most = LIMITS.get(fate, (None, None))
         limits = [{"metric": metric, "period": period, "max": most} for metric in metrics(service)] if period else []
         text = [f"[[providers.services]]\nid = {toml(case.service_id(index))}\ncredentials = {toml(mode)}",
-                f"metrics = {toml([{'name': metric} for metric in metrics(service)])}",
+                f"metrics = {toml([{'name': metric} for metric in own_metrics(service)])}",
                 f"mapping_rules = {toml([rule(r) for r in service['rules'] if r['delta'] > 0])}",
+                f"backends = {toml([backend(b, names) for b in service['backends']])}",
                 f"proxy = {toml({k: v for k, v in proxy.items() if v})}",
                 f"plans = [{toml({'id': 'plan', 'limits': limits})}]"]
         if state or fate != "unknown":
@@ -299,8 +300,17 @@ def metric_name(name):
     return re.sub(r"[^\w.\-/]", "_", name)
 
 
-def metrics(service):
+def own_metrics(service):
     return sorted({metric_name(r["metric"]) for r in service["rules"]}) or ["hits"]
+
+
+def metrics(service):
+    return own_metrics(service) + [name for backend in service["backends"] for name in own_metrics(backend)]
+
+
+def backend(data, names):
+    return {"id": f"backend-{data['owner']}", "mount": data["mount"], "api_backend": suite.fill(data["api_backend"], names),
+            "metrics": [{"name": name} for name in own_metrics(data)], "mapping_rules": [rule(r) for r in data["rules"]]}
 
 
 def rule(data):

@@ -120,7 +120,7 @@ fn allowed(call: &Call<'_>, client: Option<&str>, admitted: &Admitted) -> CheckR
     let service = &admitted.service;
     let mut headers = vec![set(":path", &admitted.target), set(FORWARDED_HOST, call.host)];
     headers.extend(client.map(|address| set(REAL_IP, address)));
-    if let Some(host) = &service.upstream_host {
+    if let Some(host) = &admitted.upstream_host {
         headers.push(set(":authority", host));
     }
     // Its name is the provider's choice, and may be one of these: the last one stays.

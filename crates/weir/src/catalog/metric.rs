@@ -1,4 +1,4 @@
-//! Metrics and methods: `[[providers.services.metrics]]`.
+//! Metrics and methods: `[[providers.services.metrics]]`, and those that its backends bring along.
 //!
 //! The tree's own check stops at its first problem. Here the metric in question is made a root and the check
 //! repeated, so that all problems are found and every name stays known to the rules and plans that use it.
@@ -22,7 +22,9 @@ struct Definition {
 /// Reads a service's metrics.
 pub(super) fn read(section: &Section<'_>) -> MetricTree {
     let mut names = Names::new("metric");
-    let definitions = section.each("metrics", |section| definition(section, &mut names));
+    let mut definitions = section.each("metrics", |section| definition(section, &mut names));
+    let of_backends = section.each_of_each("backends", "metrics", |section| definition(section, &mut names));
+    definitions.extend(of_backends);
     tree(section, definitions)
 }
 

@@ -35,7 +35,7 @@ const HEADERS_OF_THE_EXCHANGE: [&str; 8] = [
 #[derive(Debug, Default)]
 pub(super) struct Hosts(HashMap<(Environment, String), Place>);
 
-/// Reads everything but the rules.
+/// Reads everything but the rules and the backends.
 pub(super) fn read(
     section: &Section<'_>,
     environment: Environment,
@@ -48,7 +48,8 @@ pub(super) fn read(
     let defaults = Proxy::default();
     Proxy {
         hosts: hosts(section, environment, &mut draft.hosts),
-        api_backend: api_backend(section),
+        api_backend: base_url(section, "api_backend"),
+        backends: vec![],
         credential_location: section.choice("credentials_location", LOCATIONS).unwrap_or_default(),
         credential_names: section.inside("credential_names", |section| credential_names(section, scope)),
         strip_credentials: section.flag("strip_credentials").unwrap_or(false),
@@ -111,15 +112,16 @@ fn is_host_name(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(is_label)
 }
 
-fn api_backend(section: &Section<'_>) -> Option<String> {
-    let text = section.text("api_backend")?;
+/// Where an upstream is.
+pub(super) fn base_url(section: &Section<'_>, key: &str) -> Option<String> {
+    let text = section.text(key)?;
     let problem = match text.value.parse::<Uri>() {
         Err(error) => Some(format!("is not a URL: {error}")),
         Ok(uri) => url_problem(text.value, &uri).map(ToOwned::to_owned),
     };
     if let Some(problem) = problem {
         // Not the URL itself, which may hold a password by mistake.
-        section.report().error(text.place, format!("api_backend {problem}"));
+        section.report().error(text.place, format!("{key} {problem}"));
     }
     Some(text.value.to_owned())
 }
@@ -187,7 +189,8 @@ fn secret_token_header(section: &Section<'_>) -> String {
     name.value.to_owned()
 }
 
-fn host_rewrite(section: &Section<'_>) -> Option<String> {
+/// The Host that an upstream sees.
+pub(super) fn host_rewrite(section: &Section<'_>) -> Option<String> {
     let host = section.text("host_rewrite")?;
     let (name, port) = host.value.split_once(':').unwrap_or((host.value, "1"));
     if !is_host_name(name) || !port.parse::<u16>().is_ok_and(|port| port > 0) {

@@ -12,7 +12,7 @@ use weir_core::{
     Proxy, Service, ServiceId, ServiceState,
 };
 
-use super::{Draft, application, mapping_rule, metric, plan, proxy};
+use super::{Draft, application, backend, mapping_rule, metric, plan, proxy};
 use crate::names::Names;
 use crate::report::{Located, Report};
 use crate::section::Section;
@@ -109,8 +109,9 @@ fn read(section: &Section<'_>, draft: &mut Draft<'_>, provider: &Provider, is_de
     let tokens = hashes(section, "service_tokens", SERVICE_TOKENS_MAX, draft);
     let alert_bins = alert_bins(section);
     let rules = mapping_rule::read(section, &scope);
-    draft.mapping_rules += rules.written;
-    let (production, staging) = proxies(section, &scope, rules.rules, draft);
+    let backends = backend::read(section, &scope);
+    draft.mapping_rules += rules.written + backends.iter().map(|backend| backend.rules).sum::<usize>();
+    let (production, staging) = proxies(section, &scope, (rules.rules, &backends), draft);
     let plans: Vec<Plan> = plan::read(section, &scope);
     application::read(section, &scope, &plans, draft);
     let service = Service {
@@ -159,18 +160,23 @@ fn credentials(section: &Section<'_>) -> CredentialKind {
 fn proxies(
     section: &Section<'_>,
     scope: &Scope,
-    rules: Vec<MappingRule>,
+    (rules, backends): (Vec<MappingRule>, &[backend::Written]),
     draft: &mut Draft<'_>,
 ) -> (Proxy, Option<Proxy>) {
+    let backends_of = |environment| backends.iter().map(|backend| backend.of(environment)).collect();
     let production = section.inside("proxy", |section| {
         let proxy = proxy::read(section, Environment::Production, scope, draft);
-        Proxy { mapping_rules: rules.clone(), ..proxy }
+        Proxy { mapping_rules: rules.clone(), backends: backends_of(Environment::Production), ..proxy }
     });
     let staging = section.inside("staging", |section| {
         let own = mapping_rule::read(section, scope).rules;
         let proxy = proxy::read(section, Environment::Staging, scope, draft);
         let mapping_rules = if own.is_empty() { rules } else { own };
-        section.is_given().then_some(Proxy { mapping_rules, ..proxy })
+        let backends = backends_of(Environment::Staging);
+        section.is_given().then_some(Proxy { mapping_rules, backends, ..proxy })
     });
+    let differs = || backends.iter().any(backend::Written::differs_in_staging);
+    let elsewhere = || Proxy { backends: backends_of(Environment::Staging), ..production.clone() };
+    let staging = staging.or_else(|| differs().then(elsewhere));
     (production, staging)
 }

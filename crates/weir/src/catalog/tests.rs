@@ -86,6 +86,31 @@ fn what_is_missing_is_named_where_it_belongs() {
 }
 
 #[test]
+fn backends_are_read_with_their_metrics() {
+    let backend = "{ id = 'b', mount = '/b', api_backend = 'http://b', staging_api_backend = 'http://s',\n\
+                   metrics = [{ name = 'm' }], mapping_rules = [{ method = 'GET', pattern = '/', metrics = { m = 1 } }] }";
+    let catalog = load(&service(&format!("backends = [{backend}], proxy = {{ hosts = 'h' }}")));
+    let service = &catalog.services[0];
+    assert!(service.metrics.find("m").is_some());
+    let at = |environment| service.proxy(environment).backends[0].api_backend.clone();
+    assert_eq!(at(Environment::Production), "http://b");
+    assert_eq!(at(Environment::Staging), "http://s");
+    assert_eq!(service.proxy(Environment::Staging).hosts, ["h"]);
+    check_service(
+        "backends = [{ id = 'a', mount = '/a/', api_backend = 'a' }, { id = 'a', metrics = [{}] }, 1]",
+        &[
+            "catalog.toml:3:33: mount \"/a/\" ends with a slash: a mount covers what is below it anyway",
+            "catalog.toml:3:54: api_backend does not begin with http:// or https://",
+            "catalog.toml:3:61: providers.services.backends.mount is missing",
+            "catalog.toml:3:61: providers.services.backends.api_backend is missing",
+            "catalog.toml:3:68: backend \"a\" is defined twice, first in line 3",
+            "catalog.toml:3:84: providers.services.backends.metrics.name is missing",
+            "catalog.toml:3:91: backends must be a list of tables, not a whole number",
+        ],
+    );
+}
+
+#[test]
 fn broken_toml_is_one_problem_and_quotes_nothing() {
     let found = problems("revision = 1\nuser_key = \"hunter2\n");
     assert_eq!(found.len(), 1, "{found:?}");

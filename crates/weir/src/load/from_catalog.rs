@@ -8,7 +8,7 @@
 use weir_core::mapping_rule::decode_argument;
 use weir_core::path::RequestPath;
 use weir_core::{
-    Application, ApplicationState, CredentialKind, Credentials, HttpMethod, MappingRules, MetricName, Plan,
+    Application, ApplicationState, CredentialKind, Credentials, HttpMethod, MetricName, Plan, ProductRules,
     Service, ServiceState, Timestamp,
 };
 use weir_load::{Call, CallKind, Caller, Expected, Group, Template};
@@ -197,9 +197,9 @@ impl Draft<'_> {
 
 /// What applications of a plan may call: one call for each method and pattern.
 fn calls(service: &Service, plan: &Plan) -> Vec<Call> {
-    let rules = MappingRules::new(service.production.mapping_rules.clone());
+    let rules = ProductRules::new(&mut service.production.clone());
     let mut calls: Vec<Call> = Vec::new();
-    for rule in rules.rules() {
+    for rule in rules.all() {
         let method = if rule.http_method == HttpMethod::Any { "GET" } else { rule.http_method.as_str() };
         let path = path_of(&rule.pattern.to_string());
         let name = format!("{method} {path}");
@@ -215,7 +215,7 @@ fn calls(service: &Service, plan: &Plan) -> Vec<Call> {
 fn call(
     service: &Service,
     plan: &Plan,
-    rules: &MappingRules,
+    rules: &ProductRules,
     (name, method, path): (String, &str, &str),
 ) -> Option<Call> {
     let (bare, query) = path.split_once('?').unwrap_or((path, ""));
@@ -225,7 +225,8 @@ fn call(
         let mut found = arguments.filter(|(name, _)| decode_argument(name.as_bytes()) == wanted);
         found.next_back().map(|(_, value)| decode_argument(value.as_bytes()))
     };
-    let usage = rules.matches(method, &decoded, &argument).usage;
+    let backend = rules.backend_of(&decoded);
+    let usage = rules.matches(backend, method, &decoded, &argument).usage;
     let expanded = usage.expand(&service.metrics).ok()?;
     let is_closed =
         expanded.iter().any(|(metric, _)| plan.limits_of(*metric).iter().any(|limit| limit.max == 0));

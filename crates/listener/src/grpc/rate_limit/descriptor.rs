@@ -120,7 +120,8 @@ fn matched(service: &EdgeService, method: &str, target: &str) -> Result<Result<U
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path = RequestPath::parse(path).map_err(|error| FieldError::new("entries.path", error))?;
     let arguments = Arguments { query, form: b"" };
-    let matched = service.rules.matches(method, &path.decoded, &|name| arguments.last(name));
+    let backend = service.rules.backend_of(&path.decoded);
+    let matched = service.rules.matches(backend, method, &path.decoded, &|name| arguments.last(name));
     Ok(if matched.usage.is_empty() { Err(Denial::NoMappingRule) } else { Ok(matched.usage) })
 }
 
