@@ -1,4 +1,4 @@
-//! Other people's servers, as they are shipped: nginx, HAProxy, Envoy.
+//! Other people's servers, as they are shipped: nginx, HAProxy, Envoy, what Node runs.
 //!
 //! Each test starts its own, on free ports of loopback and in a folder of its own, and ends it when it is over. A
 //! missing one fails with the line that installs it.
@@ -61,6 +61,17 @@ impl Foreign {
         command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"]);
         command.arg(path).env("WEIR_GATEWAY_TOKEN", token);
         Self::start(command, "Envoy", "scripts/envoy.sh", dir, vec![address])
+    }
+
+    /// Runs a script of Node's that listens on a port, told beside the folder with its packages.
+    ///
+    /// # Panics
+    /// When Node is not installed, or the script does not start.
+    pub fn node(script: &Path, packages: &Path, address: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new("node");
+        command.arg(script).arg(address.port().to_string()).arg(packages);
+        Self::start(command, "Node", "apt-get install nodejs npm", dir, vec![address])
     }
 
     fn start(

@@ -3,6 +3,7 @@
 //! The codes are contract (they travel over gRPC, in headers and in problem documents); the prose may change.
 
 use crate::decide::LimitStatus;
+use crate::oidc::TokenFault;
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Denial {
     UserKeyInvalid,
     /// Not one of the application's keys, or none was sent.
     ApplicationKeyInvalid,
+    /// Not a token of the service's issuer that would be good now.
+    TokenInvalid(TokenFault),
     /// The application waits for approval or is suspended.
     ApplicationNotActive,
     /// An OAuth call about a service that is none of OAuth's.
@@ -55,6 +58,7 @@ impl Denial {
             Self::ApplicationNotFound => "application_not_found",
             Self::UserKeyInvalid => "user_key_invalid",
             Self::ApplicationKeyInvalid => "application_key_invalid",
+            Self::TokenInvalid(fault) => fault.code(),
             Self::ApplicationNotActive => "application_not_active",
             Self::OauthNotEnabled => "oauth_not_enabled",
             Self::RedirectUrlInvalid => "redirect_url_invalid",
@@ -78,6 +82,7 @@ impl Denial {
             Self::ApplicationNotFound => "There is no application with this id.".into(),
             Self::UserKeyInvalid => "There is no application with this user key.".into(),
             Self::ApplicationKeyInvalid => "The application key is not valid.".into(),
+            Self::TokenInvalid(fault) => fault.sentence().into(),
             Self::ApplicationNotActive => "The application is not active.".into(),
             Self::OauthNotEnabled => "The service does not use OAuth.".into(),
             Self::RedirectUrlInvalid => "The redirect_url is not the application's.".into(),

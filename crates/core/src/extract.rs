@@ -33,6 +33,25 @@ pub fn credentials<'h>(
     found.ok_or(Denial::CredentialsMissing)
 }
 
+/// The token that a request shows: where the service wants it, else as `Authorization: Bearer` (RFC 6750).
+///
+/// # Errors
+/// [`Denial::CredentialsMissing`] when there is none.
+pub fn token<'h>(
+    proxy: &Proxy,
+    headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
+    arguments: Arguments<'_>,
+) -> Result<Secret, Denial> {
+    let name = &proxy.credential_names.access_token;
+    let found = match proxy.credential_location {
+        CredentialLocation::Query => arguments.credential(name),
+        CredentialLocation::Headers => header(name, headers.clone()),
+        CredentialLocation::Authorization => None,
+    };
+    let found = found.filter(|token| !token.is_empty()).or_else(|| bearer(headers).map(str::to_owned));
+    found.map(|token| Secret::new(&token)).ok_or(Denial::CredentialsMissing)
+}
+
 /// Refuses credentials longer than [`CREDENTIAL_BYTES_MAX`]: no application has such, and no message room for them.
 ///
 /// # Errors
@@ -55,17 +74,23 @@ pub fn stripped(proxy: &Proxy, text: &[u8]) -> Option<Vec<u8>> {
     if !proxy.strip_credentials || proxy.credential_location != CredentialLocation::Query {
         return None;
     }
-    let names = &proxy.credential_names;
-    without(text, &[&names.user_key, &names.app_id, &names.app_key])
+    let CredentialNames { user_key, app_id, app_key, access_token } = &proxy.credential_names;
+    match proxy.oidc {
+        Some(_) => without(text, &[access_token]),
+        None => without(text, &[user_key, app_id, app_key]),
+    }
 }
 
 /// The names of the headers that credentials are looked for in; see [`same_header`].
 pub fn credential_headers(proxy: &Proxy) -> impl Iterator<Item = &str> {
-    let CredentialNames { user_key, app_id, app_key } = &proxy.credential_names;
-    let names = match proxy.credential_location {
-        CredentialLocation::Query => [None, None, None],
-        CredentialLocation::Authorization => [Some("authorization"), None, None],
-        CredentialLocation::Headers => [user_key, app_id, app_key].map(|name| Some(name.as_str())),
+    let CredentialNames { user_key, app_id, app_key, access_token } = &proxy.credential_names;
+    let is_in_headers = proxy.credential_location == CredentialLocation::Headers;
+    let names = match (&proxy.oidc, proxy.credential_location) {
+        // A token may always come so.
+        (Some(_), _) => [Some("authorization"), is_in_headers.then_some(access_token.as_str()), None],
+        (None, CredentialLocation::Query) => [None, None, None],
+        (None, CredentialLocation::Authorization) => [Some("authorization"), None, None],
+        (None, CredentialLocation::Headers) => [user_key, app_id, app_key].map(|name| Some(name.as_str())),
     };
     names.into_iter().flatten()
 }
@@ -89,10 +114,7 @@ fn from_headers<'h>(
     names: &CredentialNames,
     headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
 ) -> Option<Credentials> {
-    let value = |name: &str| {
-        let (_, value) = headers.clone().find(|(found, _)| same_header(found, name.as_bytes()))?;
-        Some(String::from_utf8_lossy(value).into_owned())
-    };
+    let value = |name: &str| header(name, headers.clone());
     match kind {
         CredentialKind::UserKey => user_key(&value(&names.user_key)?),
         CredentialKind::AppIdAndKey => pair(&value(&names.app_id)?, &value(&names.app_key)?),
@@ -100,14 +122,28 @@ fn from_headers<'h>(
     }
 }
 
+fn header<'h>(name: &str, mut headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Option<String> {
+    let (_, value) = headers.find(|(found, _)| same_header(found, name.as_bytes()))?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// The scheme of an `Authorization` header, and what is behind it.
+fn authorization<'h>(mut headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Option<(&'h str, &'h str)> {
+    let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case(b"authorization"))?;
+    let (scheme, rest) = visible(value)?.trim().split_once(' ')?;
+    Some((scheme, rest.trim()))
+}
+
+fn bearer<'h>(headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Option<&'h str> {
+    let (scheme, token) = authorization(headers)?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
 fn from_authorization<'h>(
     kind: CredentialKind,
-    mut headers: impl Iterator<Item = (&'h [u8], &'h [u8])>,
+    headers: impl Iterator<Item = (&'h [u8], &'h [u8])>,
 ) -> Option<Credentials> {
-    let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case(b"authorization"))?;
-    let text = visible(value)?;
-    let (scheme, rest) = text.trim().split_once(' ')?;
-    let rest = rest.trim();
+    let (scheme, rest) = authorization(headers)?;
     let is = |name: &str| scheme.eq_ignore_ascii_case(name);
     match kind {
         CredentialKind::UserKey if is("bearer") => user_key(rest),
@@ -119,7 +155,7 @@ fn from_authorization<'h>(
             let (user, password) = basic(rest)?;
             pair(&user, &password)
         }
-        // A client id needs a token that was verified: the place where OpenID Connect comes in.
+        // A client id needs a token that was verified, see `token`.
         _ => None,
     }
 }
@@ -166,7 +202,7 @@ mod tests {
         let [user_key, app_id, app_key] = names.map(str::to_owned);
         let proxy = Proxy {
             credential_location: place,
-            credential_names: CredentialNames { user_key, app_id, app_key },
+            credential_names: CredentialNames { user_key, app_id, app_key, ..CredentialNames::default() },
             ..Proxy::default()
         };
         let mut headers: Vec<(&[u8], &[u8])> = Vec::new();
@@ -230,6 +266,25 @@ mod tests {
         check(UserKey, Headers, NAMES, "user_key: a:b&c=d?e#f", "a:b&c=d?e#f");
         check(AppIdAndKey, Headers, NAMES, "app_id: i d&x=1|app-key: %41+", "i d&x=1 / %41+");
         check(AppIdAndKey, Headers, NAMES, "app-id: i", MISSING);
+    }
+
+    #[test]
+    fn tokens() {
+        #[track_caller]
+        fn check(place: CredentialLocation, header: &str, query: &str, expected: Option<&str>) {
+            let proxy = Proxy { credential_location: place, ..Proxy::default() };
+            let headers = header.split_once(": ").map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let found = token(&proxy, headers.into_iter(), Arguments { query, form: b"" });
+            assert_eq!(found.ok().as_ref().map(Secret::expose), expected, "{header} {query}");
+        }
+        check(Query, "", "access_token=a.b.c", Some("a.b.c"));
+        check(Query, "access_token: a.b.c", "", None);
+        check(Query, "Authorization: Bearer a.b.c", "access_token=", Some("a.b.c"));
+        check(Query, "Authorization: Bearer a.b.c", "access_token=d", Some("d"));
+        check(Headers, "access-token: a.b.c", "access_token=d", Some("a.b.c"));
+        check(Headers, "Authorization: bearer  a.b.c", "", Some("a.b.c"));
+        check(Authorization, "Authorization: Bearer a.b.c", "access_token=d", Some("a.b.c"));
+        check(Authorization, "Authorization: Basic azo=", "access_token=d", None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use crate::backend::Backend;
 use crate::mapping_rule::MappingRule;
+use crate::oidc::Oidc;
 use crate::secret::Secret;
 
 /// Which of a service's two deployments a gateway runs.
@@ -62,11 +63,18 @@ pub struct CredentialNames {
     pub app_id: String,
     /// Default `app_key`.
     pub app_key: String,
+    /// Default `access_token`.
+    pub access_token: String,
 }
 
 impl Default for CredentialNames {
     fn default() -> Self {
-        Self { user_key: "user_key".into(), app_id: "app_id".into(), app_key: "app_key".into() }
+        Self {
+            user_key: "user_key".into(),
+            app_id: "app_id".into(),
+            app_key: "app_key".into(),
+            access_token: "access_token".into(),
+        }
     }
 }
 
@@ -168,6 +176,8 @@ pub struct Proxy {
     pub credential_location: CredentialLocation,
     /// Under which names.
     pub credential_names: CredentialNames,
+    /// Whose tokens are credentials; `None`: nobody's.
+    pub oidc: Option<Oidc>,
     /// Whether credentials are taken out before the request goes upstream.
     pub strip_credentials: bool,
     /// What requests cost. Sorted by position.
@@ -198,6 +208,7 @@ impl Default for Proxy {
             backends: vec![],
             credential_location: CredentialLocation::default(),
             credential_names: CredentialNames::default(),
+            oidc: None,
             strip_credentials: false,
             mapping_rules: vec![],
             refusals: Refusals::default(),

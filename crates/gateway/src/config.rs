@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use weir_core::route::Routing;
 use weir_core::{Environment, Secret};
 
+use crate::oidc::OidcConfig;
 use crate::proxy_protocol::Network;
 
 /// TLS towards listeners at `https://` addresses.
@@ -138,6 +139,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// Bounds of HTTP/2 connections.
     pub http2: Http2Limits,
+    /// How issuers of tokens are asked for their keys.
+    pub oidc: OidcConfig,
     /// The share, 0 to 1, of requests that went well or were refused by a rule which gets a line in the access log.
     /// Default 1: all of them.
     pub access_sample_ratio: f64,
@@ -176,6 +179,7 @@ impl Config {
             drain_timeout_ms: 30_000,
             tls: None,
             http2: Http2Limits::default(),
+            oidc: OidcConfig::default(),
             access_sample_ratio: 1.0,
             #[cfg(feature = "otel")]
             is_traced: false,

@@ -28,6 +28,7 @@ mod listener;
 pub mod measuring;
 mod message;
 mod meters;
+mod oidc;
 mod proxy;
 mod proxy_protocol;
 mod reply;
@@ -59,6 +60,7 @@ use tracing::info;
 use weir_core::RequestIds;
 
 pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, TlsConfig};
+pub use oidc::OidcConfig;
 pub use proxy_protocol::{Network, NetworkError};
 pub use status::Status;
 pub use tls::{AcceptorError, CertificateError};
@@ -70,9 +72,10 @@ use crate::leases::Leases;
 use crate::listener::Listener;
 use crate::proxy::Pipeline;
 use crate::server::HandShake;
+use crate::service::Neighbours;
 use crate::snapshot::{Loader, Snapshot};
 use crate::tls::Followed;
-use crate::upstream::{Connector, PoolLimits, Pools};
+use crate::upstream::{Connector, PoolLimits};
 use crate::watch::Watch;
 use crate::workers::Workers;
 
@@ -133,7 +136,7 @@ pub struct Gateway {
     address: SocketAddr,
     config: Config,
     listeners: Vec<Listener>,
-    pools: Arc<Pools>,
+    neighbours: Arc<Neighbours>,
     ids: Arc<RequestIds>,
     status: Status,
 }
@@ -156,7 +159,7 @@ impl Gateway {
             idle_max: config.upstream_idle_max,
             workers: config.workers,
         };
-        let pools = Arc::new(Pools::new(connector, limits));
+        let neighbours = Arc::new(Neighbours::new(connector, limits, config.oidc.clone()));
         let (socket, address) = bind(config.address, config.reuse_port)?;
         let mut prefix = [0; 8];
         getrandom::fill(&mut prefix)?;
@@ -169,7 +172,7 @@ impl Gateway {
             tls,
             address,
             listeners,
-            pools,
+            neighbours,
             ids: Arc::new(RequestIds::new(prefix)),
             status: Status::default(),
             config,
@@ -201,13 +204,13 @@ impl Gateway {
         let watch = Watch {
             listeners: self.listeners,
             environment: self.config.environment,
-            loader: Mutex::new(Loader::new(snapshot, self.config.routing, Arc::clone(&self.pools))),
+            loader: Mutex::new(Loader::new(snapshot, self.config.routing, Arc::clone(&self.neighbours))),
             state_dir: self.config.state_dir.clone(),
             status: self.status.clone(),
             changed: Arc::default(),
         };
         let sweep_end = end.clone();
-        tokio::spawn(async move { self.pools.sweep(sweep_end).await });
+        tokio::spawn(async move { self.neighbours.pools.sweep(sweep_end).await });
         tokio::spawn(async move {
             tokio::select! {
                 () = watch.follow() => {}

@@ -12,8 +12,7 @@ use weir_journal::Journal;
 
 use crate::backend::Question;
 use crate::leases::Leases;
-use crate::service::Service;
-use crate::upstream::{Connector, PoolLimits, Pools};
+use crate::service::{Neighbours, Service};
 
 /// A gateway that holds a lease which nobody ever uses up.
 pub struct Deciding {
@@ -31,13 +30,12 @@ impl Deciding {
     /// When there can be no journal there.
     pub fn start(dir: &Path) -> Result<Self, Box<dyn std::error::Error>> {
         let journal = Journal::open(dir.join("journal"), 16)?.journal;
-        let limits = PoolLimits { in_flight_max: 1, waiting_max: 1, idle_max: 1, workers: 1 };
-        let pools = Pools::new(Connector::new(None)?, limits);
+        let neighbours = Neighbours::idle()?;
         let service = ServiceId::parse("api")?;
         let metric = |name: &str| MetricName::parse(name);
         let deciding = Self {
             leases: Leases::for_measuring(journal)?,
-            service: Service::new(service, CredentialKind::UserKey, Proxy::default(), &pools)?,
+            service: Service::new(service, CredentialKind::UserKey, Proxy::default(), &neighbours)?,
             credentials: Credentials::UserKey(Secret::new("a-user-key-of-usual-length-0123")),
             usage: Usage::new([
                 (metric("method_0")?, UsageValue::Add(1)),

@@ -72,10 +72,35 @@ pub(crate) fn describe() {
         "Leases out, those of an earlier run included until they are settled"
     );
     describe_gauge!("weir_gateway_journal_leases", "Leases in the journal");
+    describe_counter!("weir_gateway_tokens_total", "Tokens that were shown, by service and outcome");
+    describe_counter!("weir_gateway_issuer_fetches_total", "Times issuers were asked for keys, by outcome");
     describe_gauge!("weir_gateway_listeners_up", "Listeners with an open stream");
     describe_gauge!("weir_gateway_configuration_revision", "Revision of the configuration in force");
     // What starts at 0 shows its first hit as a rise.
     Bound::ALL.into_iter().for_each(|bound| bound_counter(bound).increment(0));
+}
+
+/// Tokens shown to one service.
+pub(crate) struct TokenMeters {
+    /// Known to be good.
+    pub(crate) remembered: Counter,
+    /// Good, and seen for the first time.
+    pub(crate) verified: Counter,
+    /// Not good, or nobody could say.
+    pub(crate) refused: Counter,
+}
+
+impl TokenMeters {
+    /// The handles of a service.
+    pub(crate) fn of(service: &str) -> Self {
+        let outcome = |outcome: &'static str| counter!("weir_gateway_tokens_total", "service" => service.to_owned(), "outcome" => outcome);
+        Self { remembered: outcome("remembered"), verified: outcome("verified"), refused: outcome("refused") }
+    }
+}
+
+/// An issuer was asked for its keys.
+pub(crate) fn issuer_asked(outcome: &'static str) {
+    counter!("weir_gateway_issuer_fetches_total", "outcome" => outcome).increment(1);
 }
 
 /// Handles of one service.

@@ -33,6 +33,7 @@ use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
 use crate::leases::Ticket;
 use crate::message::{Reply, RequestHead};
+use crate::oidc::Closed;
 use crate::reply::{self, Denied, Refusal};
 use crate::service::Service;
 use crate::snapshot::Snapshot;
@@ -108,7 +109,7 @@ impl Pipeline {
         call.belongs_to(&service);
         let ahead = read_ahead(call, &head, &mut body, &service).await?;
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
-        let credentials = credentials(&service, &head, arguments)?;
+        let credentials = credentials(&service, &head, arguments).await?;
         let backend = service.rules.backend_of(&path.decoded);
         let usage = usage(&service, backend, &head, &path, arguments)?;
         let upstream = service.upstream(backend).ok_or(Refusal::NoUpstream)?;
@@ -261,15 +262,21 @@ async fn read_ahead(
     ahead.map_err(Refusal::from)
 }
 
-fn credentials(
+async fn credentials(
     service: &Arc<Service>,
     head: &RequestHead,
     arguments: Arguments<'_>,
 ) -> Result<Credentials, Refusal> {
     let headers = head.fields.iter();
+    let denied = |denial| Refusal::denied(service, denial);
+    if let Some(door) = &service.door {
+        let token = extract::token(&service.proxy, headers, arguments).map_err(denied)?;
+        let closed = |closed: Closed| closed.denial().map_or(Refusal::IssuerAway, denied);
+        return door.open(&token).await.map_err(closed);
+    }
     let found = extract::credentials(service.credentials, &service.proxy, headers, arguments);
     let judged = found.and_then(|found| extract::check_length(&found).map(|()| found));
-    judged.map_err(|denial| Refusal::denied(service, denial))
+    judged.map_err(denied)
 }
 
 fn usage(

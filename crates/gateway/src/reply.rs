@@ -38,6 +38,8 @@ pub(crate) enum Refusal {
     Undecided(Arc<Service>),
     /// No listener decided in time.
     Unavailable,
+    /// Nobody knows the keys of the issuer whose token was shown.
+    IssuerAway,
     /// The service has no upstream.
     NoUpstream,
     /// The body is longer than the service takes.
@@ -109,6 +111,7 @@ impl Refusal {
             Self::Denied(denied) => denied.denial.code(),
             Self::Undecided(_) => "authentication_failed",
             Self::Unavailable => "authorisation_unavailable",
+            Self::IssuerAway => "issuer_unavailable",
             Self::BodyTooLong => "body_too_long",
             Self::BodyStalled => "body_stalled",
             Self::Upstream(UpstreamError::Busy) => "upstream_busy",
@@ -170,7 +173,7 @@ fn write_headers(headers: &mut Fields, refusal: &Refusal, answer: &Answer<'_>) {
         Refusal::Target(TargetError::Method) => {
             headers.set(ALLOW, METHODS_SERVED);
         }
-        Refusal::Unavailable | Refusal::Upstream(UpstreamError::Busy) => {
+        Refusal::Unavailable | Refusal::IssuerAway | Refusal::Upstream(UpstreamError::Busy) => {
             headers.set(RETRY_AFTER, "1");
         }
         _ => {}
@@ -211,6 +214,10 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
             limit: None,
         }),
         Refusal::Unavailable => plain(StatusCode::SERVICE_UNAVAILABLE, "Please try again shortly."),
+        Refusal::IssuerAway => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The token cannot be checked now. Please try again shortly.",
+        ),
         Refusal::BodyTooLong => plain(StatusCode::PAYLOAD_TOO_LARGE, "The request body is too long."),
         Refusal::BodyStalled => {
             plain(StatusCode::REQUEST_TIMEOUT, "The request body did not arrive in time.")

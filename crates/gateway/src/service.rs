@@ -3,6 +3,8 @@
 //! Compiled from what a listener tells, kept in a snapshot, shared by the requests in flight. A service that
 //! does not compile is reported with the field at fault and left out; the others go on.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 use weir_core::backend::{BackendIndex, path_behind};
 use weir_core::path::RequestPath;
@@ -11,7 +13,31 @@ use weir_core::{Backend, CredentialKind, ProductRules, Proxy, ServiceId};
 use weir_proto::{FieldError, v1};
 
 use crate::meters::Meters;
-use crate::upstream::{Pools, Upstream, UrlError};
+use crate::oidc::{Door, Issuers, OidcConfig};
+use crate::upstream::{Connector, PoolLimits, Pools, Upstream, UrlError};
+
+/// What services lead to: upstreams, and issuers of tokens.
+pub(crate) struct Neighbours {
+    pub(crate) pools: Pools,
+    issuers: Issuers,
+}
+
+impl Neighbours {
+    pub(crate) fn new(connector: Connector, limits: PoolLimits, oidc: OidcConfig) -> Self {
+        let connector = Arc::new(connector);
+        Self { pools: Pools::new(Arc::clone(&connector), limits), issuers: Issuers::new(connector, oidc) }
+    }
+
+    /// Small ones, which nothing is sent over.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    #[cfg(any(test, feature = "measuring"))]
+    pub(crate) fn idle() -> Result<Self, crate::upstream::TlsError> {
+        let limits = PoolLimits { in_flight_max: 1, waiting_max: 1, idle_max: 1, workers: 1 };
+        Ok(Self::new(Connector::new(None)?, limits, OidcConfig::default()))
+    }
+}
 
 /// One service, ready to serve.
 pub(crate) struct Service {
@@ -25,6 +51,8 @@ pub(crate) struct Service {
     upstream: Option<Upstream>,
     /// Those of its backends, as `proxy` lists them.
     backends: Vec<Upstream>,
+    /// Where tokens are checked; `None`: tokens are no credentials.
+    pub(crate) door: Option<Door>,
     /// The secret token's header, and the token.
     pub(crate) secret: (HeaderName, Option<HeaderValue>),
     pub(crate) meters: Meters,
@@ -45,20 +73,24 @@ pub(crate) enum ServiceError {
 
 impl Service {
     /// Compiles what a listener told.
-    pub(crate) fn compile(message: &v1::GatewayService, pools: &Pools) -> Result<Self, ServiceError> {
+    pub(crate) fn compile(
+        message: &v1::GatewayService,
+        neighbours: &Neighbours,
+    ) -> Result<Self, ServiceError> {
         let id = ServiceId::parse(&message.id).map_err(|e| FieldError::new("id", e))?;
         let credentials = CredentialKind::try_from(message.credentials())?;
         let missing = || FieldError::new("proxy", "is missing");
         let proxy = Proxy::try_from(message.proxy.as_ref().ok_or_else(missing)?)?;
-        Self::new(id, credentials, proxy, pools)
+        Self::new(id, credentials, proxy, neighbours)
     }
 
     pub(crate) fn new(
         id: ServiceId,
         credentials: CredentialKind,
         mut proxy: Proxy,
-        pools: &Pools,
+        neighbours: &Neighbours,
     ) -> Result<Self, ServiceError> {
+        let Neighbours { pools, issuers } = neighbours;
         let rewrite = proxy.host_rewrite.as_deref();
         let upstream =
             proxy.api_backend.as_deref().map(|url| Upstream::new(url, rewrite, pools)).transpose()?;
@@ -77,6 +109,7 @@ impl Service {
         }
         Ok(Self {
             meters: Meters::of(id.as_str()),
+            door: proxy.oidc.clone().map(|wanted| Door::new(id.as_str(), wanted, issuers)),
             rules,
             secret: (secret_name, token.transpose()?),
             id,
@@ -117,6 +150,7 @@ impl Service {
             mapping_rules: patterns.iter().map(rule).collect(),
             ..Proxy::default()
         };
-        Self::new(ServiceId::parse(id).unwrap(), CredentialKind::UserKey, proxy, &Pools::for_tests()).unwrap()
+        let neighbours = Neighbours::idle().unwrap();
+        Self::new(ServiceId::parse(id).unwrap(), CredentialKind::UserKey, proxy, &neighbours).unwrap()
     }
 }

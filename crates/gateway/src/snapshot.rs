@@ -14,8 +14,7 @@ use weir_core::route::{Routes, Routing};
 use weir_proto::v1::GatewayService;
 
 use crate::meters;
-use crate::service::Service;
-use crate::upstream::Pools;
+use crate::service::{Neighbours, Service};
 
 /// Where requests read their configuration.
 pub(crate) type Snapshot = Arc<ArcSwap<Routes<Arc<Service>>>>;
@@ -36,14 +35,14 @@ type Loaded = (GatewayService, Arc<Service>);
 pub(crate) struct Loader {
     snapshot: Snapshot,
     routing: Routing,
-    pools: Arc<Pools>,
+    neighbours: Arc<Neighbours>,
     loaded: BTreeMap<String, Loaded>,
     revision: u64,
 }
 
 impl Loader {
-    pub(crate) fn new(snapshot: Snapshot, routing: Routing, pools: Arc<Pools>) -> Self {
-        Self { snapshot, routing, pools, loaded: BTreeMap::new(), revision: 0 }
+    pub(crate) fn new(snapshot: Snapshot, routing: Routing, neighbours: Arc<Neighbours>) -> Self {
+        Self { snapshot, routing, neighbours, loaded: BTreeMap::new(), revision: 0 }
     }
 
     /// Puts changes into force.
@@ -77,7 +76,7 @@ impl Loader {
         if self.loaded.get(&id).is_some_and(|(known, _)| *known == message) {
             return;
         }
-        match Service::compile(&message, &self.pools) {
+        match Service::compile(&message, &self.neighbours) {
             Ok(service) => {
                 self.loaded.insert(id, (message, Arc::new(service)));
             }
@@ -152,7 +151,8 @@ mod tests {
 
     #[test]
     fn bad_services_keep_their_last_good_version() {
-        let mut loader = Loader::new(Snapshot::default(), Routing::Host, Arc::new(Pools::for_tests()));
+        let mut loader =
+            Loader::new(Snapshot::default(), Routing::Host, Arc::new(Neighbours::idle().unwrap()));
         check(&mut loader, "complete a=http://1 b=http://1", "a=http://1 b=http://1");
         check(&mut loader, "a=nonsense b=http://2 c=nonsense", "a=http://1 b=http://2");
         check(&mut loader, "b-", "a=http://1");

@@ -31,8 +31,8 @@ use crate::http1::transfer::Framing;
 use crate::message::Reply;
 use crate::reply::Refusal;
 
-pub(crate) use self::connect::Connector;
 pub use self::connect::TlsError;
+pub(crate) use self::connect::{Connector, Protocol};
 pub(crate) use self::http1::Tunnel;
 #[cfg(fuzzing)]
 pub use self::http1::answers;

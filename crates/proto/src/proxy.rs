@@ -2,6 +2,7 @@
 
 use weir_core::backend::{BACKENDS_MAX, Backend};
 use weir_core::mapping_rule::MappingRule;
+use weir_core::oidc::{AUDIENCES_MAX, Oidc};
 use weir_core::proxy::{
     CredentialLocation, CredentialNames, Decisions, Environment, Proxy, RefusalReply, Refusals,
     UpstreamTimeouts, WhenAway,
@@ -80,7 +81,19 @@ impl From<&Proxy> for v1::Proxy {
             decisions: v1::Decisions::from(proxy.decisions).into(),
             when_away: v1::WhenAway::from(proxy.when_away).into(),
             backends: proxy.backends.iter().map(backend_message).collect(),
+            oidc: proxy.oidc.as_ref().map(oidc_message),
+            access_token_name: proxy.credential_names.access_token.clone(),
         }
+    }
+}
+
+fn oidc_message(oidc: &Oidc) -> v1::Oidc {
+    v1::Oidc {
+        issuer: oidc.issuer.clone(),
+        audiences: oidc.audiences.clone(),
+        client_id_claim: oidc.client_id_claim.clone(),
+        algorithms: oidc.algorithms.iter().map(|algorithm| algorithm.as_str().to_owned()).collect(),
+        leeway_s: oidc.leeway_s,
     }
 }
 
@@ -131,7 +144,10 @@ impl TryFrom<&v1::Proxy> for Proxy {
                 user_key: message.user_key_name.clone(),
                 app_id: message.app_id_name.clone(),
                 app_key: message.app_key_name.clone(),
+                access_token: filled(&message.access_token_name)
+                    .unwrap_or_else(|| CredentialNames::default().access_token),
             },
+            oidc: message.oidc.as_ref().map(read_oidc).transpose()?,
             strip_credentials: message.strip_credentials,
             mapping_rules: rules?,
             refusals: Refusals {
@@ -195,6 +211,22 @@ fn read_backend(backend: &v1::Backend) -> Result<Backend, FieldError> {
         api_backend: filled(&backend.api_backend).ok_or_else(missing)?,
         host_rewrite: filled(&backend.host_rewrite),
         mapping_rules: rules.map_err(|error: FieldError| error.within("backends"))?,
+    })
+}
+
+fn read_oidc(oidc: &v1::Oidc) -> Result<Oidc, FieldError> {
+    if oidc.audiences.len() > AUDIENCES_MAX {
+        return Err(FieldError::new("oidc.audiences", "are too many"));
+    }
+    let missing = |field| FieldError::new(field, "is missing");
+    let algorithms: Result<_, _> =
+        oidc.algorithms.iter().map(|text| parse("oidc.algorithms", text)).collect();
+    Ok(Oidc {
+        issuer: filled(&oidc.issuer).ok_or_else(|| missing("oidc.issuer"))?,
+        audiences: oidc.audiences.clone(),
+        client_id_claim: filled(&oidc.client_id_claim).ok_or_else(|| missing("oidc.client_id_claim"))?,
+        algorithms: algorithms?,
+        leeway_s: oidc.leeway_s,
     })
 }
 

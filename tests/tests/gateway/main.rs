@@ -14,6 +14,7 @@ mod protocol;
 mod routing;
 mod rules;
 mod telemetry;
+mod tokens;
 mod traces;
 mod upstream;
 mod world;

@@ -297,8 +297,7 @@ mod tests {
     use weir_journal::Journal;
 
     use super::*;
-    use crate::service::Service;
-    use crate::upstream::{Connector, PoolLimits, Pools};
+    use crate::service::{Neighbours, Service};
 
     const PLACES: u32 = 8;
 
@@ -306,10 +305,9 @@ mod tests {
     fn strangers_leave_places_in_the_journal_to_others() {
         let dir = tempfile::tempdir().unwrap();
         let slots = Slots(Some(Journal::open(dir.path().join("journal"), PLACES).unwrap().journal));
-        let limits = PoolLimits { in_flight_max: 1, waiting_max: 1, idle_max: 1, workers: 1 };
-        let pools = Pools::new(Connector::new(None).unwrap(), limits);
+        let neighbours = Neighbours::idle().unwrap();
         let kind = CredentialKind::ClientId;
-        let service = Service::new("api".parse().unwrap(), kind, Proxy::default(), &pools).unwrap();
+        let service = Service::new("api".parse().unwrap(), kind, Proxy::default(), &neighbours).unwrap();
         let usage = Usage::new([("hits".parse().unwrap(), UsageValue::Add(1))]);
         let outage = Outage::new(PLACES);
         let calls = |name: String, is_known: bool| {

@@ -73,7 +73,7 @@ fn code(refusal: &Refusal) -> Code {
         }
         Refusal::BodyTooLong => Code::ResourceExhausted,
         Refusal::BodyStalled | Refusal::Upstream(UpstreamError::Timeout) => Code::DeadlineExceeded,
-        Refusal::Unavailable | Refusal::Upstream(_) => Code::Unavailable,
+        Refusal::Unavailable | Refusal::IssuerAway | Refusal::Upstream(_) => Code::Unavailable,
         // What gRPC clients make of a 400.
         Refusal::Malformed(_) | Refusal::Target(_) | Refusal::BodyBroken | Refusal::Broken => Code::Internal,
     }

@@ -109,11 +109,24 @@ impl Connector {
         protocol: Protocol,
         deadline: Instant,
     ) -> Result<Stream, UpstreamError> {
-        let tcp =
-            open(&addresses(origin).await?, deadline).await.map_err(|problem| match problem.kind() {
-                io::ErrorKind::TimedOut => UpstreamError::Timeout,
-                _ => UpstreamError::NoConnection,
-            })?;
+        self.connect_at(origin, &Self::addresses(origin).await?, protocol, deadline).await
+    }
+
+    /// The same at addresses that are known; nothing ends it but what fails.
+    ///
+    /// # Errors
+    /// What failed.
+    pub(crate) async fn connect_at(
+        &self,
+        origin: &Origin,
+        addresses: &[SocketAddr],
+        protocol: Protocol,
+        deadline: Instant,
+    ) -> Result<Stream, UpstreamError> {
+        let tcp = open(addresses, deadline).await.map_err(|problem| match problem.kind() {
+            io::ErrorKind::TimedOut => UpstreamError::Timeout,
+            _ => UpstreamError::NoConnection,
+        })?;
         tcp.set_nodelay(true).map_err(|_| UpstreamError::NoConnection)?;
         if !origin.is_tls {
             return Ok(Socket::Plain(tcp));
@@ -129,15 +142,19 @@ impl Connector {
         }
         Ok(Socket::Tls(Box::new(tls)))
     }
-}
 
-async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, UpstreamError> {
-    if let Ok(address) = origin.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, origin.port)]);
+    /// Where an origin is; at least one.
+    ///
+    /// # Errors
+    /// When it has no address.
+    pub(crate) async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, UpstreamError> {
+        if let Ok(address) = origin.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, origin.port)]);
+        }
+        let found = lookup_host((origin.host.as_str(), origin.port)).await;
+        let found: Vec<_> = found.map_err(|_| UpstreamError::NoAddress)?.collect();
+        if found.is_empty() { Err(UpstreamError::NoAddress) } else { Ok(found) }
     }
-    let found = lookup_host((origin.host.as_str(), origin.port)).await;
-    let found: Vec<_> = found.map_err(|_| UpstreamError::NoAddress)?.collect();
-    if found.is_empty() { Err(UpstreamError::NoAddress) } else { Ok(found) }
 }
 
 /// Tries one address after the other, each for its share of the time that is left.

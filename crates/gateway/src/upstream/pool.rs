@@ -50,8 +50,8 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    pub(crate) fn new(connector: Connector, limits: PoolLimits) -> Self {
-        Self { connector: Arc::new(connector), limits, by_origin: Mutex::default() }
+    pub(crate) fn new(connector: Arc<Connector>, limits: PoolLimits) -> Self {
+        Self { connector, limits, by_origin: Mutex::default() }
     }
 
     /// The pool of an origin, which ends with the last service that uses it.
@@ -72,13 +72,6 @@ impl Pools {
         });
         pools.insert(origin.clone(), Arc::downgrade(&pool));
         pool
-    }
-
-    /// Small ones, which nothing is sent over.
-    #[cfg(test)]
-    pub(crate) fn for_tests() -> Self {
-        let limits = PoolLimits { in_flight_max: 1, waiting_max: 1, idle_max: 1, workers: 1 };
-        Self::new(Connector::new(None).unwrap(), limits)
     }
 
     /// Closes what has idled for too long, until `end`.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use http::{HeaderName, HeaderValue, Uri};
+use weir_core::oidc::{AUDIENCES_MAX, Oidc};
 use weir_core::proxy::{
     CredentialLocation, CredentialNames, Decisions, RefusalReply, Refusals, SECRET_TOKEN_HEADER,
     UpstreamTimeouts, WhenAway,
@@ -52,6 +53,7 @@ pub(super) fn read(
         backends: vec![],
         credential_location: section.choice("credentials_location", LOCATIONS).unwrap_or_default(),
         credential_names: section.inside("credential_names", |section| credential_names(section, scope)),
+        oidc: section.inside("oidc", |inner| oidc(inner, section.is_given(), scope)),
         strip_credentials: section.flag("strip_credentials").unwrap_or(false),
         mapping_rules: vec![],
         refusals: section.inside("errors", refusals),
@@ -141,12 +143,55 @@ fn url_problem(text: &str, uri: &Uri) -> Option<&'static str> {
     }
 }
 
+fn oidc(section: &Section<'_>, is_served: bool, scope: &Scope) -> Option<Oidc> {
+    let is_wanted = scope.credentials == CredentialKind::ClientId;
+    if section.is_given() {
+        section.require("issuer");
+        if !is_wanted {
+            let message = "oidc is for services with credentials = \"client_id\"";
+            section.report().error(section.place(), message);
+        }
+    }
+    let issuer = base_url(section, "issuer");
+    let audiences = section.texts("audiences").unwrap_or_default();
+    if let Some(excess) = audiences.get(AUDIENCES_MAX) {
+        section.report().error(excess.place, format!("audiences holds more than {AUDIENCES_MAX}"));
+    }
+    let algorithm = |text: Located<&str>| {
+        let read = text.value.parse();
+        read.map_err(|error| {
+            section.report().error(text.place, format!("algorithms: {:?} {error}", text.value))
+        })
+        .ok()
+    };
+    let algorithms = section.texts("algorithms").unwrap_or_default().into_iter().filter_map(algorithm);
+    if is_wanted && is_served && !section.is_given() {
+        let message = "there is no oidc: gateways answer 401 to every call of a service with credentials = \"client_id\"";
+        section.report().warning(section.place(), message);
+    }
+    let defaults = Oidc::of(&issuer.unwrap_or_default());
+    let oidc = Oidc {
+        audiences: audiences.iter().map(|text| text.value.to_owned()).collect(),
+        client_id_claim: section
+            .text("client_id_claim")
+            .map_or(defaults.client_id_claim, |text| text.value.to_owned()),
+        algorithms: algorithms.collect(),
+        leeway_s: section
+            .whole("leeway_s", 0..=3_600)
+            .and_then(|s| u32::try_from(s).ok())
+            .unwrap_or(defaults.leeway_s),
+        issuer: defaults.issuer,
+    };
+    section.is_given().then_some(oidc)
+}
+
 fn credential_names(section: &Section<'_>, scope: &Scope) -> CredentialNames {
     let defaults = CredentialNames::default();
     let names = CredentialNames {
         user_key: credential_name(section, "user_key").unwrap_or(defaults.user_key),
         app_id: credential_name(section, "app_id").unwrap_or(defaults.app_id),
         app_key: credential_name(section, "app_key").unwrap_or(defaults.app_key),
+        access_token: credential_name(section, "access_token").unwrap_or(defaults.access_token),
     };
     if scope.credentials == CredentialKind::AppIdAndKey && names.app_id == names.app_key {
         section.report().error(section.place(), "app_id and app_key have the same name");

@@ -7,7 +7,7 @@ use http::Uri;
 use weir_core::route::Routing;
 use weir_core::{Environment, Secret};
 use weir_gateway::{
-    CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, TlsConfig,
+    CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, OidcConfig, TlsConfig,
 };
 
 use super::{LogConfig, TracingConfig, address, check_token, count, duration_ms, log, tracing};
@@ -80,6 +80,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
     let reuse_port = section.flag("reuse_port").unwrap_or(config.reuse_port);
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
     let http2 = section.inside("http2", http2);
+    let oidc = section.inside("oidc", oidc);
     let access_sample_ratio = section.inside("access_log", |section| section.ratio("sample_ratio"));
     let access_sample_ratio = access_sample_ratio.unwrap_or(config.access_sample_ratio);
     let config = Config {
@@ -88,6 +89,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
         workers,
         reuse_port,
         proxy_protocol_from,
+        oidc,
         access_sample_ratio,
         #[cfg(feature = "otel")]
         is_traced: tracing.is_some(),
@@ -168,6 +170,16 @@ fn networks(section: &Section<'_>, key: &str) -> Vec<Network> {
             .ok()
     };
     texts.iter().filter_map(network).collect()
+}
+
+fn oidc(section: &Section<'_>) -> OidcConfig {
+    let defaults = OidcConfig::default();
+    OidcConfig {
+        refresh_interval_ms: duration_ms(section, "refresh_interval_ms", defaults.refresh_interval_ms),
+        renewal_pause_ms: duration_ms(section, "renewal_pause_ms", defaults.renewal_pause_ms),
+        keys_kept_ms: duration_ms(section, "keys_kept_ms", defaults.keys_kept_ms),
+        private_networks: networks(section, "private_networks"),
+    }
 }
 
 /// TLS towards clients; the certificates are read to see whether they can be used.
@@ -252,6 +264,7 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         tls: config.tls,
         reuse_port: config.reuse_port,
         proxy_protocol_from: config.proxy_protocol_from,
+        oidc: config.oidc,
         access_sample_ratio: config.access_sample_ratio,
         #[cfg(feature = "otel")]
         is_traced: config.is_traced,

@@ -2,38 +2,14 @@
 //!
 //! It is installed once by `npm ci` into the build's folder, from the lock in `tests/clients/3scale-npm`.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 use weir_tests::certificates::Authority;
+use weir_tests::npm;
 use weir_tests::stack::{Plan, Stack};
 
 use super::{CATALOG, PROVIDER_KEY};
-
-const INSTALL: &str = "the npm package 3scale needs Node 20 or later with npm: \
-                       sudo apt-get update && sudo apt-get install --no-install-recommends nodejs npm";
-
-/// The folder with the package, installed as the lock says.
-fn installed() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/3scale-npm");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("3scale-npm");
-    let lock = std::fs::read_to_string(source.join("package-lock.json")).unwrap();
-    // Written once all is there.
-    let mark = folder.join("installed.json");
-    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == lock) {
-        return folder;
-    }
-    std::fs::create_dir_all(&folder).unwrap();
-    for name in ["package.json", "package-lock.json"] {
-        std::fs::copy(source.join(name), folder.join(name)).unwrap();
-    }
-    let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"];
-    let done = Command::new("npm").args(arguments).current_dir(&folder).output().expect(INSTALL);
-    assert!(done.status.success(), "npm ci: {}", String::from_utf8_lossy(&done.stderr));
-    std::fs::write(mark, lock).unwrap();
-    folder
-}
 
 /// A listener whose HTTP port has a certificate, and the client set up to trust it.
 struct Client {
@@ -59,9 +35,9 @@ impl Client {
 
     /// Makes these calls, one after the other.
     fn run(&self, calls: impl Iterator<Item = Value>) -> Vec<Value> {
-        let (folder, file) = (installed(), self.dir.path().join("calls.jsonl"));
+        let (folder, file) = (npm::installed("3scale-npm"), self.dir.path().join("calls.jsonl"));
         std::fs::write(&file, calls.map(|call| format!("{call}\n")).collect::<String>()).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/3scale-npm/calls.js");
+        let script = npm::source("3scale-npm").join("calls.js");
         let port = self.stack.listeners[0].http.unwrap().port();
         let run = Command::new("node")
             .arg(script)
@@ -70,7 +46,7 @@ impl Client {
             .env("NODE_PATH", folder.join("node_modules"))
             .env("NODE_EXTRA_CA_CERTS", self.dir.path().join("ca.pem"))
             .output()
-            .expect(INSTALL);
+            .expect(npm::INSTALL);
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
         let told = String::from_utf8_lossy(&run.stdout);
         told.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -44,6 +44,7 @@ fn names(section: &Section<'_>) -> CredentialNames {
         user_key: name("user_key", defaults.user_key),
         app_id: name("app_id", defaults.app_id),
         app_key: name("app_key", defaults.app_key),
+        ..defaults
     }
 }
 

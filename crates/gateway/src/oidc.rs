@@ -1,0 +1,129 @@
+//! Tokens as credentials: what an OpenID Connect issuer signed is checked here, without asking anybody.
+//!
+//! A service of that kind has a [`Door`]. It looks a token up among those that were good a moment ago; a new one is
+//! read, its signature verified by the issuer's keys ([`issuer`]), its claims judged by core, and the application is whom
+//! the claims name. What is not good is never remembered, so made-up tokens cost their verification and no memory.
+
+mod fetch;
+mod issuer;
+mod keys;
+mod reach;
+mod remembered;
+mod token;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use weir_core::oidc::{Oidc, SigningAlgorithm, TOKEN_BYTES_MAX, TokenFault};
+use weir_core::{Credentials, Denial, Secret};
+
+pub(crate) use self::issuer::Issuers;
+pub use self::issuer::OidcConfig;
+use self::issuer::{Issuer, Known};
+use self::remembered::{Remembered, Tokens};
+use self::token::Token;
+use crate::meters::TokenMeters;
+
+/// Why a token opens nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// It is not good.
+    Fault(TokenFault),
+    /// The issuer's keys are not known: nobody can say whether it is good.
+    IssuerAway,
+}
+
+impl From<TokenFault> for Closed {
+    fn from(fault: TokenFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Closed {
+    /// As a refusal of the service; `None`: it is none.
+    pub(crate) fn denial(self) -> Option<Denial> {
+        match self {
+            Self::Fault(fault) => Some(Denial::TokenInvalid(fault)),
+            Self::IssuerAway => None,
+        }
+    }
+}
+
+/// Where a service's tokens are checked.
+pub(crate) struct Door {
+    wanted: Oidc,
+    issuer: Arc<Issuer>,
+    tokens: Tokens,
+    meters: TokenMeters,
+}
+
+impl Door {
+    pub(crate) fn new(service: &str, wanted: Oidc, issuers: &Issuers) -> Self {
+        let issuer = issuers.of(&wanted.issuer);
+        Self { wanted, issuer, tokens: Tokens::new(), meters: TokenMeters::of(service) }
+    }
+
+    /// The application that a token names.
+    ///
+    /// # Errors
+    /// When it opens nothing.
+    pub(crate) async fn open(&self, token: &Secret) -> Result<Credentials, Closed> {
+        let now_s = now_s();
+        let digest = remembered::digest(token.expose());
+        if let Some(client_id) = self.tokens.find(&digest, self.issuer.generation(), now_s) {
+            self.meters.remembered.increment(1);
+            return Ok(Credentials::ClientId(client_id));
+        }
+        // Apart, since most calls come with a token that is remembered.
+        let checked = Box::pin(self.check(token.expose(), now_s)).await;
+        match checked {
+            Ok((remembered, client_id)) => {
+                self.tokens.put(digest, remembered, now_s);
+                self.meters.verified.increment(1);
+                Ok(Credentials::ClientId(client_id))
+            }
+            Err(closed) => {
+                self.meters.refused.increment(1);
+                Err(closed)
+            }
+        }
+    }
+
+    async fn check(&self, text: &str, now_s: i64) -> Result<(Remembered, String), Closed> {
+        if text.len() > TOKEN_BYTES_MAX {
+            return Err(TokenFault::TooLong.into());
+        }
+        let token = Token::read(text).ok_or(TokenFault::Unreadable)?;
+        let algorithm: SigningAlgorithm = token.algorithm.parse().map_err(|_| TokenFault::Algorithm)?;
+        // What can be seen without a key is looked at first: it asks nobody for keys.
+        let claims = token.claims().ok_or(TokenFault::Unreadable)?;
+        self.wanted.judge(&claims.judged(), now_s)?;
+        let client_id = claims.client_id(&self.wanted.client_id_claim).ok_or(TokenFault::ClientIdMissing)?;
+        let known = self.issuer.known().await.ok_or(Closed::IssuerAway)?;
+        if !self.allows(&known, algorithm) {
+            return Err(TokenFault::Algorithm.into());
+        }
+        let known = match known.keys.find(token.key_id.as_deref(), algorithm) {
+            Some(_) => known,
+            // It may be a new key.
+            None => self.issuer.renewed(known.generation).await.ok_or(TokenFault::KeyUnknown)?,
+        };
+        let key = known.keys.find(token.key_id.as_deref(), algorithm).ok_or(TokenFault::KeyUnknown)?;
+        if !key.verify(algorithm, token.signed.as_bytes(), &token.signature) {
+            return Err(TokenFault::Signature.into());
+        }
+        let until_s = claims.expires_s().saturating_add(self.wanted.leeway_s.into());
+        Ok((Remembered { client_id: client_id.clone(), until_s, generation: known.generation }, client_id))
+    }
+
+    fn allows(&self, known: &Known, algorithm: SigningAlgorithm) -> bool {
+        let pinned =
+            if self.wanted.algorithms.is_empty() { &known.algorithms } else { &self.wanted.algorithms };
+        pinned.contains(&algorithm)
+    }
+}
+
+fn now_s() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+}
