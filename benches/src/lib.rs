@@ -96,6 +96,7 @@ pub fn mapping_rules(count: usize) -> Vec<MappingRule> {
         delta: 1,
         position: 0,
         last: false,
+        free_answers: weir_core::StatusSet::default(),
     };
     (0..count).map(rule).collect()
 }

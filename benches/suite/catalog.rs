@@ -161,7 +161,12 @@ fn service() -> v1::Service {
         name: SERVICE.into(),
         credentials: v1::CredentialKind::UserKey.into(),
         metrics: METRICS.map(metric).into(),
-        plans: vec![v1::Plan { id: "plan".into(), name: "Plan".into(), limits: LIMITS.map(limit).into() }],
+        plans: vec![v1::Plan {
+            id: "plan".into(),
+            name: "Plan".into(),
+            limits: LIMITS.map(limit).into(),
+            free_answers: vec![],
+        }],
         ..v1::Service::default()
     }
 }

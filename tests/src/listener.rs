@@ -118,7 +118,7 @@ impl ListenerClient {
     /// The listener's.
     pub async fn report(&self, service_id: &str, transactions: Vec<v1::Transaction>) -> Result<u32, Status> {
         let message =
-            v1::ReportRequest { service_id: service_id.into(), idempotency_id: vec![], transactions };
+            v1::ReportRequest { service_id: service_id.into(), transactions, ..v1::ReportRequest::default() };
         Ok(self.client.clone().report(self.signed(message)).await?.into_inner().counted)
     }
 

@@ -1,6 +1,7 @@
 //! An upstream that tells what reached it: each request comes back as JSON and is counted.
 //!
-//! A request may ask for something else by its headers: `x-status: 503`, `x-delay-ms: 200`, `x-header: name=value`.
+//! A request may ask for something else by its headers: `x-status: 503`, `x-delay-ms: 200`, `x-header: name=value`; for a
+//! status also by its query, `?x-status=503`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -94,7 +95,9 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         "body_bytes": body.len(),
         "body": String::from_utf8_lossy(&body[..body.len().min(64 << 10)]),
     });
-    let status = wish("x-status").and_then(|text| text.parse().ok()).unwrap_or(StatusCode::OK);
+    let of_query = || head.uri.query()?.split('&').find_map(|part| part.strip_prefix("x-status="));
+    let status =
+        wish("x-status").or_else(of_query).and_then(|text| text.parse().ok()).unwrap_or(StatusCode::OK);
     let mut response = Response::builder().status(status).header("content-type", "application/json");
     if let Some((name, value)) = wish("x-header").and_then(|text| text.split_once('=')) {
         response = response.header(name, value);

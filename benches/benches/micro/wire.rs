@@ -28,7 +28,13 @@ fn admission() -> Decision {
 }
 
 fn accepted() -> Acceptance<'static> {
-    Acceptance { application_id: "app-0", records_version: 1 << 63, for_ms: None, for_any_referrer: true }
+    Acceptance {
+        application_id: "app-0",
+        records_version: 1 << 63,
+        for_ms: None,
+        for_any_referrer: true,
+        free_answers: None,
+    }
 }
 
 #[divan::bench]

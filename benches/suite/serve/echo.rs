@@ -32,6 +32,7 @@ fn admission() -> v1::Decision {
         held: 0,
     };
     v1::Decision {
+        free_answers: vec![],
         denial: None,
         limits: vec![
             limit("hits", v1::Period::Minute),

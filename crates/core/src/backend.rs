@@ -186,6 +186,7 @@ mod tests {
             delta: 1,
             position: 0,
             last,
+            free_answers: crate::StatusSet::default(),
         }
     }
 

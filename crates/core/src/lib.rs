@@ -38,6 +38,7 @@ pub mod response_code;
 pub mod route;
 pub mod secret;
 pub mod service;
+pub mod status_set;
 pub mod target;
 pub mod usage;
 
@@ -64,4 +65,5 @@ pub use request_id::{RequestId, RequestIds};
 pub use response_code::ResponseCode;
 pub use secret::Secret;
 pub use service::{Service, ServiceState};
+pub use status_set::StatusSet;
 pub use usage::{Usage, UsageValue};

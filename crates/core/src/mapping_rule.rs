@@ -12,6 +12,7 @@ use std::fmt;
 
 use crate::id::MetricName;
 use crate::path::escaped_byte;
+use crate::status_set::StatusSet;
 use crate::usage::Usage;
 
 /// Longest pattern in bytes.
@@ -273,6 +274,8 @@ pub struct MappingRule {
     pub position: u32,
     /// Whether the rules behind it are left out when it matches.
     pub last: bool,
+    /// Answers with which it counts nothing after all.
+    pub free_answers: StatusSet,
 }
 
 /// The compiled rules of a service.

@@ -3,6 +3,7 @@
 use crate::id::PlanId;
 use crate::limit::UsageLimit;
 use crate::metric::{MetricIndex, MetricTree};
+use crate::status_set::StatusSet;
 
 /// A plan of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct Plan {
     pub id: PlanId,
     /// What people read.
     pub name: String,
+    /// Answers with which a call counts nothing after all.
+    pub free_answers: StatusSet,
     limits: Vec<UsageLimit>,
 }
 
@@ -24,7 +27,7 @@ pub struct PlanError {
 }
 
 impl Plan {
-    /// A plan with these limits, in any order.
+    /// A plan with these limits, in any order; all answers cost.
     ///
     /// # Errors
     /// When one metric has two limits in one period.
@@ -41,7 +44,13 @@ impl Plan {
                 return Err(PlanError { plan: id, metric, period: pair[0].period });
             }
         }
-        Ok(Self { id, name, limits })
+        Ok(Self { id, name, free_answers: StatusSet::default(), limits })
+    }
+
+    /// The same with answers that cost nothing.
+    #[must_use]
+    pub fn with_free_answers(self, free_answers: StatusSet) -> Self {
+        Self { free_answers, ..self }
     }
 
     /// All limits: parents before children, short periods before long ones.

@@ -194,6 +194,10 @@ pub struct Proxy {
     pub request_body_bytes_max: u64,
     /// Deadlines towards the upstream.
     pub timeouts: UpstreamTimeouts,
+    /// The header in which upstreams say what a call used besides; `None`: they do not.
+    pub usage_header: Option<String>,
+    /// The most that one answer may add so to one metric. Default 1,000.
+    pub usage_header_max: u64,
     /// Who decides.
     pub decisions: Decisions,
     /// What becomes of calls while no listener answers.
@@ -217,6 +221,8 @@ impl Default for Proxy {
             host_rewrite: None,
             request_body_bytes_max: 100 << 20,
             timeouts: UpstreamTimeouts::default(),
+            usage_header: None,
+            usage_header_max: 1_000,
             decisions: Decisions::default(),
             when_away: WhenAway::default(),
         }

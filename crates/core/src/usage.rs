@@ -85,6 +85,15 @@ impl Usage {
         self.0.iter().map(|(metric, value)| (metric, *value))
     }
 
+    /// How much is added to a metric.
+    pub fn added(&self, metric: &MetricName) -> u64 {
+        let added = self.0.iter().find_map(|(name, value)| match value {
+            UsageValue::Add(by) if name == metric => Some(*by),
+            _ => None,
+        });
+        added.unwrap_or(0)
+    }
+
     /// Whether nothing is used.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -19,12 +19,12 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tracing::error;
-use weir_core::{ApplicationRef, Credentials, Decision, Denial, RequestId, Timestamp, Usage};
+use weir_core::{ApplicationRef, Credentials, Decision, Denial, RequestId, StatusSet, Timestamp, Usage};
 use weir_proto::v1::stream_answer::Answer;
 use weir_proto::v1::{self, AuthRepRequest, CancelRequest, stream_ask};
 
 use crate::config::Config;
-use crate::leases::{Decided, Leases, Ticket};
+use crate::leases::{Decided, Here, Leases, Ticket};
 use crate::listener::{Backoff, Listener};
 use crate::meters::{self, Bound, Outcome, OutcomeMeters};
 use crate::service::Service;
@@ -70,10 +70,19 @@ impl Question<'_> {
     }
 }
 
+/// When a listener decided, and what it said besides.
+pub(crate) struct Heard {
+    pub(crate) at: Timestamp,
+    /// Whose the credentials are; `None`: nobody's, or nobody needs to know.
+    pub(crate) application: Option<ApplicationRef>,
+    /// Answers with which the plan has an admitted call for nothing.
+    pub(crate) free_answers: Option<Arc<StatusSet>>,
+}
+
 /// What a listener said.
 pub(crate) enum Verdict {
-    /// It said what it thinks, at a time.
-    Decided(Decision, Timestamp),
+    /// It said what it thinks.
+    Decided(Decision, Heard),
     /// Something that is not understood here: a refusal.
     Unclear,
     /// Too many wait already, or no listener takes the question.
@@ -138,7 +147,7 @@ impl Authoriser {
     }
 
     /// Lets a call pass that nobody decided on, of a service that chose so.
-    pub(crate) fn pass_undecided(&self, question: &Question<'_>) -> Option<Ticket> {
+    pub(crate) fn pass_undecided(&self, question: &Question<'_>) -> Option<Here> {
         self.leases.pass_undecided(question)
     }
 
@@ -171,14 +180,29 @@ impl Authoriser {
         (self.waiting.fetch_add(1, Ordering::Relaxed) < self.waiting_max).then_some(place)
     }
 
-    /// Takes back a call that was admitted and is refused after all; it may have been taken from a lease.
+    /// Takes back a call that was admitted and is refused after all.
     pub(crate) fn take_back(&self, question: &Question<'_>, ticket: Option<&Ticket>) {
-        if let Some(ticket) = ticket {
-            return self.leases.take_back(ticket, question.usage);
+        match ticket {
+            Some(ticket @ (Ticket::Lease(..) | Ticket::Outage(_))) => {
+                self.leases.give_back(ticket, question.usage, question.usage);
+            }
+            Some(Ticket::Listener(..)) | None => {
+                let mut doubt = Doubt::new(&self.cancels, question);
+                // Any listener will do: the decision has been heard.
+                doubt.asked = Some(self.links.choose(doubt.affinity, None).unwrap_or(0));
+            }
         }
-        let mut doubt = Doubt::new(&self.cancels, question);
-        // Any listener will do: the decision has been heard.
-        doubt.asked = Some(self.links.choose(doubt.affinity, None).unwrap_or(0));
+    }
+
+    /// Books what the answer to an admitted call changes of what it cost.
+    pub(crate) fn book(&self, ticket: Option<&Ticket>, used: &Usage, given_back: &Usage, extra: &Usage) {
+        let Some(ticket) = ticket else { return };
+        if !given_back.is_empty() {
+            self.leases.give_back(ticket, used, given_back);
+        }
+        if !extra.is_empty() {
+            self.leases.count_besides(ticket, extra);
+        }
     }
 
     /// Ends once nothing waits to be taken back.
@@ -446,8 +470,7 @@ impl<'a> Doubt<'a> {
         match Decision::try_from(decision) {
             Ok(decision_read) => {
                 self.asked = None;
-                let at = Timestamp::from_unix_ms(decision.decided_at_unix_ms);
-                let verdict = Verdict::Decided(decision_read, at);
+                let verdict = Verdict::Decided(decision_read, Heard::read(self.question.service, decision));
                 leases.heard(self.question, &verdict, decision);
                 verdict
             }
@@ -457,6 +480,18 @@ impl<'a> Doubt<'a> {
                 Verdict::Unclear
             }
         }
+    }
+}
+
+impl Heard {
+    fn read(service: &Service, decision: &v1::Decision) -> Self {
+        // What cannot be read makes nothing free.
+        let free_answers = decision.read_free_answers().unwrap_or_default().map(Arc::new);
+        let of = |id| ApplicationRef { service: service.id.clone(), application: id };
+        // Most calls cost what they cost, whatever the answer.
+        let is_needed = free_answers.is_some() || service.may_cost_otherwise();
+        let application = is_needed.then(|| decision.application_id.parse().ok()).flatten().map(of);
+        Self { at: Timestamp::from_unix_ms(decision.decided_at_unix_ms), application, free_answers }
     }
 }
 

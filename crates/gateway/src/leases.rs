@@ -28,7 +28,8 @@ use weir_core::lease::{LeaseId, Message, Standing};
 use weir_core::proxy::{Decisions, WhenAway};
 use weir_core::ratelimit::Tightest;
 use weir_core::{
-    ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, MetricName, ServiceId, Timestamp, Usage,
+    ApplicationId, ApplicationRef, Decision, Denial, LimitStatus, MetricName, ServiceId, StatusSet,
+    Timestamp, Usage,
 };
 use weir_journal::{Corrupt, Journal, Opened};
 use weir_proto::v1;
@@ -94,14 +95,37 @@ struct Refused {
 }
 
 /// What was decided here: it may go on and is counted, or it may not.
-pub(crate) type Decided = Result<(Ticket, Tightest), Denial>;
+pub(crate) type Decided = Result<Here, Denial>;
 
-/// Where a request was counted that was decided here.
+/// An admission of this gateway's own.
+pub(crate) struct Here {
+    pub(crate) ticket: Ticket,
+    pub(crate) limits: Tightest,
+    /// Answers with which the plan has it for nothing.
+    pub(crate) free_answers: Option<Arc<StatusSet>>,
+}
+
+/// Where a request was counted.
 pub(crate) enum Ticket {
     /// Taken from a lease.
     Lease(Arc<Application>, Receipt),
     /// It passed without a listener.
     Outage(outage::Key),
+    /// By a listener, for this application and in the windows of a moment.
+    Listener(ApplicationRef, Timestamp),
+}
+
+impl Ticket {
+    /// Whose usage it is, where that is known, and the minute that it counts in, since 1970.
+    fn booked(&self) -> Option<(ApplicationRef, i64)> {
+        match self {
+            Self::Lease(application, receipt) => {
+                Some((application.reference.clone(), receipt.moment().unix_s() / 60))
+            }
+            Self::Outage(key) => Some((key.application()?, key.minute())),
+            Self::Listener(application, at) => Some((application.clone(), at.unix_s() / 60)),
+        }
+    }
 }
 
 impl Leases {
@@ -203,8 +227,12 @@ impl Leases {
     pub(crate) fn hold(self: &Arc<Self>, question: &Question<'_>, granted: &weir_core::lease::Reply) {
         let now = clock::now_ms();
         let application = self.application(&question.service.id, "app-0", now).expect("room for one");
-        let accepted =
-            Accepted { application: Arc::clone(&application), records_version: 1, until_ms: u64::MAX };
+        let accepted = Accepted {
+            application: Arc::clone(&application),
+            records_version: 1,
+            until_ms: u64::MAX,
+            free_answers: None,
+        };
         self.known.put(question, accepted, true, now);
         let mut state = application.state.lock();
         state.records_version = 1;
@@ -262,7 +290,8 @@ impl Leases {
             return None;
         }
         let now = clock::now_ms();
-        let Accepted { application, records_version, until_ms } = self.known.find(question, now)?;
+        let Accepted { application, records_version, until_ms, free_answers } =
+            self.known.find(question, now)?;
         if now >= until_ms {
             return None;
         }
@@ -282,31 +311,53 @@ impl Leases {
             self.want(&application);
         }
         self.meters.decided.increment(1);
-        Some(Ok((Ticket::Lease(application, receipt), limits)))
+        Some(Ok(Here { ticket: Ticket::Lease(application, receipt), limits, free_answers }))
     }
 
     /// Lets a call pass that nobody decided on, of a service that chose so; `None`: it may not.
-    pub(crate) fn pass_undecided(&self, question: &Question<'_>) -> Option<Ticket> {
+    pub(crate) fn pass_undecided(&self, question: &Question<'_>) -> Option<Here> {
         if question.service.proxy.when_away != WhenAway::Allow {
             return None;
         }
         let known = self.known.find(question, clock::now_ms());
-        let application = known.map(|known| known.application.reference.application.clone());
+        let (application, free_answers) = match known {
+            Some(known) => (Some(known.application.reference.application.clone()), known.free_answers),
+            None => (None, None),
+        };
         let minute = outage::now_s() / 60;
-        self.outage.count(&self.slots, question, application, minute).map(Ticket::Outage)
+        let ticket = self.outage.count(&self.slots, question, application, minute).map(Ticket::Outage)?;
+        Some(Here { ticket, limits: Tightest::default(), free_answers })
     }
 
-    /// Takes back a call that was decided here and did not go on.
-    pub(crate) fn take_back(&self, ticket: &Ticket, usage: &Usage) {
-        let (application, receipt) = match ticket {
-            Ticket::Lease(application, receipt) => (application, receipt),
-            Ticket::Outage(key) => return self.outage.take_back(key, usage),
+    /// Takes back so much of what a call used that it did not cost after all; `whole` is all of it. Before this returns it is
+    /// in the journal, where there is one.
+    pub(crate) fn give_back(&self, ticket: &Ticket, whole: &Usage, part: &Usage) {
+        let is_back = match ticket {
+            Ticket::Lease(application, receipt) => {
+                let receipt = receipt.part(whole.iter().map(|(metric, _)| part.added(metric)));
+                let mut state = application.state.lock();
+                state.holding.take_back(&receipt, |slot, line, by| slot.take_back(line, by))
+            }
+            Ticket::Outage(key) => self.outage.take_back(key, part),
+            Ticket::Listener(..) => false,
         };
-        let mut state = application.state.lock();
-        let taken_back = state.holding.take_back(receipt, |slot, line, by| slot.take_back(line, by));
-        if !taken_back {
+        // What has been told already is told again, with the other sign and a name of its own.
+        if !is_back && self.book(ticket, true, part).is_none() {
             self.meters.stayed_counted.increment(1);
         }
+    }
+
+    /// Counts what a call used besides.
+    pub(crate) fn count_besides(&self, ticket: &Ticket, extra: &Usage) {
+        if self.book(ticket, false, extra).is_none() {
+            self.meters.extra_lost.increment(1);
+        }
+    }
+
+    /// `None`: nobody knows whose it is, or there is no room.
+    fn book(&self, ticket: &Ticket, gives_back: bool, usage: &Usage) -> Option<()> {
+        let (application, minute) = ticket.booked()?;
+        self.outage.count_after(&self.slots, application, gives_back, minute, usage)
     }
 
     /// A listener has decided on a call.
@@ -324,9 +375,9 @@ impl Leases {
             Verdict::Decided(Decision::Allow(_), _) if message.records_version != 0 => {
                 self.admitted(question, message, now);
             }
-            Verdict::Decided(Decision::Deny(Denial::LimitsExceeded(limit)), at) => {
+            Verdict::Decided(Decision::Deny(Denial::LimitsExceeded(limit)), heard) => {
                 if let Some(Accepted { application, .. }) = self.known.find(question, now) {
-                    application.state.lock().remember_refusal(question.usage, limit, *at, now);
+                    application.state.lock().remember_refusal(question.usage, limit, heard.at, now);
                 }
             }
             Verdict::Decided(Decision::Deny(_), _) => self.known.forget(question),
@@ -340,7 +391,10 @@ impl Leases {
         };
         let until_ms = message.accepted_for_ms.map_or(u64::MAX, |for_ms| now.saturating_add(for_ms));
         let records_version = message.records_version;
-        let accepted = Accepted { application: Arc::clone(&application), records_version, until_ms };
+        // What cannot be read makes nothing free.
+        let free_answers = message.read_free_answers().unwrap_or_default().map(Arc::new);
+        let accepted =
+            Accepted { application: Arc::clone(&application), records_version, until_ms, free_answers };
         self.known.put(question, accepted, message.accepted_for_any_referrer, now);
         let mut state = application.state.lock();
         state.refused = None;
@@ -461,7 +515,7 @@ fn status((standing, taken): (&Standing, u64)) -> LimitStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leases::slots::TallyRecord;
+    use crate::leases::slots::{TallyKind, TallyRecord};
 
     #[test]
     fn after_a_restart_of_the_machine_tallies_are_reported_and_leases_are_not_settled() {
@@ -475,7 +529,7 @@ mod tests {
                 application: application.clone(),
                 minute: 9,
                 metrics: metrics.clone(),
-                is_stranger: false,
+                kind: TallyKind::Known,
             };
             let lease = LeaseRecord { id: LeaseId { boot: [9; 16], sequence: 1 }, application, metrics };
             let slots = Slots(Some(open().journal));

@@ -29,6 +29,7 @@ pub mod measuring;
 mod message;
 mod meters;
 mod oidc;
+mod outcome;
 mod proxy;
 mod proxy_protocol;
 mod reply;

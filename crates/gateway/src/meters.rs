@@ -63,8 +63,12 @@ pub(crate) fn describe() {
     );
     describe_counter!("weir_gateway_lease_recalls_total", "Leases given back since others waited for them");
     describe_counter!(
-        "weir_gateway_lease_stayed_counted_total",
-        "Calls that did not go on and stay counted: their lease was settled meanwhile"
+        "weir_gateway_stayed_counted_total",
+        "Calls that stay counted though they did not go on, or were free: nobody knows whose, or there is no room"
+    );
+    describe_counter!(
+        "weir_gateway_extra_lost_total",
+        "Calls of which upstreams told further usage that is not counted: nobody knows whose it is, or there is no room"
     );
     describe_counter!("weir_gateway_journal_full_total", "Leases not asked for: the journal has no place");
     describe_gauge!(
@@ -184,6 +188,7 @@ pub(crate) struct LeaseMeters {
     pub(crate) recalled: Counter,
     pub(crate) outdated: Counter,
     pub(crate) stayed_counted: Counter,
+    pub(crate) extra_lost: Counter,
     pub(crate) journal_full: Counter,
     pub(crate) out: Gauge,
     pub(crate) journal_depth: Gauge,
@@ -199,7 +204,8 @@ impl LeaseMeters {
             answered: histogram!("weir_gateway_lease_answer_seconds"),
             recalled: counter!("weir_gateway_lease_recalls_total"),
             outdated: counter!("weir_gateway_lease_changes_total"),
-            stayed_counted: counter!("weir_gateway_lease_stayed_counted_total"),
+            stayed_counted: counter!("weir_gateway_stayed_counted_total"),
+            extra_lost: counter!("weir_gateway_extra_lost_total"),
             journal_full: counter!("weir_gateway_journal_full_total"),
             out: gauge!("weir_gateway_leases"),
             journal_depth: gauge!("weir_gateway_journal_leases"),

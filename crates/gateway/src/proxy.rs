@@ -19,10 +19,11 @@ use http_body::Body;
 use tracing::error;
 use weir_core::arguments::Arguments;
 use weir_core::backend::BackendIndex;
+use weir_core::mapping_rule::Matched;
 use weir_core::path::RequestPath;
 use weir_core::ratelimit::Tightest;
 use weir_core::target::TargetError;
-use weir_core::{Credentials, Decision, Denial, RequestIds, Timestamp, Usage, extract, referrer};
+use weir_core::{Credentials, Decision, Denial, RequestIds, StatusSet, Timestamp, Usage, extract, referrer};
 
 use crate::access::{Call, Calls};
 use crate::backend::{Authoriser, Question, Verdict};
@@ -31,9 +32,10 @@ use crate::fields;
 use crate::form::{self, Ahead};
 use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
-use crate::leases::Ticket;
+use crate::leases::{Here, Ticket};
 use crate::message::{Reply, RequestHead};
 use crate::oidc::Closed;
+use crate::outcome;
 use crate::reply::{self, Denied, Refusal};
 use crate::service::Service;
 use crate::snapshot::Snapshot;
@@ -111,10 +113,12 @@ impl Pipeline {
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
         let credentials = credentials(&service, &head, arguments).await?;
         let backend = service.rules.backend_of(&path.decoded);
-        let usage = usage(&service, backend, &head, &path, arguments)?;
+        let matched = matched(&service, backend, &head, &path, arguments)?;
+        let usage = &matched.usage;
         let upstream = service.upstream(backend).ok_or(Refusal::NoUpstream)?;
         check_length(&service, &head, &ahead)?;
-        let Admitted { limits, ticket } = self.authorise(call, &service, &head, &credentials, &usage).await?;
+        let admitted = self.authorise(call, &service, &head, &credentials, usage).await?;
+        let Admitted { limits, ticket, free_answers } = admitted;
         let forwarding = Forwarding {
             peer: &client.peer,
             host: target.authority.map(str::to_owned),
@@ -128,14 +132,19 @@ impl Pipeline {
         };
         let onward = upstream_target(&service, upstream, service.path_for(backend, &path), target.query)?;
         let outgoing = Outgoing { head, target: onward, ahead, body };
-        let exchanged = exchange(call, &service, upstream, outgoing, &forwarding, limits).await;
+        let mut exchanged = exchange(call, &service, upstream, outgoing, &forwarding, limits).await;
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {
             // Refused after all: then it must not stay counted.
-            let (credentials, usage) = (&credentials, &usage);
-            let service = &service;
+            let (service, credentials) = (&service, &credentials);
             let question = Question { id: call.id, service, credentials, usage, referrer: None, trace: None };
             self.authoriser.take_back(&question, ticket.as_ref());
+            return exchanged;
         }
+        let status = exchanged.as_ref().map_or_else(Refusal::status, |reply| reply.status).as_u16();
+        let given_back = outcome::given_back(&service, backend, &matched, free_answers.as_deref(), status);
+        let extra =
+            exchanged.as_mut().map_or_else(|_| Usage::default(), |r| outcome::extra(&service, &mut r.fields));
+        self.authoriser.book(ticket.as_ref(), usage, &given_back, &extra);
         exchanged
     }
 
@@ -174,9 +183,7 @@ impl Pipeline {
         let mut question = Question { id: call.id, service, credentials, usage, referrer, trace: None };
         let denied = |denial, at| Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at }));
         match self.authoriser.decide_here(&question) {
-            Some(Ok((ticket, limits))) => {
-                return Ok(Admitted { limits: Limits { limits, at: now() }, ticket: Some(ticket) });
-            }
+            Some(Ok(here)) => return Ok(Admitted::here(here)),
             Some(Err(denial)) => return denied(denial, now()),
             None => {}
         }
@@ -187,17 +194,16 @@ impl Pipeline {
         service.meters.authorised(call.waits.since(begun));
         step.decided(&verdict);
         match verdict {
-            Verdict::Decided(Decision::Allow(limits), at) => {
-                Ok(Admitted { limits: Limits { limits: Tightest::of(limits), at }, ticket: None })
-            }
-            Verdict::Decided(Decision::Deny(denial), at) => denied(denial, at),
+            Verdict::Decided(Decision::Allow(limits), heard) => Ok(Admitted {
+                limits: Limits { limits: Tightest::of(limits), at: heard.at },
+                ticket: heard.application.map(|application| Ticket::Listener(application, heard.at)),
+                free_answers: heard.free_answers,
+            }),
+            Verdict::Decided(Decision::Deny(denial), heard) => denied(denial, heard.at),
             Verdict::Unclear => Err(Refusal::Undecided(Arc::clone(service))),
             Verdict::Unavailable => Err(Refusal::Unavailable),
             Verdict::Away => match self.authoriser.pass_undecided(&question) {
-                Some(ticket) => {
-                    let limits = Limits { limits: Tightest::default(), at: now() };
-                    Ok(Admitted { limits, ticket: Some(ticket) })
-                }
+                Some(here) => Ok(Admitted::here(here)),
                 None => Err(Refusal::Unavailable),
             },
         }
@@ -207,8 +213,16 @@ impl Pipeline {
 /// A call that may go on.
 struct Admitted {
     limits: Limits,
-    /// Where it was taken from a lease.
+    /// Where it is counted; `None`: nobody knows.
     ticket: Option<Ticket>,
+    /// Answers with which the plan has it for nothing.
+    free_answers: Option<Arc<StatusSet>>,
+}
+
+impl Admitted {
+    fn here(Here { ticket, limits, free_answers }: Here) -> Self {
+        Self { limits: Limits { limits, at: now() }, ticket: Some(ticket), free_answers }
+    }
 }
 
 /// Where an admitted call's limits stand, and when.
@@ -279,19 +293,19 @@ async fn credentials(
     judged.map_err(denied)
 }
 
-fn usage(
+fn matched(
     service: &Arc<Service>,
     backend: Option<BackendIndex>,
     head: &RequestHead,
     path: &RequestPath<'_>,
     arguments: Arguments<'_>,
-) -> Result<Usage, Refusal> {
+) -> Result<Matched, Refusal> {
     let method = head.method.as_str();
     let matched = service.rules.matches(backend, method, &path.decoded, &|name| arguments.last(name));
     if matched.usage.is_empty() {
         return Err(Refusal::denied(service, Denial::NoMappingRule));
     }
-    Ok(matched.usage)
+    Ok(matched)
 }
 
 fn check_length(service: &Service, head: &RequestHead, ahead: &Ahead) -> Result<(), Refusal> {

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use http::{HeaderName, HeaderValue};
 use weir_core::backend::{BackendIndex, path_behind};
 use weir_core::path::RequestPath;
 use weir_core::target::bare_host;
-use weir_core::{Backend, CredentialKind, ProductRules, Proxy, ServiceId};
+use weir_core::{Backend, CredentialKind, MetricName, ProductRules, Proxy, ServiceId};
 use weir_proto::{FieldError, v1};
 
 use crate::meters::Meters;
@@ -51,6 +52,12 @@ pub(crate) struct Service {
     upstream: Option<Upstream>,
     /// Those of its backends, as `proxy` lists them.
     backends: Vec<Upstream>,
+    /// Whether some of its rules cost nothing with some answers.
+    pub(crate) has_free_answers: bool,
+    /// Where upstreams say what a call used besides.
+    pub(crate) usage_header: Option<HeaderName>,
+    /// What they may name there.
+    pub(crate) metrics: HashSet<MetricName>,
     /// Where tokens are checked; `None`: tokens are no credentials.
     pub(crate) door: Option<Door>,
     /// The secret token's header, and the token.
@@ -67,6 +74,8 @@ pub(crate) enum ServiceError {
     Upstream(#[from] UrlError),
     #[error("the name of the secret token's header")]
     SecretName(#[source] http::header::InvalidHeaderName),
+    #[error("the name of the header in which upstreams tell usage")]
+    UsageHeader(#[source] http::header::InvalidHeaderName),
     #[error("the secret token is no header value")]
     Secret,
 }
@@ -81,7 +90,9 @@ impl Service {
         let credentials = CredentialKind::try_from(message.credentials())?;
         let missing = || FieldError::new("proxy", "is missing");
         let proxy = Proxy::try_from(message.proxy.as_ref().ok_or_else(missing)?)?;
-        Self::new(id, credentials, proxy, neighbours)
+        let metrics: Result<_, _> = message.metrics.iter().map(|name| MetricName::parse(name)).collect();
+        let metrics = metrics.map_err(|e| FieldError::new("metrics", e))?;
+        Ok(Self { metrics, ..Self::new(id, credentials, proxy, neighbours)? })
     }
 
     pub(crate) fn new(
@@ -95,10 +106,13 @@ impl Service {
         let upstream =
             proxy.api_backend.as_deref().map(|url| Upstream::new(url, rewrite, pools)).transpose()?;
         let rules = ProductRules::new(&mut proxy);
+        let has_free_answers = rules.all().any(|rule| !rule.free_answers.is_empty());
         let of_backend =
             |backend: &Backend| Upstream::new(&backend.api_backend, backend.host_rewrite.as_deref(), pools);
         let backends: Result<_, _> = proxy.backends.iter().map(of_backend).collect();
         let secret_name = proxy.secret_token_header.parse().map_err(ServiceError::SecretName)?;
+        let header_name = |name: &String| name.parse().map_err(ServiceError::UsageHeader);
+        let usage_header = proxy.usage_header.as_ref().map(header_name);
         let token = proxy.secret_token.as_ref().map(|token| {
             let mut value = HeaderValue::from_str(token.expose()).map_err(|_| ServiceError::Secret)?;
             value.set_sensitive(true);
@@ -110,6 +124,9 @@ impl Service {
         Ok(Self {
             meters: Meters::of(id.as_str()),
             door: proxy.oidc.clone().map(|wanted| Door::new(id.as_str(), wanted, issuers)),
+            has_free_answers,
+            usage_header: usage_header.transpose()?,
+            metrics: HashSet::new(),
             rules,
             secret: (secret_name, token.transpose()?),
             id,
@@ -118,6 +135,11 @@ impl Service {
             upstream,
             backends: backends?,
         })
+    }
+
+    /// Whether the answer to a call may change what it cost, whatever its plan says.
+    pub(crate) fn may_cost_otherwise(&self) -> bool {
+        self.has_free_answers || self.usage_header.is_some()
     }
 
     /// Where requests of a backend go, or of none.
@@ -136,7 +158,7 @@ impl Service {
     /// A service with these hosts and patterns of GET rules that count hits.
     #[cfg(test)]
     pub(crate) fn for_tests(id: &str, hosts: &[&str], patterns: &[&str]) -> Self {
-        use weir_core::{HttpMethod, MappingRule, MetricName};
+        use weir_core::{HttpMethod, MappingRule};
         let rule = |pattern: &&str| MappingRule {
             http_method: HttpMethod::Get,
             pattern: pattern.parse().unwrap(),
@@ -144,6 +166,7 @@ impl Service {
             delta: 1,
             position: 0,
             last: false,
+            free_answers: weir_core::StatusSet::default(),
         };
         let proxy = Proxy {
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),

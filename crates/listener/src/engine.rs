@@ -21,7 +21,8 @@ use weir_core::counter::{all_limits, ceilings, increments_of, looks, untouched};
 use weir_core::credentials::CalledBy;
 use weir_core::decide::limit_statuses;
 use weir_core::{
-    AlertBins, Decision, Denial, Increment, KeyHasher, LimitStatus, Presented, Service, ServiceId, Timestamp,
+    AlertBins, Decision, Denial, Increment, KeyHasher, LimitStatus, PlanId, Presented, Service, ServiceId,
+    StatusSet, Timestamp,
 };
 use weir_proto::Acceptance;
 use weir_store::{Ask, Mode, Outcome, RequestId, Store, StoreError, Write};
@@ -35,7 +36,7 @@ use crate::watch::{Seen, look};
 
 use leases::is_held_back;
 pub(crate) use question::{CutShort, Question, Shows, Wishes};
-pub(crate) use report::{Fault, ReportError, Reported, Transaction};
+pub(crate) use report::{Booking, Fault, ReportError, Reported, Transaction};
 pub(crate) use usage::Standing;
 
 /// How often records may turn out old within one question.
@@ -82,6 +83,12 @@ impl Verdict {
         }
     }
 
+    /// Of a plan; `None`: all answers cost.
+    fn free_answers(&self, plan: &PlanId) -> Option<&StatusSet> {
+        let plan = self.service.as_ref()?.value.plan(plan)?;
+        (!plan.free_answers.is_empty()).then_some(&plan.free_answers)
+    }
+
     /// Whose the credentials are, and how far gateways may accept them by themselves.
     pub(crate) fn accepted(&self) -> Acceptance<'_> {
         let Some(known) = &self.application else { return Acceptance::default() };
@@ -94,6 +101,7 @@ impl Verdict {
             records_version: if is_allowed { self.records_version } else { 0 },
             for_ms,
             for_any_referrer: !self.is_filtered,
+            free_answers: self.free_answers(&known.value.plan),
         }
     }
 }

@@ -3,9 +3,10 @@
 use weir_core::application::{APP_KEYS_MAX, AppKey, REDIRECT_URL_BYTES_MAX, REFERRER_FILTERS_MAX};
 use weir_core::provider::PROVIDER_KEYS_MAX;
 use weir_core::service::SERVICE_TOKENS_MAX;
+use weir_core::status_set::STATUS_NAMES_MAX;
 use weir_core::{
     AlertBins, Application, ApplicationRef, ApplicationState, CredentialKind, KeyHash, MetricName,
-    MetricTree, Period, Plan, Provider, Proxy, Service, ServiceState, Timestamp, UsageLimit,
+    MetricTree, Period, Plan, Provider, Proxy, Service, ServiceState, StatusSet, Timestamp, UsageLimit,
 };
 
 use crate::{FieldError, v1};
@@ -51,6 +52,19 @@ impl From<&Service> for v1::Service {
     }
 }
 
+/// Statuses as they travel.
+pub(crate) fn status_names(statuses: &StatusSet) -> Vec<String> {
+    statuses.names().iter().map(ToString::to_string).collect()
+}
+
+/// Reads statuses.
+pub(crate) fn read_statuses(field: &str, names: &[String]) -> Result<StatusSet, FieldError> {
+    if names.len() > STATUS_NAMES_MAX {
+        return Err(FieldError::new(field, "are too many"));
+    }
+    StatusSet::parse(names.iter().map(String::as_str)).map_err(|error| FieldError::new(field, error))
+}
+
 fn plan_message(plan: &Plan, metrics: &MetricTree) -> v1::Plan {
     let limit = |limit: &UsageLimit| v1::UsageLimit {
         metric: metrics.metric(limit.metric).name.to_string(),
@@ -61,6 +75,7 @@ fn plan_message(plan: &Plan, metrics: &MetricTree) -> v1::Plan {
         id: plan.id.to_string(),
         name: plan.name.clone(),
         limits: plan.limits().iter().map(limit).collect(),
+        free_answers: status_names(&plan.free_answers),
     }
 }
 
@@ -130,8 +145,10 @@ fn read_plan(plan: &v1::Plan, metrics: &MetricTree) -> Result<Plan, FieldError> 
         Ok(UsageLimit { metric, period: Period::try_from(limit.period())?, max: limit.max })
     };
     let limits: Result<_, _> = plan.limits.iter().map(limit).collect();
-    Plan::new(parse("plans.id", &plan.id)?, plan.name.clone(), limits?, metrics)
-        .map_err(|e| FieldError::new("plans.limits", e))
+    let id = parse("plans.id", &plan.id)?;
+    let free_answers = read_statuses("plans.free_answers", &plan.free_answers)?;
+    let plan = Plan::new(id, plan.name.clone(), limits?, metrics);
+    plan.map(|plan| plan.with_free_answers(free_answers)).map_err(|e| FieldError::new("plans.limits", e))
 }
 
 impl From<CredentialKind> for v1::CredentialKind {

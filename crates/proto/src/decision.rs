@@ -1,7 +1,8 @@
 //! Decisions and where limits stand.
 
-use weir_core::{COUNT_MAX, Decision, Denial, LimitStatus, MetricName, Period, Timestamp};
+use weir_core::{COUNT_MAX, Decision, Denial, LimitStatus, MetricName, Period, StatusSet, Timestamp};
 
+use crate::catalog::{read_statuses, status_names};
 use crate::{FieldError, v1};
 
 impl From<&LimitStatus> for v1::LimitStatus {
@@ -58,6 +59,8 @@ pub struct Acceptance<'a> {
     pub for_ms: Option<u64>,
     /// The referrer made no difference.
     pub for_any_referrer: bool,
+    /// Of the application's plan; `None`: all answers cost.
+    pub free_answers: Option<&'a StatusSet>,
 }
 
 impl v1::Decision {
@@ -75,7 +78,21 @@ impl v1::Decision {
             records_version: accepted.records_version,
             accepted_for_ms: accepted.for_ms,
             accepted_for_any_referrer: accepted.for_any_referrer,
+            free_answers: accepted.free_answers.map(status_names).unwrap_or_default(),
         }
+    }
+}
+
+impl v1::Decision {
+    /// The answers with which the call counts nothing after all; `None`: all cost.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read_free_answers(&self) -> Result<Option<StatusSet>, FieldError> {
+        if self.free_answers.is_empty() {
+            return Ok(None);
+        }
+        read_statuses("free_answers", &self.free_answers).map(Some)
     }
 }
 

@@ -9,17 +9,20 @@ use weir_core::proxy::{
 };
 use weir_core::{Secret, Service};
 
-use crate::catalog::parse;
+use crate::catalog::{parse, read_statuses, status_names};
 use crate::{FieldError, v1};
 
 impl v1::GatewayService {
     /// What gateways of an environment are told of a service.
     pub fn new(service: &Service, environment: Environment) -> Self {
+        let proxy = service.proxy(environment);
+        let metrics = service.metrics.iter().map(|(_, metric)| metric.name.to_string());
         Self {
             id: service.id.to_string(),
             name: service.name.clone(),
             credentials: v1::CredentialKind::from(service.credentials).into(),
-            proxy: Some(service.proxy(environment).into()),
+            proxy: Some(proxy.into()),
+            metrics: if proxy.usage_header.is_some() { metrics.collect() } else { vec![] },
         }
     }
 }
@@ -83,6 +86,8 @@ impl From<&Proxy> for v1::Proxy {
             backends: proxy.backends.iter().map(backend_message).collect(),
             oidc: proxy.oidc.as_ref().map(oidc_message),
             access_token_name: proxy.credential_names.access_token.clone(),
+            usage_header: proxy.usage_header.clone().unwrap_or_default(),
+            usage_header_max: proxy.usage_header_max,
         }
     }
 }
@@ -115,6 +120,7 @@ fn rule_message(rule: &MappingRule) -> v1::MappingRule {
         delta: rule.delta,
         position: rule.position,
         last: rule.last,
+        free_answers: status_names(&rule.free_answers),
     }
 }
 
@@ -165,6 +171,8 @@ impl TryFrom<&v1::Proxy> for Proxy {
                 response_ms: message.response_timeout_ms,
                 idle_ms: message.idle_timeout_ms,
             },
+            usage_header: filled(&message.usage_header),
+            usage_header_max: message.usage_header_max,
             decisions: match message.decisions() {
                 v1::Decisions::Unspecified | v1::Decisions::Leased => Decisions::Leased,
                 v1::Decisions::Synchronous => Decisions::Synchronous,
@@ -241,6 +249,7 @@ fn read_rule(rule: &v1::MappingRule) -> Result<MappingRule, FieldError> {
         delta: rule.delta,
         position: rule.position,
         last: rule.last,
+        free_answers: read_statuses("mapping_rules.free_answers", &rule.free_answers)?,
     })
 }
 

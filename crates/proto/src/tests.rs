@@ -27,6 +27,7 @@ fn service() -> Service {
         delta: 2,
         position: 7,
         last: true,
+        free_answers: weir_core::StatusSet::default(),
     };
     let production = Proxy {
         hosts: vec!["*.example.org".into()],

@@ -185,8 +185,11 @@ pub struct Entry {
 /// Usage that has happened.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Names the report: the same within ten minutes is counted once. Empty: every one counts.
+    /// Names the report: the same within ten minutes is counted once, within an hour where it gives back.
+    /// Empty: every one counts.
     pub idempotency_id: Vec<u8>,
+    /// It takes away what was counted before: only what is added, and no counter falls below 0.
+    pub gives_back: bool,
     /// What happened.
     pub entries: Vec<Entry>,
 }

@@ -14,6 +14,8 @@ const MINUTE_KEPT_MS: i64 = 120_000;
 
 /// How long an idempotency id is kept.
 pub(crate) const IDEMPOTENCY_KEPT_MS: i64 = 600_000;
+/// The same of a report that gives something back: a gateway may come back late to say it again.
+pub(crate) const GIVEN_BACK_KEPT_MS: i64 = 3_600_000;
 
 /// Counted requests can be looked up and taken back at least this long; twice as long at most.
 pub(crate) const RECENT_KEPT_MS: i64 = 10_000;

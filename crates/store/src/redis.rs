@@ -172,8 +172,11 @@ impl Redis {
             by_part.entry(key::shard_of(&entry.application)).or_default().push(entry);
         }
         let parts = by_part.into_iter();
-        let operations: Vec<Operation> =
-            parts.map(|(part, entries)| Operation::report(part, &report.idempotency_id, entries)).collect();
+        let operations: Vec<Operation> = parts
+            .map(|(part, entries)| {
+                Operation::report(part, &report.idempotency_id, report.gives_back, entries)
+            })
+            .collect();
         let mut counted = false;
         for reply in self.ask(operations) {
             for answer in reply.await?.0 {

@@ -141,7 +141,7 @@ fn plan((id, plan): (&String, &Value)) -> anyhow::Result<v1::Plan> {
         Ok(v1::UsageLimit { metric: text(&limit[0]), period: v1::Period::from(period).into(), max })
     };
     let limits = list(plan, "limits").iter().map(limit).collect::<Result<_, _>>()?;
-    Ok(v1::Plan { id: id.clone(), name: text(&plan["name"]), limits })
+    Ok(v1::Plan { id: id.clone(), name: text(&plan["name"]), limits, free_answers: vec![] })
 }
 
 fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {

@@ -10,6 +10,7 @@ mod exchange;
 mod failures;
 mod life;
 mod limits;
+mod outcomes;
 mod protocol;
 mod routing;
 mod rules;

@@ -64,7 +64,7 @@ fn service() -> v1::CatalogChange {
         id: "api".into(),
         credentials: v1::CredentialKind::ClientId.into(),
         metrics: vec![v1::Metric { name: "hits".into(), parent: String::new() }],
-        plans: vec![v1::Plan { id: "plan".into(), name: "Plan".into(), limits: vec![] }],
+        plans: vec![v1::Plan { id: "plan".into(), name: "Plan".into(), ..v1::Plan::default() }],
         production: Some(proxy),
         ..v1::Service::default()
     }))

@@ -187,6 +187,7 @@ async fn report(
         at_unix_s: *at_unix_s,
     };
     let message = v1::ReportRequest {
+        gives_back: false,
         service_id: "api".into(),
         idempotency_id: id.as_bytes().to_vec(),
         transactions: transactions.iter().map(transaction).collect(),

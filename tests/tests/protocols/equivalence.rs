@@ -116,6 +116,7 @@ fn rules() -> MappingRules {
         delta: *delta,
         position: 0,
         last: false,
+        free_answers: weir_core::StatusSet::default(),
     };
     MappingRules::new(RULES.iter().map(rule).collect())
 }

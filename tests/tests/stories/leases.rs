@@ -76,6 +76,66 @@ async fn a_killed_gateway_over_redis_loses_nothing() {
     a_killed_gateway_loses_nothing(plan).await;
 }
 
+/// Goal: failures that a service has for free cost nothing, though gateways are killed in between, and nothing else
+/// comes back. Method: half of the calls fail at the upstream; two gateways are killed in turn, with the answers of many
+/// calls under way, and come back; what is counted is what was answered 200, give or take calls whose answer nobody saw.
+async fn free_failures_come_back_under_kills(plan: Plan, synchronous: bool) {
+    let decisions = if synchronous { "decisions = \"synchronous\"" } else { "" };
+    let limits = "{ metric = \"hits\", period = \"day\", max = 100_000_000 }";
+    let free = "metrics = { search = 1 }, free_answers = \"5xx\" }";
+    let catalog = catalog_with(1, limits, decisions).replace("metrics = { search = 1 } }", free);
+    assert!(catalog.contains("free_answers"));
+    let mut stack = Stack::start(&Plan { gateways: 2, journals: true, catalog, ..plan }).await;
+    let well = Load::start(&stack.addresses(), CONNECTIONS / 2, REQUESTS_MAX, TARGET);
+    let badly =
+        Load::start(&stack.addresses(), CONNECTIONS / 2, REQUESTS_MAX, &format!("{TARGET}&x-status=500"));
+    for gateway in [0, 1] {
+        well.answers(STRETCH / 2).await;
+        badly.answers(STRETCH / 2).await;
+        stack.gateways[gateway].kill();
+        well.answers(STRETCH / 2).await;
+        badly.answers(STRETCH / 2).await;
+        stack.gateways[gateway].start();
+    }
+    well.answers(STRETCH / 2).await;
+    badly.answers(STRETCH / 2).await;
+    let (well, badly) = (well.stop().await, badly.stop().await);
+    assert!(badly.of(500) > STRETCH && well.of(200) > STRETCH, "{well:?} {badly:?}");
+    let paid = well.of(200);
+    let at_most = paid + well.of(0) + badly.of(0);
+    let client = stack.listener_client(0);
+    let counted = || client.used("app", "hits", v1::Period::Eternity);
+    until_async("all failures to come back", || async {
+        let used = counted().await.ok()?;
+        (paid..=at_most).contains(&used).then_some(())
+    })
+    .await;
+    for gateway in [0, 1] {
+        until("leases to be settled", || {
+            (metric(&stack, gateway, "weir_gateway_leases ") == 0).then_some(())
+        });
+        let waiting = "weir_gateway_outage_reports_waiting ";
+        until("all to be told", || (metric(&stack, gateway, waiting) == 0).then_some(()));
+    }
+    let used = counted().await.expect("the listener answers");
+    assert!((paid..=at_most).contains(&used), "{used} counted, {paid} answered 200, {well:?} {badly:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn free_failures_come_back_within_leases() {
+    free_failures_come_back_under_kills(Plan::small(""), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn free_failures_come_back_from_listeners() {
+    free_failures_come_back_under_kills(Plan::small(""), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn free_failures_come_back_over_redis() {
+    free_failures_come_back_under_kills(Plan { listeners: 2, redis: true, ..Plan::small("") }, false).await;
+}
+
 /// Whom a story of kills may end.
 #[derive(Debug, Clone, Copy)]
 enum Victim {

@@ -241,7 +241,7 @@ impl<T> Holding<T> {
     /// A request did not come to pass: gives back what it took, and tells `record` of each line. `false`: the lease has
     /// said its last word, and the request stays counted.
     pub fn take_back(&mut self, receipt: &Receipt, mut record: impl FnMut(&T, usize, u64)) -> bool {
-        let Receipt { id, taken } = receipt;
+        let Receipt { id, taken, .. } = receipt;
         let mut held = self.current.iter_mut().chain(&mut self.next);
         if let Some(held) = held.find(|held| held.id == *id) {
             for (line, by) in taken.iter() {

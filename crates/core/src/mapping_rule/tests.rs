@@ -13,6 +13,7 @@ fn rule(text: &str) -> MappingRule {
         delta: words.get(3).map_or(1, |n| n.parse().unwrap()),
         position: 0,
         last: words.get(4) == Some(&"last"),
+        free_answers: StatusSet::default(),
     }
 }
 

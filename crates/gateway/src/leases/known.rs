@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
-use weir_core::{Credentials, ServiceId};
+use weir_core::{Credentials, ServiceId, StatusSet};
 
 use super::Application;
 use crate::backend::Question;
@@ -28,6 +28,8 @@ pub(super) struct Accepted {
     pub(super) records_version: u64,
     /// A key ends then.
     pub(super) until_ms: u64,
+    /// Answers with which the plan has a call for nothing.
+    pub(super) free_answers: Option<Arc<StatusSet>>,
 }
 
 struct Entry {

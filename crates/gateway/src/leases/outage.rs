@@ -1,4 +1,5 @@
-//! Calls that pass while no listener answers, of services that chose so: counted here, reported once one is back.
+//! What is counted here and told to listeners afterwards: calls that pass while none answers, of services that chose so,
+//! what upstreams say that a call used besides, and what calls did not cost after all.
 //!
 //! A tally is what one caller used of some metrics in one minute, so that it is counted where it belongs. It has an id
 //! of its own, under which a listener counts it once, however often it is reported. Tallies of applications that are
@@ -15,10 +16,10 @@ use parking_lot::Mutex;
 use tonic::Code;
 use tracing::{error, warn};
 use weir_core::lease::LINES_MAX;
-use weir_core::{ApplicationId, Credentials, MetricName, ServiceId, Usage, UsageValue};
+use weir_core::{ApplicationId, ApplicationRef, Credentials, MetricName, ServiceId, Usage, UsageValue};
 use weir_proto::v1;
 
-use super::slots::{Record, Slots, Tag, TallyRecord};
+use super::slots::{Record, Slots, Tag, TallyKind, TallyRecord};
 use crate::backend::Question;
 use crate::listener::Listener;
 use crate::meters::OutageMeters;
@@ -54,8 +55,8 @@ struct Tallies {
 impl Tallies {
     /// It is reported.
     fn forget(&mut self, key: &Key, tally: Tally) {
-        self.strangers -= usize::from(key.is_stranger);
-        self.strangers_written -= u32::from(key.is_stranger && tally.tag.is_written());
+        self.strangers -= usize::from(key.is_stranger());
+        self.strangers_written -= u32::from(key.is_stranger() && tally.tag.is_written());
         tally.tag.release();
     }
 
@@ -69,11 +70,36 @@ impl Tallies {
 pub(crate) struct Key {
     service: ServiceId,
     caller: Caller,
-    /// Nobody has accepted the caller: theirs are apart, so that what is known of others is in the journal.
-    is_stranger: bool,
+    kind: TallyKind,
     /// Since 1970.
     minute: i64,
     metrics: Vec<MetricName>,
+}
+
+impl Key {
+    fn new(service: ServiceId, caller: Caller, kind: TallyKind, minute: i64, usage: &Usage) -> Self {
+        let metrics = usage.iter().map(|(metric, _)| metric.clone()).collect();
+        Self { service, caller, kind, minute, metrics }
+    }
+
+    fn is_stranger(&self) -> bool {
+        self.kind == TallyKind::Stranger
+    }
+
+    /// Whose usage it is, where that is known.
+    pub(super) fn application(&self) -> Option<ApplicationRef> {
+        match (&self.caller, self.kind) {
+            (Caller::Application(id), TallyKind::Known) => {
+                Some(ApplicationRef { service: self.service.clone(), application: id.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Since 1970.
+    pub(super) fn minute(&self) -> i64 {
+        self.minute
+    }
 }
 
 /// Who called.
@@ -106,7 +132,7 @@ impl Outage {
         application: Option<ApplicationId>,
         minute: i64,
     ) -> Option<Key> {
-        let is_stranger = application.is_none();
+        let kind = if application.is_none() { TallyKind::Stranger } else { TallyKind::Known };
         let caller = match (application, question.credentials) {
             (Some(application), _) => Caller::Application(application),
             (None, Credentials::UserKey(key)) => Caller::UserKey(key.expose().to_owned()),
@@ -114,13 +140,29 @@ impl Outage {
                 Caller::Application(ApplicationId::parse(id).ok()?)
             }
         };
-        let key = Key {
-            service: question.service.id.clone(),
-            caller,
-            is_stranger,
-            minute,
-            metrics: question.usage.iter().map(|(metric, _)| metric.clone()).collect(),
-        };
+        let key = Key::new(question.service.id.clone(), caller, kind, minute, question.usage);
+        self.add(slots, &key, question.usage)?;
+        self.meters.passed.increment(1);
+        Some(key)
+    }
+
+    /// Counts what an application used besides in a minute, or gives back what its calls did not cost; `None`: there is no
+    /// room for it.
+    pub(super) fn count_after(
+        &self,
+        slots: &Slots,
+        ApplicationRef { service, application }: ApplicationRef,
+        gives_back: bool,
+        minute: i64,
+        usage: &Usage,
+    ) -> Option<()> {
+        let kind = if gives_back { TallyKind::GivenBack } else { TallyKind::Known };
+        let key = Key::new(service, Caller::Application(application), kind, minute, usage);
+        self.add(slots, &key, usage)
+    }
+
+    fn add(&self, slots: &Slots, key: &Key, usage: &Usage) -> Option<()> {
+        let is_stranger = key.is_stranger();
         let mut tallies = self.tallies.lock();
         let is_full = tallies.len() >= TALLIES_MAX || is_stranger && tallies.strangers >= STRANGERS_MAX;
         let is_written = !is_stranger || tallies.strangers_written < self.strangers_written_max;
@@ -129,30 +171,32 @@ impl Outage {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(_) if is_full => return None,
             Entry::Vacant(place) => {
-                let tally = Tally::begin(&key, slots, is_written)?;
+                let tally = Tally::begin(key, slots, is_written)?;
                 *strangers += usize::from(is_stranger);
                 *strangers_written += u32::from(is_stranger && tally.tag.is_written());
                 place.insert(tally)
             }
         };
-        tally.change(question.usage, true);
-        self.meters.passed.increment(1);
+        tally.add(usage);
         self.tell(&tallies);
-        Some(key)
+        Some(())
     }
 
-    /// A call did not go on after all. Once it is reported it stays counted.
-    pub(super) fn take_back(&self, key: &Key, usage: &Usage) {
-        if let Some(tally) = self.tallies.lock().open.get_mut(key) {
-            tally.change(usage, false);
-        }
+    /// A call did not cost this much of what it used. `false`: that is being reported, and stays counted.
+    pub(super) fn take_back(&self, key: &Key, usage: &Usage) -> bool {
+        let mut tallies = self.tallies.lock();
+        let Some(tally) = tallies.open.get_mut(key) else { return false };
+        let amounts: Vec<u64> = key.metrics.iter().map(|metric| usage.added(metric)).collect();
+        tally.take_back(&amounts);
+        true
     }
 
     /// What an earlier run did not report.
     pub(super) fn put_left(&self, record: TallyRecord, counts: Vec<u64>, tag: Tag) {
-        let TallyRecord { id, application, minute, metrics, is_stranger } = record;
+        let TallyRecord { id, application, minute, metrics, kind } = record;
         let caller = Caller::Application(application.application);
-        let key = Key { service: application.service, caller, is_stranger, minute, metrics };
+        let key = Key { service: application.service, caller, kind, minute, metrics };
+        let is_stranger = key.is_stranger();
         let mut tallies = self.tallies.lock();
         tallies.strangers += usize::from(is_stranger);
         tallies.strangers_written += u32::from(is_stranger && tag.is_written());
@@ -238,29 +282,32 @@ impl Tally {
             _ if key.metrics.len() > LINES_MAX || !is_written => Tag::nowhere(),
             Caller::Application(application) => slots.claim(&Record::Tally(TallyRecord {
                 id,
-                application: weir_core::ApplicationRef {
+                application: ApplicationRef {
                     service: key.service.clone(),
                     application: application.clone(),
                 },
                 minute: key.minute,
                 metrics: key.metrics.clone(),
-                is_stranger: key.is_stranger,
+                kind: key.kind,
             }))?,
             Caller::UserKey(_) => Tag::nowhere(),
         };
         Some(Self { id, counts: vec![0; key.metrics.len()], tag })
     }
 
-    fn change(&mut self, usage: &Usage, counts: bool) {
+    fn add(&mut self, usage: &Usage) {
         for (place, (count, (_, value))) in self.counts.iter_mut().zip(usage.iter()).enumerate() {
             let (UsageValue::Add(by) | UsageValue::Set(by)) = value;
-            if counts {
-                self.tag.add(place, by);
-                *count = count.saturating_add(by);
-            } else {
-                self.tag.take_back(place, by);
-                *count = count.saturating_sub(by);
-            }
+            self.tag.add(place, by);
+            *count = count.saturating_add(by);
+        }
+    }
+
+    fn take_back(&mut self, amounts: &[u64]) {
+        for (place, (count, by)) in self.counts.iter_mut().zip(amounts).enumerate() {
+            let by = (*by).min(*count);
+            self.tag.take_back(place, by);
+            *count -= by;
         }
     }
 
@@ -276,6 +323,7 @@ impl Tally {
         v1::ReportRequest {
             service_id: key.service.to_string(),
             idempotency_id: self.id.to_vec(),
+            gives_back: key.kind == TallyKind::GivenBack,
             transactions: vec![v1::Transaction {
                 application: Some(application),
                 usage: v1::UsageEntry::list(&usage),

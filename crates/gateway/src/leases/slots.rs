@@ -126,13 +126,25 @@ pub(super) struct TallyRecord {
     /// Since 1970.
     pub(super) minute: i64,
     pub(super) metrics: Vec<MetricName>,
-    /// Nobody had accepted the caller.
-    pub(super) is_stranger: bool,
+    /// What kind of a tally it is.
+    pub(super) kind: TallyKind,
+}
+
+/// What a tally holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum TallyKind {
+    /// What an application used.
+    Known,
+    /// What somebody used whom nobody has accepted: theirs are apart, so that what is known of others is in the journal.
+    Stranger,
+    /// What calls of an application did not cost after all.
+    GivenBack,
 }
 
 const LEASE: u8 = 1;
 const TALLY: u8 = 2;
 const STRANGERS_TALLY: u8 = 3;
+const GIVEN_BACK: u8 = 4;
 
 impl Record {
     fn metrics(&self) -> &[MetricName] {
@@ -146,7 +158,11 @@ impl Record {
         let (kind, id, number, application) = match self {
             Self::Lease(lease) => (LEASE, lease.id.boot, lease.id.sequence, &lease.application),
             Self::Tally(tally) => {
-                let kind = if tally.is_stranger { STRANGERS_TALLY } else { TALLY };
+                let kind = match tally.kind {
+                    TallyKind::Known => TALLY,
+                    TallyKind::Stranger => STRANGERS_TALLY,
+                    TallyKind::GivenBack => GIVEN_BACK,
+                };
                 (kind, tally.id, tally.minute.unsigned_abs(), &tally.application)
             }
         };
@@ -170,17 +186,18 @@ impl Record {
         let mut texts = std::str::from_utf8(rest).ok()?.split('\n');
         let application = texts.next()?.parse().ok()?;
         let metrics = texts.map(MetricName::parse).collect::<Result<_, _>>().ok()?;
-        match *kind {
+        let kind = match *kind {
             LEASE => {
                 let id = LeaseId { boot: *id, sequence: number };
-                Some(Self::Lease(LeaseRecord { id, application, metrics }))
+                return Some(Self::Lease(LeaseRecord { id, application, metrics }));
             }
-            TALLY | STRANGERS_TALLY => {
-                let (minute, is_stranger) = (i64::try_from(number).ok()?, *kind == STRANGERS_TALLY);
-                Some(Self::Tally(TallyRecord { id: *id, application, minute, metrics, is_stranger }))
-            }
-            _ => None,
-        }
+            TALLY => TallyKind::Known,
+            STRANGERS_TALLY => TallyKind::Stranger,
+            GIVEN_BACK => TallyKind::GivenBack,
+            _ => return None,
+        };
+        let minute = i64::try_from(number).ok()?;
+        Some(Self::Tally(TallyRecord { id: *id, application, minute, metrics, kind }))
     }
 }
 
@@ -196,9 +213,9 @@ mod tests {
         let lease =
             Record::Lease(LeaseRecord { id, application: application.clone(), metrics: metrics.clone() });
         assert_eq!(Record::read(&lease.bytes()), Some(lease));
-        for is_stranger in [false, true] {
+        for kind in [TallyKind::Known, TallyKind::Stranger, TallyKind::GivenBack] {
             let (application, metrics) = (application.clone(), metrics.clone());
-            let record = TallyRecord { id: [7; 16], application, minute: 29_923_412, metrics, is_stranger };
+            let record = TallyRecord { id: [7; 16], application, minute: 29_923_412, metrics, kind };
             let tally = Record::Tally(record);
             assert_eq!(Record::read(&tally.bytes()), Some(tally));
         }

@@ -36,6 +36,15 @@ pub(crate) struct Transaction {
     pub(crate) at: Option<Timestamp>,
 }
 
+/// How a report is booked.
+#[derive(Default)]
+pub(crate) struct Booking {
+    /// Empty: it has none.
+    pub(crate) idempotency_id: Vec<u8>,
+    /// It takes away what was counted before.
+    pub(crate) gives_back: bool,
+}
+
 /// How a transaction names its application, whatever the service's mode.
 #[derive(Default)]
 pub(crate) enum Reported {
@@ -130,10 +139,10 @@ impl Engine {
         &self,
         service: &ServiceId,
         proof: &Proof,
-        idempotency_id: Vec<u8>,
+        booking: Booking,
         transactions: &[Transaction],
     ) -> Result<u32, ReportError> {
-        let report = self.count_report(service, proof, idempotency_id, transactions);
+        let report = self.count_report(service, proof, booking, transactions);
         match tokio::time::timeout(self.timeout * PATIENCE, report).await {
             Ok(counted) => counted,
             Err(_) => Err(Failure::Timeout.into()),
@@ -144,7 +153,7 @@ impl Engine {
         &self,
         id: &ServiceId,
         proof: &Proof,
-        idempotency_id: Vec<u8>,
+        Booking { idempotency_id, gives_back }: Booking,
         transactions: &[Transaction],
     ) -> Result<u32, ReportError> {
         for _ in 0..ATTEMPTS_MAX {
@@ -155,7 +164,9 @@ impl Engine {
             }
             let entries = judged.entries?;
             let idempotency_id = scoped(id, &idempotency_id);
-            if entries.is_empty() || !self.store.report(Report { idempotency_id, entries }).await? {
+            if entries.is_empty()
+                || !self.store.report(Report { idempotency_id, gives_back, entries }).await?
+            {
                 return Ok(0);
             }
             return Ok(u32::try_from(transactions.len()).unwrap_or(u32::MAX));

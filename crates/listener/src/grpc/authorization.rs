@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, Streaming};
-use weir_core::{MetricName, Proof, Secret, ServiceId, Timestamp};
+use weir_core::{MetricName, Proof, Secret, ServiceId, Timestamp, UsageValue};
 use weir_proto::v1::authorization_server::Authorization;
 use weir_proto::{FieldError, REQUEST_ID_BYTES, USAGE_ENTRIES_MAX, v1};
 use weir_store::{Mode, RequestId};
@@ -11,7 +11,9 @@ use weir_store::{Mode, RequestId};
 use super::stream;
 use crate::caller;
 use crate::config::GatewayToken;
-use crate::engine::{Fault, Question, ReportError, Reported, Standing, Transaction, Verdict, Wishes};
+use crate::engine::{
+    Booking, Fault, Question, ReportError, Reported, Standing, Transaction, Verdict, Wishes,
+};
 use crate::server::Shared;
 use crate::status::Failure;
 use crate::trace::Parent;
@@ -47,7 +49,8 @@ impl Authorization for Service {
         let message = request.into_inner();
         let service = read_service(gateway, &message.service_id)?;
         let transactions = read_transactions(&message)?;
-        let report = self.0.engine.report(&service, &Proof::Gateway, message.idempotency_id, &transactions);
+        let booking = Booking { idempotency_id: message.idempotency_id, gives_back: message.gives_back };
+        let report = self.0.engine.report(&service, &Proof::Gateway, booking, &transactions);
         let counted = report.await.map_err(report_failure)?;
         Ok(Response::new(v1::ReportResponse { counted }))
     }
@@ -185,7 +188,13 @@ fn read_transactions(message: &v1::ReportRequest) -> Result<Vec<Transaction>, Fa
     let read = |(place, transaction): (usize, &v1::Transaction)| {
         read_transaction(transaction).map_err(|error| error.within(&format!("transactions[{place}]")).into())
     };
-    message.transactions.iter().enumerate().map(read).collect()
+    let transactions: Vec<Transaction> =
+        message.transactions.iter().enumerate().map(read).collect::<Result<_, Failure>>()?;
+    let sets = |t: &Transaction| t.usage.iter().any(|(_, value)| matches!(value, UsageValue::Set(_)));
+    if message.gives_back && transactions.iter().any(sets) {
+        return Err(FieldError::new("gives_back", "goes with usage that is added, none that is set").into());
+    }
+    Ok(transactions)
 }
 
 fn report_failure(error: ReportError) -> Failure {

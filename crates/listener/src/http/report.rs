@@ -21,7 +21,7 @@ use super::options::{Options, is_on_in_url};
 use super::parameters::{Map, Parameters, Value, text_in};
 use super::reply::{Answer, Refusal, answer, unavailable};
 use super::{timestamp, usage};
-use crate::engine::{Fault, ReportError, Reported, Transaction};
+use crate::engine::{Booking, Fault, ReportError, Reported, Transaction};
 use crate::server::Shared;
 use crate::status::Failure;
 
@@ -121,7 +121,8 @@ async fn count(
         return Ok(Ok(()));
     }
     let service = &called.service.value.id;
-    let report = shared.engine.report(service, &called.proof, idempotency_key, transactions);
+    let booking = Booking { idempotency_id: idempotency_key, gives_back: false };
+    let report = shared.engine.report(service, &called.proof, booking, transactions);
     match report.await {
         Ok(_) => Ok(Ok(())),
         Err(ReportError::Transaction { place, fault }) => {

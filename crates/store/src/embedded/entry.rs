@@ -20,6 +20,8 @@ pub(super) enum Entry<'a> {
     Metric(&'a str),
     /// A request was counted, or what a report says of one application.
     Counted(Counted<'a>),
+    /// What a report gives back: its idempotency id as in [`Counted`], when it came, and a [`Usage`].
+    GivenBack { id: &'a [u8], at: Timestamp, usage: &'a [u8] },
     /// A request was taken back: its [`Usage`].
     TakenBack { request: RequestId, usage: &'a [u8] },
     /// An application is put in place, or gone when it has no record.
@@ -97,6 +99,7 @@ const ERROR_KEPT: u64 = 9;
 const ERRORS_FORGOTTEN: u64 = 10;
 const TOLD: u64 = 11;
 const ACKNOWLEDGED: u64 = 12;
+const GIVEN_BACK: u64 = 13;
 
 impl<'a> Entry<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -106,6 +109,12 @@ impl<'a> Entry<'a> {
             Self::Counted(counted) => {
                 counted.write_head(out);
                 out.extend_from_slice(counted.usage);
+            }
+            Self::GivenBack { id, at, usage } => {
+                put_number(out, GIVEN_BACK);
+                put_bytes(out, id);
+                put_timestamp(out, *at);
+                out.extend_from_slice(usage);
             }
             Self::TakenBack { request, usage } => {
                 put_number(out, TAKEN_BACK);
@@ -157,6 +166,7 @@ impl<'a> Entry<'a> {
                 idempotency_id: from.bytes()?,
                 usage: from.0,
             }),
+            GIVEN_BACK => Self::GivenBack { id: from.bytes()?, at: read_timestamp(from)?, usage: from.0 },
             TAKEN_BACK => Self::TakenBack { request: RequestId(from.array()?), usage: from.0 },
             APPLICATION => Self::Application {
                 account: from.small()?,

@@ -18,7 +18,7 @@ use super::events::Events;
 use super::leases::Leases;
 use super::recent::{Known, Recent};
 use super::tail::Tail;
-use crate::key::{IDEMPOTENCY_KEPT_MS, shard_of};
+use crate::key::{GIVEN_BACK_KEPT_MS, IDEMPOTENCY_KEPT_MS, shard_of};
 use crate::{Ask, Mode, Outcome, Publication, Record, Report, RequestId, StoreError};
 
 #[derive(Default)]
@@ -260,7 +260,7 @@ impl Ledger {
                 id => [&shard.to_be_bytes(), id].concat(),
             };
             if self.reported.get(&id).is_none_or(|until| *until <= at) {
-                self.count_reported(id, &entries, tail, at);
+                self.count_reported(id, report.gives_back, &entries, tail, at);
                 counted = true;
             }
         }
@@ -268,23 +268,34 @@ impl Ledger {
     }
 
     /// All of it lies in one frame of the log, so the id in front holds for all.
-    fn count_reported(&mut self, id: Vec<u8>, entries: &[&crate::Entry], tail: &mut Tail, at: Timestamp) {
+    fn count_reported(
+        &mut self,
+        id: Vec<u8>,
+        gives_back: bool,
+        entries: &[&crate::Entry],
+        tail: &mut Tail,
+        at: Timestamp,
+    ) {
         let (mut idempotency_id, mut over) = (&id[..], 0);
         for entry in entries {
             let (increments, moment) = (&entry.increments, entry.at.unwrap_or(at));
             let account = self.open(&entry.application, tail);
             let windows = self.windows(moment);
-            let before = self.used(account, increments, &windows);
-            let new = self.new_events(account, increments, &before, (moment, at));
             let metrics = self.number_metrics(increments, tail);
             let mut usage = vec![];
             self.write_usage(&mut usage, account, moment, increments, &metrics);
+            let id = std::mem::take(&mut idempotency_id);
+            if gives_back {
+                self.step(&Entry::GivenBack { id, at, usage: &usage }, tail);
+                continue;
+            }
+            let before = self.used(account, increments, &windows);
+            let new = self.new_events(account, increments, &before, (moment, at));
             let request = RequestId([0; 16]);
-            let counted = Counted { request, attempt: 0, at, idempotency_id, usage: &usage };
+            let counted = Counted { request, attempt: 0, at, idempotency_id: id, usage: &usage };
             self.step(&Entry::Counted(counted), tail);
             over += beyond(increments, &self.used(account, increments, &windows));
             self.tell(account, new, tail, at);
-            idempotency_id = &[];
         }
         crate::tell_over_admitted(over);
     }
@@ -295,6 +306,11 @@ impl Ledger {
             Entry::Account(name) => self.begin_account(name),
             Entry::Metric(name) => self.begin_metric(name.parse().ok()?),
             Entry::Counted(counted) => self.apply_counted(number, &counted),
+            Entry::GivenBack { id, at, usage } => {
+                self.apply_usage(&mut Reader(usage), |_, account| account.advance(number), Account::lower)?;
+                self.keep_id(id, at, GIVEN_BACK_KEPT_MS);
+                Some(())
+            }
             Entry::TakenBack { request, usage } => self.apply_taken_back(number, request, usage),
             Entry::Application { account, record, user_key } => {
                 let user_key = match user_key {
@@ -369,14 +385,19 @@ impl Ledger {
         if counted.request.0 != [0; 16] {
             self.recent.insert(counted.request, counted.attempt, counted.usage, counted.at);
         }
-        if !counted.idempotency_id.is_empty() {
-            if self.reported.len() == self.reported.capacity() {
-                self.reported.retain(|_, until| counted.at < *until);
-            }
-            let until = counted.at.plus_ms(IDEMPOTENCY_KEPT_MS);
-            self.reported.insert(counted.idempotency_id.to_vec(), until);
-        }
+        self.keep_id(counted.idempotency_id, counted.at, IDEMPOTENCY_KEPT_MS);
         Some(())
+    }
+
+    /// Remembers a report by its id, if it has one.
+    fn keep_id(&mut self, id: &[u8], at: Timestamp, kept_ms: i64) {
+        if id.is_empty() {
+            return;
+        }
+        if self.reported.len() == self.reported.capacity() {
+            self.reported.retain(|_, until| at < *until);
+        }
+        self.reported.insert(id.to_vec(), at.plus_ms(kept_ms));
     }
 
     fn apply_taken_back(&mut self, number: u64, request: RequestId, usage: &[u8]) -> Option<()> {

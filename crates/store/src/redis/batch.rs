@@ -31,7 +31,7 @@ pub(super) struct Operation {
 #[derive(Debug)]
 enum Body {
     Ask { asks: Arc<Vec<Ask>>, place: usize },
-    Report { idempotency_id: Vec<u8>, entries: Vec<Entry> },
+    Report { idempotency_id: Vec<u8>, gives_back: bool, entries: Vec<Entry> },
     Cancel { id: RequestId, attempt: Option<u32> },
     Lease(Box<LeaseAsk>),
     Presume,
@@ -47,13 +47,17 @@ impl Operation {
 
     /// Without an idempotency id of its own a report gets one that only this process knows, so that sending it
     /// again after an unknown outcome is safe all the same.
-    pub(super) fn report(part: usize, idempotency_id: &[u8], entries: Vec<Entry>) -> Self {
+    pub(super) fn report(part: usize, idempotency_id: &[u8], gives_back: bool, entries: Vec<Entry>) -> Self {
         let mut id = [0; 16];
         // Without random numbers ids could repeat, and a report be taken for another: the process cannot go on.
         getrandom::fill(&mut id).expect("the system gives random bytes");
         let name = if idempotency_id.is_empty() { &id[..] } else { idempotency_id };
         let idempotency_id = [format!("{part}:").as_bytes(), name].concat();
-        Self { shard: part % SHARDS, looked_up: false, body: Body::Report { idempotency_id, entries } }
+        Self {
+            shard: part % SHARDS,
+            looked_up: false,
+            body: Body::Report { idempotency_id, gives_back, entries },
+        }
     }
 
     pub(super) fn cancel(application: &ApplicationRef, id: RequestId, attempt: Option<u32>) -> Self {
@@ -265,8 +269,8 @@ fn write_group<'a>(
             }
             Ok(10 + 2 * runs.len())
         }
-        Body::Report { idempotency_id, entries } => {
-            write_str(out, "R")?;
+        Body::Report { idempotency_id, gives_back, entries } => {
+            write_str(out, if *gives_back { "G" } else { "R" })?;
             write_bytes(out, idempotency_id)?;
             write_uint(out, entries.len() as u64)?;
             for entry in entries {

@@ -12,7 +12,7 @@
 --                                           "lease:<id>" -> "" where a lease was closed
 --   :leases                          hash   <service>/<app> -> its leases as MessagePack; none: no field
 --   :due                             zset   <service>/<app> -> when the first of its leases is over, in ms
---   :report:<part>:<id>              string idempotency ids, kept ten minutes
+--   :report:<part>:<id>              string idempotency ids, kept ten minutes, or an hour
 --   :events                          stream what happened to applications and is not acknowledged
 --   :traffic                         hash   <service>/<app> -> the newest day whose first traffic was told; "" where
 --                                           none was, but usage of other days was booked
@@ -42,6 +42,7 @@ local ATTEMPT_MAX = 4294967295
 local CLOCK_SKEW_MS_MAX = 1000
 local RECENT_KEPT_MS = 10000
 local REPORT_KEPT_MS = 600000
+local GIVEN_BACK_KEPT_MS = 3600000
 local CLOSED_KEPT_S = 73 * 3600
 local CLOSED_MINUTE_KEPT_S = 120
 local PLUS = 43

@@ -174,7 +174,7 @@ local function decide_ask(shard, at)
   return last + 1
 end
 
--- Reports are 'R', idempotency id, number of entries, and for each the application, the place of its usage, and minute
+-- Reports are 'R', or 'G' where they give back, idempotency id, number of entries, and for each the application, the place of its usage, and minute
 -- and expiries of the windows, or false twice where the usage is of now.
 local function read_report(shard, at)
   local values = shard.values
@@ -284,8 +284,25 @@ local function presume_some(shard, at)
   return at + 2
 end
 
-local READ = { A = read_ask, R = read_report, C = read_cancel, L = read_lease, P = read_presume }
-local DECIDE = { A = decide_ask, R = report, C = cancel, L = hear_lease, P = presume_some }
+-- What is given back is taken from windows that are there; it tells of nothing.
+local function give_back(shard, at)
+  local values = shard.values
+  local key, behind = shard.base .. ':report:' .. values[at + 1], at + 3 + 4 * values[at + 2]
+  local is_new = redis.call('SET', key, 1, 'NX', 'PX', GIVEN_BACK_KEPT_MS)
+  for entry = at + 3, behind - 1, 4 do
+    local usage, minute = shard.usages[values[entry + 1]], values[entry + 2] or shard.minute
+    for place = 1, is_new and #usage.fields or 0 do
+      local name = shard.names[shard.named + place]
+      for period = usage.firsts[place], 7 do lower(shard, name, period, minute, usage.values[place]) end
+    end
+    shard.named = shard.named + #usage.fields
+  end
+  reply(shard, REPORTED, is_new and 1 or 0, 0)
+  return behind
+end
+
+local READ = { A = read_ask, R = read_report, G = read_report, C = read_cancel, L = read_lease, P = read_presume }
+local DECIDE = { A = decide_ask, R = report, G = give_back, C = cancel, L = hear_lease, P = presume_some }
 
 -- values: number of services, their names and versions; number of usages, their MessagePack; operations.
 local function read_shard(base, packed, writer, number, now_ms, clock_ms)

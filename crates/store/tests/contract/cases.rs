@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use weir_core::{KeyHash, Timestamp};
-use weir_store::{Ask, Mode, Outcome, PublishError, Store, StoreError, Write};
+use weir_store::{Ask, Mode, Outcome, PublishError, Report, Store, StoreError, Write};
 
 use crate::words::{app, apply, ask, check, increments, publication, read, record, report, request, words};
 
-const APPLICATIONS: [&str; 14] =
-    ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "late", "crowd", "m", "n"];
+const APPLICATIONS: [&str; 15] =
+    ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "late", "crowd", "m", "n"];
 
 pub(crate) async fn all(store: &Store) {
     store.publish(publication(1, &APPLICATIONS)).await.unwrap();
@@ -22,6 +22,7 @@ pub(crate) async fn all(store: &Store) {
     set_values_replace_and_come_back(store).await;
     what_nobody_waits_for_is_taken_back(store).await;
     reports_count_whatever_the_limits(store).await;
+    what_was_free_is_given_back(store).await;
     counters_saturate(store).await;
     thousands_of_ceilings_are_judged_at_once(store).await;
     old_records_are_answered_with_new_ones(store).await;
@@ -239,6 +240,31 @@ async fn reports_count_whatever_the_limits(store: &Store) {
     let yesterday = Timestamp::from_unix_ms(i64::try_from(now_ms).unwrap() - 86_400_000);
     store.report(report("", &[("g", "hits=2", Some(yesterday))])).await.unwrap();
     assert_eq!(read(store, "g", "hits=0<=99/day<=99/eternity").await, "ok 15 17", "booked to its own day");
+}
+
+async fn what_was_free_is_given_back(store: &Store) {
+    let usage = "hits=5<=9/day";
+    let given_back =
+        |id: &str, usage: &str, at| Report { gives_back: true, ..report(id, &[("k", usage, at)]) };
+    assert!(store.report(report("", &[("k", usage, None)])).await.unwrap());
+    assert!(store.report(given_back("b1", "hits=3", None)).await.unwrap());
+    assert!(!store.report(given_back("b1", "hits=3", None)).await.unwrap(), "once by its id");
+    assert_eq!(read(store, "k", "hits=0<=9/minute<=9/day<=9/eternity").await, "ok 0 2 2");
+    assert_eq!(apply(store, "k", "hits=7<=9/day").await, "ok 9", "there is room again");
+    // Another day's is another window's; what it never had stays 0.
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let yesterday = Some(Timestamp::from_unix_ms(i64::try_from(now_ms).unwrap() - 86_400_000));
+    store.report(report("", &[("k", "hits=2", yesterday)])).await.unwrap();
+    store.report(given_back("", "hits=2", yesterday)).await.unwrap();
+    assert_eq!(read(store, "k", "hits=0<=9/day<=99/eternity").await, "ok 9 9");
+    assert!(store.report(given_back("b2", "hits=99 mails=1", None)).await.unwrap());
+    assert_eq!(
+        read(store, "k", "hits=0<=9/day<=9/eternity mails=0<=9/day").await,
+        "ok 0 0 0",
+        "no counter falls below 0"
+    );
+    // An id is one of reports, whatever they do.
+    assert!(!store.report(report("b2", &[("k", usage, None)])).await.unwrap());
 }
 
 async fn counters_saturate(store: &Store) {

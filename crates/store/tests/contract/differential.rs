@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use weir_core::ApplicationRef;
 use weir_core::lease::ledger::{Ask as Said, Lease, Wish};
 use weir_core::lease::{Declared, LeaseId, Reply, Standing, When};
-use weir_store::{Ask, LeaseAsk, LeaseOutcome, Mode, Outcome, RequestId, Store, StoreError, Subject};
+use weir_store::{Ask, LeaseAsk, LeaseOutcome, Mode, Outcome, Report, RequestId, Store, StoreError, Subject};
 
 use crate::Home;
 use crate::events::{acknowledge_all, told};
@@ -38,6 +38,7 @@ enum Step {
         /// Application and usage of each entry.
         entries: Vec<(usize, String)>,
         id: u8,
+        gives_back: bool,
     },
     Say(Saying),
     /// Says the n-th message from the end again.
@@ -103,8 +104,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(application, usage, check)| Step::Ask { application, usage, check }),
         2 => (0..5_usize, 0..4_u32).prop_map(|(back, attempt)| Step::Retry { back, attempt }),
         2 => (0..5_usize, prop::option::of(0..3_u32)).prop_map(|(back, attempt)| Step::Cancel { back, attempt }),
-        1 => (prop::collection::vec((0..3_usize, usage()), 1..4), 0..3_u8)
-            .prop_map(|(entries, id)| Step::Report { entries, id }),
+        1 => (prop::collection::vec((0..3_usize, usage()), 1..4), 0..3_u8, prop::bool::weighted(0.4))
+            .prop_map(|(entries, id, gives_back)| Step::Report { entries, id, gives_back }),
         8 => saying().prop_map(Step::Say),
         2 => (0..4_usize).prop_map(|back| Step::SayAgain { back }),
     ]
@@ -268,12 +269,14 @@ async fn run(home: &Home, prefix: &str, steps: &[Step]) -> Vec<String> {
                 };
                 home.store.cancel(&application, request, *attempt).await.unwrap().to_string()
             }
-            Step::Report { entries, id } => {
+            Step::Report { entries, id, gives_back } => {
                 let id = format!("{prefix}{id}");
-                let named: Vec<_> = entries.iter().map(|(at, usage)| (name(*at), usage, None)).collect();
-                let entries: Vec<_> =
-                    named.iter().map(|(name, usage, at)| (&**name, &***usage, *at)).collect();
-                home.store.report(report(&id, &entries)).await.unwrap().to_string()
+                // What is set cannot be given back.
+                let usage = |usage: &String| if *gives_back { usage.replace('#', "") } else { usage.clone() };
+                let named: Vec<_> = entries.iter().map(|(at, text)| (name(*at), usage(text))).collect();
+                let entries: Vec<_> = named.iter().map(|(name, usage)| (&**name, &**usage, None)).collect();
+                let report = Report { gives_back: *gives_back, ..report(&id, &entries) };
+                home.store.report(report).await.unwrap().to_string()
             }
             Step::Say(saying) => {
                 let message = gateways.message(prefix, &name(saying.application), saying);

@@ -249,7 +249,7 @@ async fn steps_that_are_not_enabled_are_not_told(store: &Store) {
             .collect(),
         at: None,
     };
-    store.report(Report { idempotency_id: vec![], entries: vec![entry] }).await.unwrap();
+    store.report(Report { idempotency_id: vec![], gives_back: false, entries: vec![entry] }).await.unwrap();
     assert_eq!(told(store, "quiet").await.len(), 3, "no limit, a limit of nothing, and one short of a step");
 }
 
@@ -319,6 +319,6 @@ async fn report_of_a_crowd(store: &Store, applications: usize, usage: &str) {
         let name = |number: usize| -> ApplicationRef { format!("api/crowd-{number}").parse().unwrap() };
         let entry = |number| Entry { application: name(number), increments: increments(usage), at: None };
         let entries = (first..first + 500).map(entry).collect();
-        store.report(Report { idempotency_id: vec![], entries }).await.unwrap();
+        store.report(Report { idempotency_id: vec![], gives_back: false, entries }).await.unwrap();
     }
 }

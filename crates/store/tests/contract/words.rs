@@ -98,5 +98,9 @@ pub(crate) fn report(id: &str, entries: &[(&str, &str, Option<Timestamp>)]) -> R
         increments: increments(usage),
         at: *at,
     };
-    Report { idempotency_id: id.as_bytes().to_vec(), entries: entries.iter().map(entry).collect() }
+    Report {
+        idempotency_id: id.as_bytes().to_vec(),
+        gives_back: false,
+        entries: entries.iter().map(entry).collect(),
+    }
 }

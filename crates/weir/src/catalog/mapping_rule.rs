@@ -5,7 +5,8 @@
 //! same requests, so the walk has counted the others by the time it stops.
 
 use weir_core::mapping_rule::Pattern;
-use weir_core::{COUNT_MAX, HttpMethod, MappingRule, MetricName};
+use weir_core::status_set::STATUS_NAMES_MAX;
+use weir_core::{COUNT_MAX, HttpMethod, MappingRule, MetricName, StatusSet};
 
 use super::service::Scope;
 use crate::report::Located;
@@ -39,6 +40,7 @@ fn rule(section: &Section<'_>, scope: &Scope, order: u32) -> Option<Vec<MappingR
     let pattern = section.parsed::<Pattern>("pattern");
     let metrics = metrics(section, scope);
     let last = section.flag("last").unwrap_or(false);
+    let free_answers = statuses(section, "free_answers");
     let position = section.whole("position", 0..=u32::MAX.into());
     let position = position.and_then(|position| u32::try_from(position).ok()).unwrap_or(order);
     let pattern = pattern?.value;
@@ -52,10 +54,25 @@ fn rule(section: &Section<'_>, scope: &Scope, order: u32) -> Option<Vec<MappingR
                 delta: *delta,
                 position,
                 last: last && at + 1 == metrics.len(),
+                free_answers: free_answers.clone(),
             });
         }
     }
     Some(rules)
+}
+
+/// Sets of statuses, such as `["5xx", "404"]`.
+pub(super) fn statuses(section: &Section<'_>, key: &str) -> StatusSet {
+    let texts = section.texts(key).unwrap_or_default();
+    if let Some(excess) = texts.get(STATUS_NAMES_MAX) {
+        section.report().error(excess.place, format!("{key} holds more than {STATUS_NAMES_MAX}"));
+    }
+    let name = |text: &Located<&str>| {
+        let read = text.value.parse();
+        read.map_err(|error| section.report().error(text.place, format!("{key}: {:?} {error}", text.value)))
+            .ok()
+    };
+    StatusSet::new(texts.iter().filter_map(name))
 }
 
 fn methods(section: &Section<'_>) -> Vec<HttpMethod> {

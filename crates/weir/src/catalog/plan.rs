@@ -2,6 +2,7 @@
 
 use weir_core::{COUNT_MAX, MetricIndex, Period, Plan, PlanId, UsageLimit};
 
+use super::mapping_rule;
 use super::service::Scope;
 use crate::names::Names;
 use crate::section::Section;
@@ -29,10 +30,12 @@ fn plan(section: &Section<'_>, scope: &Scope, names: &mut Names) -> Option<Plan>
         }
         Some(())
     });
+    let free_answers = mapping_rule::statuses(section, "free_answers");
     let id = id?;
     names.claim(section.report(), id.value.as_str(), id.place);
     let name = name.unwrap_or_else(|| id.value.to_string());
-    Plan::new(id.value, name, limits, scope.metrics()).ok()
+    let plan = Plan::new(id.value, name, limits, scope.metrics()).ok()?;
+    Some(plan.with_free_answers(free_answers))
 }
 
 fn limit(section: &Section<'_>, scope: &Scope) -> Option<UsageLimit> {

@@ -11,7 +11,7 @@ use weir_core::proxy::{
     CredentialLocation, CredentialNames, Decisions, RefusalReply, Refusals, SECRET_TOKEN_HEADER,
     UpstreamTimeouts, WhenAway,
 };
-use weir_core::{CredentialKind, Environment, Proxy, Secret};
+use weir_core::{COUNT_MAX, CredentialKind, Environment, Proxy, Secret};
 
 use super::Draft;
 use super::service::Scope;
@@ -64,6 +64,10 @@ pub(super) fn read(
             .whole("request_body_bytes_max", 0..=i64::MAX.unsigned_abs())
             .unwrap_or(defaults.request_body_bytes_max),
         timeouts: section.inside("timeouts", timeouts),
+        usage_header: header_name(section, "usage_header"),
+        usage_header_max: section
+            .whole("usage_header_max", 1..=COUNT_MAX)
+            .unwrap_or(defaults.usage_header_max),
         decisions: section.choice("decisions", DECISIONS).unwrap_or_default(),
         when_away: section.choice("when_away", WHEN_AWAY).unwrap_or_default(),
     }
@@ -219,19 +223,23 @@ fn secret_token(section: &Section<'_>) -> Option<Secret> {
 }
 
 fn secret_token_header(section: &Section<'_>) -> String {
-    let Some(name) = section.text("secret_token_header") else { return SECRET_TOKEN_HEADER.into() };
+    header_name(section, "secret_token_header").unwrap_or_else(|| SECRET_TOKEN_HEADER.into())
+}
+
+/// The name of a header that carries nothing of the exchange itself.
+fn header_name(section: &Section<'_>, key: &str) -> Option<String> {
+    let name = section.text(key)?;
     match HeaderName::from_bytes(name.value.as_bytes()) {
         Err(_) => {
-            let message = format!("secret_token_header {:?} is not a header name", name.value);
-            section.report().error(name.place, message);
+            section.report().error(name.place, format!("{key} {:?} is not a header name", name.value));
         }
         Ok(header) if HEADERS_OF_THE_EXCHANGE.contains(&header.as_str()) => {
-            let message = format!("secret_token_header cannot be {:?}: HTTP itself uses it", name.value);
+            let message = format!("{key} cannot be {:?}: HTTP itself uses it", name.value);
             section.report().error(name.place, message);
         }
         Ok(_) => {}
     }
-    name.value.to_owned()
+    Some(name.value.to_owned())
 }
 
 /// The Host that an upstream sees.

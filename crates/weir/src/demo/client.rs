@@ -162,6 +162,7 @@ impl ListenerClient {
             at_unix_s: None,
         };
         let request = self.request(v1::ReportRequest {
+            gives_back: false,
             service_id: SERVICE.to_owned(),
             idempotency_id: vec![],
             transactions: vec![transaction],

@@ -92,13 +92,33 @@ impl Taken {
 #[derive(Debug, Clone, Copy)]
 pub struct Receipt {
     pub(super) id: LeaseId,
+    moment: Timestamp,
     pub(super) taken: Taken,
+}
+
+impl Receipt {
+    /// For a part of what was taken: as much of each metric as `amounts` says, in the order in which the request named
+    /// them; never more than was taken.
+    #[must_use]
+    pub fn part(&self, amounts: impl IntoIterator<Item = u64>) -> Self {
+        let mut taken = self.taken;
+        for (taken, amount) in taken.amounts.iter_mut().zip(amounts) {
+            *taken = amount.min(*taken);
+        }
+        Self { taken, ..*self }
+    }
+
+    /// A moment in the windows that it counts in.
+    pub fn moment(&self) -> Timestamp {
+        self.moment
+    }
 }
 
 impl<T> Spent<'_, T> {
     /// With this it can be taken back.
     pub fn receipt(&self) -> Receipt {
-        Receipt { id: self.lease.id, taken: self.taken }
+        let moment = self.lease.declared.map(|declared| declared.moment).unwrap_or_default();
+        Receipt { id: self.lease.id, moment, taken: self.taken }
     }
 
     /// Where the limits that the request touched stand, and what is taken of each.

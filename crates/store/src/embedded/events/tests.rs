@@ -62,7 +62,7 @@ impl Desk {
     /// Books one to another moment.
     fn report(&mut self, moment: Timestamp, now: Timestamp) {
         let entry = crate::Entry { application: application(), increments: increments(1), at: Some(moment) };
-        let report = crate::Report { idempotency_id: vec![], entries: vec![entry] };
+        let report = crate::Report { idempotency_id: vec![], gives_back: false, entries: vec![entry] };
         assert!(self.ledger.report(&report, &mut self.tail, now));
     }
 
