@@ -59,10 +59,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Command::Show(show) = &arguments.command;
     let (token, authorities) = read_files(show).map_err(|problem| Failure::BadInput(vec![problem]))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let answer = runtime
-        .context("cannot start")?
-        .block_on(tokio::time::timeout(TIMEOUT, ask(show, &token, authorities)))
-        .context("the listener does not answer")??;
+    let asking = async {
+        let asking = ask(show, &token, authorities);
+        tokio::time::timeout(TIMEOUT, asking).await.context("the listener does not answer")?
+    };
+    let answer = runtime.context("cannot start")?.block_on(asking)?;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     if show.json {
