@@ -33,6 +33,7 @@ pub fn authenticate(
     match presented {
         Presented::Credentials(credentials) => check_credentials(service, &keys, credentials, found_by)?,
         Presented::Parameters(parameters) => check_parameters(service, &keys, parameters, found_by)?,
+        Presented::Nothing(_) => return check_active(service, application),
     }
     if service.referrer_filters_required && !referrer::allowed(&application.referrer_filters, referrer) {
         return Err(Denial::ReferrerNotAllowed);

@@ -83,6 +83,8 @@ pub enum Presented {
     Credentials(Credentials),
     /// The service's mode decides.
     Parameters(Parameters),
+    /// Nothing: somebody who may asks about the application with this id.
+    Nothing(String),
 }
 
 impl From<Credentials> for Presented {
@@ -112,6 +114,7 @@ impl Presented {
             (Self::Parameters(named), CredentialKind::UserKey) => {
                 named.user_key.as_ref().map(CalledBy::UserKey)
             }
+            (Self::Nothing(id), _) => Some(CalledBy::Id(id)),
             (Self::Parameters(named), _) => named.app_id.as_deref().map(CalledBy::Id),
         }
     }

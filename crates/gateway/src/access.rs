@@ -135,6 +135,11 @@ impl Call {
         self.service = Some(Arc::clone(service));
     }
 
+    /// Method and path.
+    pub(crate) fn line(&self) -> (&str, &str) {
+        (self.method.as_str(), &self.path)
+    }
+
     /// The request is malformed, and its path not known.
     pub(crate) fn was_not_read(&mut self) {
         self.path = "-".to_owned();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use weir_core::route::Routing;
 use weir_core::{Environment, Secret};
 
+use crate::explain::RefusalLog;
 use crate::oidc::OidcConfig;
 use crate::proxy_protocol::Network;
 
@@ -141,6 +142,8 @@ pub struct Config {
     pub http2: Http2Limits,
     /// How issuers of tokens are asked for their keys.
     pub oidc: OidcConfig,
+    /// Where refusals are kept longer than in memory; `None`: nowhere.
+    pub refusal_log: Option<RefusalLog>,
     /// The share, 0 to 1, of requests that went well or were refused by a rule which gets a line in the access log.
     /// Default 1: all of them.
     pub access_sample_ratio: f64,
@@ -180,6 +183,7 @@ impl Config {
             tls: None,
             http2: Http2Limits::default(),
             oidc: OidcConfig::default(),
+            refusal_log: None,
             access_sample_ratio: 1.0,
             #[cfg(feature = "otel")]
             is_traced: false,

@@ -60,7 +60,8 @@ where
     Ok(Ahead { bytes: read.freeze(), is_form: false })
 }
 
-fn may_be_searched(head: &RequestHead) -> bool {
+/// Whether a request's body is a form that would be read, should it have one.
+pub(crate) fn may_be_searched(head: &RequestHead) -> bool {
     let content_types = head.fields.all(CONTENT_TYPE.as_str().as_bytes()).filter_map(fields::text);
     may_carry_form(head.method.as_str(), content_types)
         && declared_length(&head.fields).is_none_or(|length| length <= FORM_BYTES_MAX as u64)

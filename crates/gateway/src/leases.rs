@@ -314,6 +314,23 @@ impl Leases {
         Some(Ok(Here { ticket: Ticket::Lease(application, receipt), limits, free_answers }))
     }
 
+    /// What [`Self::decide`] would say; nothing is taken.
+    pub(crate) fn foresee(&self, question: &Question<'_>) -> Option<Result<(), Denial>> {
+        if question.service.proxy.decisions != Decisions::Leased {
+            return None;
+        }
+        let now = clock::now_ms();
+        let known = self.known.find(question, now).filter(|known| now < known.until_ms)?;
+        let mut state = known.application.state.lock();
+        if state.records_version != known.records_version {
+            return None;
+        }
+        if let Some(denial) = state.remembered_refusal(question.usage, now) {
+            return Some(Err(denial));
+        }
+        state.holding.fits(question.usage, now).then_some(Ok(()))
+    }
+
     /// Lets a call pass that nobody decided on, of a service that chose so; `None`: it may not.
     pub(crate) fn pass_undecided(&self, question: &Question<'_>) -> Option<Here> {
         if question.service.proxy.when_away != WhenAway::Allow {

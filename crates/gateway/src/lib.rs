@@ -13,6 +13,7 @@ mod backend;
 mod body;
 pub mod config;
 mod connection;
+mod explain;
 mod fields;
 mod form;
 pub mod framing;
@@ -61,6 +62,7 @@ use tracing::info;
 use weir_core::RequestIds;
 
 pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, TlsConfig};
+pub use explain::{ExplainError, Explainer, Explanation, RefusalLog};
 pub use oidc::OidcConfig;
 pub use proxy_protocol::{Network, NetworkError};
 pub use status::Status;
@@ -69,6 +71,7 @@ pub use upstream::TlsError;
 
 use crate::access::Calls;
 use crate::backend::Authoriser;
+use crate::explain::Ring;
 use crate::leases::Leases;
 use crate::listener::Listener;
 use crate::proxy::Pipeline;
@@ -125,6 +128,9 @@ pub enum StartError {
     /// What is spent cannot be written down.
     #[error("the journal cannot be used")]
     Journal(#[from] weir_journal::OpenError),
+    /// Refusals cannot be written down.
+    #[error("the file for refusals cannot be written")]
+    RefusalLog(#[source] std::io::Error),
     /// The system has no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[from] getrandom::Error),
@@ -140,6 +146,8 @@ pub struct Gateway {
     neighbours: Arc<Neighbours>,
     ids: Arc<RequestIds>,
     status: Status,
+    refusals: Arc<Ring>,
+    explainer: Explainer,
 }
 
 impl Gateway {
@@ -176,6 +184,8 @@ impl Gateway {
             neighbours,
             ids: Arc::new(RequestIds::new(prefix)),
             status: Status::default(),
+            refusals: Arc::new(Ring::new(config.refusal_log.as_ref()).map_err(StartError::RefusalLog)?),
+            explainer: Explainer::default(),
             config,
         })
     }
@@ -190,6 +200,11 @@ impl Gateway {
         self.status.clone()
     }
 
+    /// Explains its calls, once it runs.
+    pub fn explainer(&self) -> Explainer {
+        self.explainer.clone()
+    }
+
     /// Serves until told to stop; then readiness goes, and requests in flight may end within the configured time.
     ///
     /// # Errors
@@ -201,6 +216,14 @@ impl Gateway {
         let follow_end = end.clone();
         let snapshot = Snapshot::default();
         let leases = Leases::start(&self.config, &self.listeners, &end)?;
+        self.explainer.begin(explain::Running {
+            snapshot: Arc::clone(&snapshot),
+            status: self.status.clone(),
+            leases: Arc::clone(&leases),
+            listeners: self.listeners.clone(),
+            head_bytes_max: self.config.head_bytes_max,
+            refusals: Arc::clone(&self.refusals),
+        });
         let workers = self.start_workers(&snapshot, &leases, &end).await?;
         let watch = Watch {
             listeners: self.listeners,
@@ -242,7 +265,7 @@ impl Gateway {
         end: &CancellationToken,
     ) -> Result<Workers<Pipeline>, StartError> {
         let (config, snapshot, end) = (self.config.clone(), Arc::clone(snapshot), end.clone());
-        let leases = Arc::clone(leases);
+        let (leases, refusals) = (Arc::clone(leases), Arc::clone(&self.refusals));
         let (ids, status, calls) =
             (Arc::clone(&self.ids), self.status.clone(), Arc::new(Calls::new(&self.config)));
         let make = move |index: usize| {
@@ -259,6 +282,7 @@ impl Gateway {
                 ids: Arc::clone(&ids),
                 status: status.clone(),
                 calls: Arc::clone(&calls),
+                refusals: Arc::clone(&refusals),
             })
         };
         Workers::start(self.config.workers, make).await

@@ -78,6 +78,7 @@ pub(crate) fn describe() {
     describe_gauge!("weir_gateway_journal_leases", "Leases in the journal");
     describe_counter!("weir_gateway_tokens_total", "Tokens that were shown, by service and outcome");
     describe_counter!("weir_gateway_issuer_fetches_total", "Times issuers were asked for keys, by outcome");
+    describe_counter!("weir_gateway_refusals_unwritten_total", "Refusals that are not in their file");
     describe_gauge!("weir_gateway_listeners_up", "Listeners with an open stream");
     describe_gauge!("weir_gateway_configuration_revision", "Revision of the configuration in force");
     // What starts at 0 shows its first hit as a rise.
@@ -105,6 +106,11 @@ impl TokenMeters {
 /// An issuer was asked for its keys.
 pub(crate) fn issuer_asked(outcome: &'static str) {
     counter!("weir_gateway_issuer_fetches_total", "outcome" => outcome).increment(1);
+}
+
+/// A refusal could not be written down.
+pub(crate) fn refusal_not_written() {
+    counter!("weir_gateway_refusals_unwritten_total").increment(1);
 }
 
 /// Handles of one service.

@@ -22,12 +22,14 @@ use weir_core::backend::BackendIndex;
 use weir_core::mapping_rule::Matched;
 use weir_core::path::RequestPath;
 use weir_core::ratelimit::Tightest;
+use weir_core::route::Routes;
 use weir_core::target::TargetError;
 use weir_core::{Credentials, Decision, Denial, RequestIds, StatusSet, Timestamp, Usage, extract, referrer};
 
 use crate::access::{Call, Calls};
 use crate::backend::{Authoriser, Question, Verdict};
 use crate::body::{ClientBody, Progress, ReplyBody, RequestBody};
+use crate::explain::{Kept, Ring};
 use crate::fields;
 use crate::form::{self, Ahead};
 use crate::framing::Malformed;
@@ -51,6 +53,18 @@ pub(crate) struct Pipeline {
     pub(crate) ids: Arc<RequestIds>,
     pub(crate) status: Status,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) refusals: Arc<Ring>,
+}
+
+/// What is known of a request once its phases have gone by, whatever ended it.
+#[derive(Default)]
+pub(crate) struct Trail {
+    /// Bare.
+    pub(crate) host: Option<String>,
+    pub(crate) service: Option<Arc<Service>>,
+    pub(crate) backend: Option<BackendIndex>,
+    /// Empty until its mapping rules are known.
+    pub(crate) matched: Matched,
 }
 
 /// Who sends requests over a connection.
@@ -69,19 +83,26 @@ impl Pipeline {
         client: &Client,
     ) -> Reply<ReplyBody> {
         let mut call = Call::begin(&head, client.scheme, self.ids.next(), &self.calls);
+        let mut trail = Trail::default();
         let passed = {
             // Pinned where it is made: it is large, and every move copies it.
-            let passing = pin!(self.pass(&mut call, head, body, client));
+            let passing = pin!(self.pass(&mut call, &mut trail, head, body, client));
             AssertUnwindSafe(passing).catch_unwind().await
         };
-        let reply = match passed {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(refusal)) => refuse(&mut call, &refusal),
+        let refusal = match passed {
+            Ok(Ok(reply)) => return finish(call, reply),
+            Ok(Err(refusal)) => refusal,
             Err(_panic) => {
                 error!(request_id = call.shown_id(), "a request ended in a panic");
-                refuse(&mut call, &Refusal::Broken)
+                Refusal::Broken
             }
         };
+        self.refused(call, trail, &refusal)
+    }
+
+    fn refused(&self, mut call: Call, trail: Trail, refusal: &Refusal) -> Reply<ReplyBody> {
+        self.refusals.keep(Kept::new(call.shown_id(), call.line(), refusal, trail));
+        let reply = refuse(&mut call, refusal);
         finish(call, reply)
     }
 
@@ -94,27 +115,31 @@ impl Pipeline {
     ) -> Reply<ReplyBody> {
         let mut call = Call::begin(head, client.scheme, self.ids.next(), &self.calls);
         call.was_not_read();
-        let reply = refuse(&mut call, &Refusal::Malformed(malformed));
-        finish(call, reply)
+        self.refused(call, Trail::default(), &Refusal::Malformed(malformed))
     }
 
     /// The phases.
     async fn pass(
         &self,
         call: &mut Call,
+        trail: &mut Trail,
         head: RequestHead,
         mut body: ClientBody,
         client: &Client,
     ) -> Result<Reply<ReplyBody>, Refusal> {
         let target = Target::read(&head).map_err(Refusal::Target)?;
-        let (service, path) = self.route(&head, &target)?;
+        trail.host = target.host();
+        let (service, path) =
+            route(&self.snapshot.load(), &self.status, &head, &target, trail.host.as_deref())?;
         call.belongs_to(&service);
+        trail.service = Some(Arc::clone(&service));
         let ahead = read_ahead(call, &head, &mut body, &service).await?;
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
         let credentials = credentials(&service, &head, arguments).await?;
         let backend = service.rules.backend_of(&path.decoded);
-        let matched = matched(&service, backend, &head, &path, arguments)?;
-        let usage = &matched.usage;
+        trail.backend = backend;
+        trail.matched = matched(&service, backend, &head, &path, arguments)?;
+        let usage = &trail.matched.usage;
         let upstream = service.upstream(backend).ok_or(Refusal::NoUpstream)?;
         check_length(&service, &head, &ahead)?;
         let admitted = self.authorise(call, &service, &head, &credentials, usage).await?;
@@ -141,33 +166,12 @@ impl Pipeline {
             return exchanged;
         }
         let status = exchanged.as_ref().map_or_else(Refusal::status, |reply| reply.status).as_u16();
-        let given_back = outcome::given_back(&service, backend, &matched, free_answers.as_deref(), status);
+        let given_back =
+            outcome::given_back(&service, backend, &trail.matched, free_answers.as_deref(), status);
         let extra =
             exchanged.as_mut().map_or_else(|_| Usage::default(), |r| outcome::extra(&service, &mut r.fields));
         self.authoriser.book(ticket.as_ref(), usage, &given_back, &extra);
         exchanged
-    }
-
-    /// Finds the service, and reads the path as it and its upstream will.
-    fn route<'a>(
-        &self,
-        head: &RequestHead,
-        target: &Target<'a>,
-    ) -> Result<(Arc<Service>, RequestPath<'a>), Refusal> {
-        let routes = self.snapshot.load();
-        // Without a configuration nobody knows which hosts there are.
-        let nowhere = || if self.status.is_loaded() { Refusal::NoService } else { Refusal::Unavailable };
-        let candidates = target.host().and_then(|host| routes.at_host(&host)).ok_or_else(nowhere)?;
-        let path = RequestPath::parse(target.path).map_err(|e| Refusal::Target(TargetError::Path(e)))?;
-        let query = target.query.unwrap_or_default();
-        let arguments = Arguments { query, form: b"" };
-        let service = routes.find(candidates, |service| {
-            let backend = service.rules.backend_of(&path.decoded);
-            let method = head.method.as_str();
-            let matched = service.rules.matches(backend, method, &path.decoded, &|name| arguments.last(name));
-            !matched.rules.is_empty()
-        });
-        Ok((Arc::clone(service.ok_or(Refusal::NoService)?), path))
     }
 
     /// Asks whether the call may go on, and counts it if it may.
@@ -181,10 +185,12 @@ impl Pipeline {
     ) -> Result<Admitted, Refusal> {
         let referrer = head.fields.get(REFERER).and_then(fields::text).and_then(referrer::of_client);
         let mut question = Question { id: call.id, service, credentials, usage, referrer, trace: None };
-        let denied = |denial, at| Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at }));
+        let denied = |denial, at, application| {
+            Err(Refusal::Denied(Denied { service: Arc::clone(service), denial, at, application }))
+        };
         match self.authoriser.decide_here(&question) {
             Some(Ok(here)) => return Ok(Admitted::here(here)),
-            Some(Err(denial)) => return denied(denial, now()),
+            Some(Err(denial)) => return denied(denial, now(), None),
             None => {}
         }
         let step = call.trace.authorise();
@@ -199,7 +205,7 @@ impl Pipeline {
                 ticket: heard.application.map(|application| Ticket::Listener(application, heard.at)),
                 free_answers: heard.free_answers,
             }),
-            Verdict::Decided(Decision::Deny(denial), heard) => denied(denial, heard.at),
+            Verdict::Decided(Decision::Deny(denial), heard) => denied(denial, heard.at, heard.application),
             Verdict::Unclear => Err(Refusal::Undecided(Arc::clone(service))),
             Verdict::Unavailable => Err(Refusal::Unavailable),
             Verdict::Away => match self.authoriser.pass_undecided(&question) {
@@ -208,6 +214,29 @@ impl Pipeline {
             },
         }
     }
+}
+
+/// Finds the service, and reads the path as it and its upstream will.
+pub(crate) fn route<'a>(
+    routes: &Routes<Arc<Service>>,
+    status: &Status,
+    head: &RequestHead,
+    target: &Target<'a>,
+    host: Option<&str>,
+) -> Result<(Arc<Service>, RequestPath<'a>), Refusal> {
+    // Without a configuration nobody knows which hosts there are.
+    let nowhere = || if status.is_loaded() { Refusal::NoService } else { Refusal::Unavailable };
+    let candidates = host.and_then(|host| routes.at_host(host)).ok_or_else(nowhere)?;
+    let path = RequestPath::parse(target.path).map_err(|e| Refusal::Target(TargetError::Path(e)))?;
+    let query = target.query.unwrap_or_default();
+    let arguments = Arguments { query, form: b"" };
+    let service = routes.find(candidates, |service| {
+        let backend = service.rules.backend_of(&path.decoded);
+        let method = head.method.as_str();
+        let matched = service.rules.matches(backend, method, &path.decoded, &|name| arguments.last(name));
+        !matched.rules.is_empty()
+    });
+    Ok((Arc::clone(service.ok_or(Refusal::NoService)?), path))
 }
 
 /// A call that may go on.
@@ -232,7 +261,7 @@ struct Limits {
 }
 
 /// This machine's clock, which only says how long windows still last.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_ms(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
@@ -276,7 +305,8 @@ async fn read_ahead(
     ahead.map_err(Refusal::from)
 }
 
-async fn credentials(
+/// The credentials that a request shows; of a token, whose it is.
+pub(crate) async fn credentials(
     service: &Arc<Service>,
     head: &RequestHead,
     arguments: Arguments<'_>,
@@ -293,7 +323,8 @@ async fn credentials(
     judged.map_err(denied)
 }
 
-fn matched(
+/// The rules that a request matches.
+pub(crate) fn matched(
     service: &Arc<Service>,
     backend: Option<BackendIndex>,
     head: &RequestHead,
@@ -308,7 +339,8 @@ fn matched(
     Ok(matched)
 }
 
-fn check_length(service: &Service, head: &RequestHead, ahead: &Ahead) -> Result<(), Refusal> {
+/// Whether a body is not too long, as far as its length is known.
+pub(crate) fn check_length(service: &Service, head: &RequestHead, ahead: &Ahead) -> Result<(), Refusal> {
     let read = ahead.bytes.len() as u64;
     let length = form::declared_length(&head.fields).unwrap_or(0).max(read);
     if length > service.proxy.request_body_bytes_max {
@@ -317,7 +349,8 @@ fn check_length(service: &Service, head: &RequestHead, ahead: &Ahead) -> Result<
     Ok(())
 }
 
-fn upstream_target(
+/// What is asked of the upstream.
+pub(crate) fn upstream_target(
     service: &Service,
     upstream: &Upstream,
     path: &str,

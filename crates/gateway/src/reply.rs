@@ -15,7 +15,7 @@ use weir_core::proxy::RefusalReply;
 use weir_core::ratelimit::Tightest;
 use weir_core::refusal::{PROBLEM_TYPE, Problem, Refused, retry_after_s};
 use weir_core::target::{METHODS_SERVED, TargetError};
-use weir_core::{Denial, LimitStatus, Timestamp};
+use weir_core::{ApplicationRef, Denial, LimitStatus, Timestamp};
 
 use crate::body::{BodyError, ReplyBody};
 use crate::fields::Fields;
@@ -71,6 +71,8 @@ pub(crate) struct Denied {
     pub(crate) denial: Denial,
     /// What limits' seconds count from.
     pub(crate) at: Timestamp,
+    /// Whose call it is, where a listener said so.
+    pub(crate) application: Option<ApplicationRef>,
 }
 
 impl Refusal {
@@ -123,9 +125,39 @@ impl Refusal {
         }
     }
 
+    /// Whose call it is, where a listener said so.
+    pub(crate) fn application(&self) -> Option<&ApplicationRef> {
+        match self {
+            Self::Denied(denied) => denied.application.as_ref(),
+            _ => None,
+        }
+    }
+
     /// A refusal that needs no listener.
     pub(crate) fn denied(service: &Arc<Service>, denial: Denial) -> Self {
-        Self::Denied(Denied { service: Arc::clone(service), denial, at: Timestamp::default() })
+        Self::Denied(Denied {
+            service: Arc::clone(service),
+            denial,
+            at: Timestamp::default(),
+            application: None,
+        })
+    }
+}
+
+/// What happened, in a sentence.
+pub(crate) fn detail(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NoService => "No service answers to this host.".into(),
+        Refusal::NoUpstream => "The service has no upstream for this path.".into(),
+        _ => answer(refusal).map(|answer| answer.detail).unwrap_or_default(),
+    }
+}
+
+/// After how many seconds the same call may be answered otherwise, as `Retry-After` says.
+pub(crate) fn retry_after(refusal: &Refusal) -> Option<u64> {
+    match refusal {
+        Refusal::Unavailable | Refusal::IssuerAway | Refusal::Upstream(UpstreamError::Busy) => Some(1),
+        _ => answer(refusal)?.limit.and_then(|(limit, at)| retry_after_s(limit, at)),
     }
 }
 
@@ -169,19 +201,13 @@ fn typed(body: ReplyBody, content_type: &str) -> Reply<ReplyBody> {
 }
 
 fn write_headers(headers: &mut Fields, refusal: &Refusal, answer: &Answer<'_>) {
-    match refusal {
-        Refusal::Target(TargetError::Method) => {
-            headers.set(ALLOW, METHODS_SERVED);
-        }
-        Refusal::Unavailable | Refusal::IssuerAway | Refusal::Upstream(UpstreamError::Busy) => {
-            headers.set(RETRY_AFTER, "1");
-        }
-        _ => {}
+    if let Refusal::Target(TargetError::Method) = refusal {
+        headers.set(ALLOW, METHODS_SERVED);
+    }
+    if let Some(seconds) = retry_after(refusal) {
+        headers.set(RETRY_AFTER, seconds.to_string());
     }
     if let Some((limit, at)) = answer.limit {
-        if let Some(seconds) = retry_after_s(limit, at) {
-            headers.set(RETRY_AFTER, seconds.to_string());
-        }
         write_limits(headers, &Tightest::of([limit.clone()]), at);
     }
 }
@@ -292,7 +318,7 @@ mod tests {
 
     fn denied(denial: Denial) -> Refusal {
         let service = Arc::new(Service::for_tests("api", &["api.test"], &["/"]));
-        Refusal::Denied(Denied { service, denial, at: Timestamp::from_unix_ms(NOW) })
+        Refusal::Denied(Denied { service, denial, at: Timestamp::from_unix_ms(NOW), application: None })
     }
 
     fn read(reply: Reply<ReplyBody>) -> (StatusCode, Fields, String) {

@@ -19,6 +19,8 @@ mod config;
 mod demo;
 #[cfg(test)]
 mod documented;
+mod explain;
+mod explain_route;
 mod failure;
 mod gateway;
 mod ledger;
@@ -63,6 +65,10 @@ enum Command {
     Load(Box<load::Arguments>),
     /// Look into the ledger: what is used, what gateways hold on lease, what remains.
     Ledger(ledger::Arguments),
+    /// Say why a gateway would answer a call as it would: service, rules, limits, upstream. Nothing is counted.
+    Explain(explain::Arguments),
+    /// Say why a gateway refused a call, by the id that it gave the answer.
+    Why(explain::WhyArguments),
     /// Print an nginx.conf for a service: nginx asks the listener, and no gateway of Weir is needed.
     NginxConfig(nginx_config::Arguments),
     /// Print a completion script for a shell.
@@ -94,6 +100,8 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Ledger(arguments) => ledger::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Why(arguments) => explain::why(&arguments),
         Command::NginxConfig(arguments) => nginx_config::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };

@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use weir_core::Secret;
 use weir_gateway::Gateway;
 use weir_listener::{CatalogHandle, Listener};
 use weir_store::Store;
 
 use crate::config::gateway::GatewaySettings;
 use crate::config::listener::ListenerSettings;
+use crate::explain_route::ExplainRoute;
 use crate::failure::Failure;
 use crate::shutdown;
 use crate::telemetry::{Metrics, Ready, TelemetryServer};
@@ -23,6 +25,7 @@ use crate::telemetry::{Metrics, Ready, TelemetryServer};
 /// A gateway whose addresses are bound.
 pub(crate) struct GatewayRole {
     gateway: Gateway,
+    operator_token: Option<Secret>,
     telemetry: TelemetryServer,
 }
 
@@ -34,7 +37,7 @@ impl GatewayRole {
     pub(crate) async fn bind(settings: GatewaySettings, metrics: Metrics) -> anyhow::Result<Self> {
         let gateway = Gateway::bind(settings.gateway).await.context("cannot start the gateway")?;
         let telemetry = TelemetryServer::bind(settings.telemetry_address, metrics).await?;
-        Ok(Self { gateway, telemetry })
+        Ok(Self { gateway, operator_token: settings.operator_token, telemetry })
     }
 
     /// Where clients connect.
@@ -50,7 +53,9 @@ impl GatewayRole {
         tracing::info!("gateway on {}, telemetry on {}", self.address(), self.telemetry.address()?);
         let status = self.gateway.status();
         let ready = ready(move || status.ready(), &stop);
-        with_telemetry(self.telemetry, ready, self.gateway.run(stop)).await.context("the gateway failed")
+        let explain = ExplainRoute { explainer: self.gateway.explainer(), token: self.operator_token };
+        let running = self.gateway.run(stop);
+        with_telemetry(self.telemetry, ready, Some(explain), running).await.context("the gateway failed")
     }
 }
 
@@ -99,7 +104,8 @@ impl ListenerRole {
         );
         let status = self.listener.status();
         let ready = ready(move || status.ready(), &stop);
-        with_telemetry(self.telemetry, ready, self.listener.run(stop)).await.context("the listener failed")
+        let running = self.listener.run(stop);
+        with_telemetry(self.telemetry, ready, None, running).await.context("the listener failed")
     }
 }
 
@@ -124,9 +130,14 @@ fn ready(status: impl Fn() -> Result<(), String> + Send + Sync + 'static, stop: 
     Arc::new(move || if stop.is_cancelled() { Err("stopping".into()) } else { status() })
 }
 
-async fn with_telemetry<T>(telemetry: TelemetryServer, ready: Ready, role: impl Future<Output = T>) -> T {
+async fn with_telemetry<T>(
+    telemetry: TelemetryServer,
+    ready: Ready,
+    explain: Option<ExplainRoute>,
+    role: impl Future<Output = T>,
+) -> T {
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(telemetry.run(ready, stop.clone()));
+    let serving = tokio::spawn(telemetry.run(ready, explain, stop.clone()));
     let outcome = role.await;
     stop.cancel();
     let _ = serving.await;

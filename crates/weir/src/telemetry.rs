@@ -1,4 +1,5 @@
-//! What a role shows of itself: `/metrics`, `/livez` and `/readyz` on an address of its own.
+//! What a role shows of itself: `/metrics`, `/livez` and `/readyz` on an address of its own; a gateway also why it answers
+//! as it does.
 //!
 //! Apart from the role's own port, so that probes and scrapes work while that one is saturated, and are not
 //! open to API consumers. It goes on serving while a role drains, then saying that it is not ready.
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::recorder::Metrics;
+use crate::explain_route::ExplainRoute;
 
 /// Most connections at a time; probes and a few scrapers need no more.
 const CONNECTIONS_MAX: usize = 64;
@@ -59,7 +61,7 @@ impl TelemetryServer {
     }
 
     /// Serves until told to stop.
-    pub(crate) async fn run(self, ready: Ready, stop: CancellationToken) {
+    pub(crate) async fn run(self, ready: Ready, explain: Option<ExplainRoute>, stop: CancellationToken) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
         loop {
@@ -68,7 +70,7 @@ impl TelemetryServer {
                 accepted = self.listener.accept() => match accepted {
                     // Over the maximum a connection is closed: a scraper comes again.
                     Ok((stream, _)) => if let Ok(permit) = connections.clone().try_acquire_owned() {
-                        let connection = graceful.watch(self.connection(stream, &ready));
+                        let connection = graceful.watch(self.connection(stream, &ready, explain.as_ref()));
                         tokio::spawn(async move {
                             if let Err(error) = connection.await {
                                 tracing::debug!("telemetry connection: {error}");
@@ -91,11 +93,19 @@ impl TelemetryServer {
         &self,
         stream: TcpStream,
         ready: &Ready,
+        explain: Option<&ExplainRoute>,
     ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static {
-        let (metrics, ready) = (self.metrics.clone(), ready.clone());
+        let (metrics, ready, explain) = (self.metrics.clone(), ready.clone(), explain.cloned());
         let service = service_fn(move |request: Request<Incoming>| {
-            let reply = reply(&request, &metrics, &ready);
-            async { Ok::<_, Infallible>(reply) }
+            let told = reply(&request, &metrics, &ready);
+            let explain = explain.clone();
+            async move {
+                let explained = match explain {
+                    Some(explain) => explain.reply(request).await,
+                    None => None,
+                };
+                Ok::<_, Infallible>(explained.unwrap_or(told))
+            }
         });
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -158,7 +168,7 @@ mod tests {
         let server = TelemetryServer::bind(([127, 0, 0, 1], 0).into(), Metrics::for_tests()).await.unwrap();
         let address = server.address().unwrap();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(server.run(Arc::new(|| Ok(())), stop.clone()));
+        let running = tokio::spawn(server.run(Arc::new(|| Ok(())), None, stop.clone()));
         drop(TcpStream::connect(address).await.unwrap());
         stop.cancel();
         running.await.unwrap();

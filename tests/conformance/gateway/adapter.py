@@ -21,7 +21,7 @@ import urllib.request
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 WEIR = os.environ.get("WEIR") or os.path.join(ROOT, "target", "debug", "weir")
 USAGE = os.environ.get("WEIR_USAGE") or os.path.join(ROOT, "target", "debug", "weir-usage")
-TOKEN, SECRET = "conformance-token", "conformance-secret"
+TOKEN, SECRET, OPERATOR = "conformance-token", "conformance-secret", "conformance-operator"
 ACTIVE, SUSPENDED = "active", "suspended"
 
 
@@ -76,7 +76,7 @@ class Plane:
                    f'[[gateways]]\nid = "suite"\nenvironment = "production"\ntoken = "{TOKEN}"\n', "grpc_address")
         for routing in routings:
             self.start(routing, f'routing = "{routing}"\nlisteners = ["http://127.0.0.1:{self.ports["listener"]}"]\n'
-                       f'token = "{TOKEN}"\n{gateway_lines}', "address")
+                       f'token = "{TOKEN}"\noperator_token = "{OPERATOR}"\n{gateway_lines}', "address")
 
     def write(self, name, text):
         path = os.path.join(self.folder, name)
@@ -115,6 +115,13 @@ class Plane:
                 return answer.read().decode()
         except OSError:
             return None
+
+    def explain(self, name, wire):
+        """What a gateway says that it will do with these bytes."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.ports[name, 'telemetry']}/explain", data=wire, method="POST",
+                                         headers={"Authorization": f"Bearer {OPERATOR}", "Content-Type": "application/http"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
 
     def ready(self, name):
         return self.get(name, "/readyz") is not None
@@ -196,6 +203,13 @@ class Processes(suite.Adapter):
                 begins = self.fate(case) in ("allow", "limited")
                 if step and (fate == "allow") != begins or case.id in plane.states:
                     plane.change(case, ACTIVE if fate == "allow" else SUSPENDED)
+
+    def foresee(self, case, step, wire):
+        """A slow listener is not asked twice: explained before it falls asleep."""
+        is_slow = self.fate(case, step) == "slow"
+        told = self.planes[case.id].explain(case.routing, wire) if is_slow else None
+        self.before(case, step)
+        return told if is_slow else self.planes[case.id].explain(case.routing, wire)
 
     def exhaust(self, case):
         """Uses limits up; what the counters then hold is no usage of the case."""

@@ -7,7 +7,9 @@
 mod access;
 mod bounds;
 mod exchange;
+mod explain;
 mod failures;
+mod ledger;
 mod life;
 mod limits;
 mod outcomes;

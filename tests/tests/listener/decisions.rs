@@ -161,6 +161,7 @@ async fn authorize_counts_nothing() {
     let (_stack, client) = start().await;
     let authorize = async |user_key: &str, usage: &[(&str, u64)]| {
         let message = v1::AuthorizeRequest {
+            app_id: String::new(),
             service_id: "api".into(),
             credentials: Some(v1::Credentials { kind: Some(Kind::UserKey(user_key.into())) }),
             usage: usage.iter().map(|(metric, by)| usage_entry(metric, *by)).collect(),

@@ -122,6 +122,14 @@ impl<T> Holding<T> {
         Some(Spent { lease, taken, is_low: is_news })
     }
 
+    /// Whether [`Self::spend`] would find what a request uses; nothing is taken.
+    pub fn fits(&self, usage: &Usage, now: u64) -> bool {
+        let fits = |taken: &Taken, held: &Option<Held<T>>| {
+            held.as_ref().is_some_and(|held| held.is_alive(now) && held.fits(taken))
+        };
+        self.lines_of(usage).is_some_and(|taken| fits(&taken, &self.current) || fits(&taken, &self.next))
+    }
+
     /// `None`: a lease cannot express it.
     fn lines_of(&self, usage: &Usage) -> Option<Taken> {
         let mut taken = Taken::default();

@@ -93,7 +93,7 @@ mod tests {
 
     fn denied(denial: Denial) -> Refusal {
         let service = Arc::new(Service::for_tests("api", &["api.test"], &["/"]));
-        Refusal::Denied(Denied { service, denial, at: Timestamp::from_unix_ms(NOW) })
+        Refusal::Denied(Denied { service, denial, at: Timestamp::from_unix_ms(NOW), application: None })
     }
 
     fn exceeded(max: u64) -> Denial {

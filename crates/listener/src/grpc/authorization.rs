@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, Streaming};
-use weir_core::{MetricName, Proof, Secret, ServiceId, Timestamp, UsageValue};
+use weir_core::{MetricName, Presented, Proof, Secret, ServiceId, Timestamp, UsageValue};
 use weir_proto::v1::authorization_server::Authorization;
 use weir_proto::{FieldError, REQUEST_ID_BYTES, USAGE_ENTRIES_MAX, v1};
 use weir_store::{Mode, RequestId};
@@ -132,12 +132,18 @@ pub(super) fn read_auth_rep(
 }
 
 fn read_authorize(gateway: &GatewayToken, message: &v1::AuthorizeRequest) -> Result<Question, Failure> {
+    let credentials = match (&message.credentials, message.app_id.as_str()) {
+        (None, app_id) if !app_id.is_empty() => Presented::Nothing(app_id.to_owned()),
+        (credentials, "") => v1::Credentials::read(credentials.as_ref())?.into(),
+        (Some(_), _) => return Err(FieldError::new("app_id", "is there besides credentials").into()),
+        (None, _) => return Err(FieldError::new("credentials", "are missing").into()),
+    };
     Ok(Question {
         request: RequestId([0; REQUEST_ID_BYTES]),
         attempt: 0,
         service: read_service(gateway, &message.service_id)?,
         proof: Proof::Gateway,
-        credentials: v1::Credentials::read(message.credentials.as_ref())?.into(),
+        credentials,
         wishes: Wishes::default(),
         usage: v1::UsageEntry::read(&message.usage)?,
         referrer: read_referrer(message.referrer.as_deref())?,

@@ -7,7 +7,8 @@ use http::Uri;
 use weir_core::route::Routing;
 use weir_core::{Environment, Secret};
 use weir_gateway::{
-    CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, OidcConfig, TlsConfig,
+    CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, OidcConfig, RefusalLog,
+    TlsConfig,
 };
 
 use super::{LogConfig, TracingConfig, address, check_token, count, duration_ms, log, tracing};
@@ -25,6 +26,8 @@ pub(crate) struct GatewaySettings {
     pub(crate) gateway: Config,
     /// Where metrics and health are served.
     pub(crate) telemetry_address: SocketAddr,
+    /// Proves who may ask there why calls are answered as they are; `None`: nobody may.
+    pub(crate) operator_token: Option<Secret>,
     /// How it logs.
     pub(crate) log: LogConfig,
     /// Where its spans go; `None`: there are none.
@@ -60,6 +63,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
     let telemetry_address = super::address(section, "telemetry_address", telemetry_port);
     let listeners = listeners(section);
     let token = token(section);
+    let operator_token = section.secret("operator_token");
+    if let Some(token) = &operator_token {
+        check_token(section, "operator_token", token);
+    }
+    let refusal_log = section.inside("refusals", refusal_log);
     let routing = routing(section);
     let state_dir = section.path("state_dir");
     let upstream_ca_file = section.path("upstream_ca_file");
@@ -90,13 +98,15 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
         reuse_port,
         proxy_protocol_from,
         oidc,
+        refusal_log,
         access_sample_ratio,
         #[cfg(feature = "otel")]
         is_traced: tracing.is_some(),
         ..config
     };
     let gateway = section.inside("limits", |section| limits(section, config));
-    Some(GatewaySettings { gateway, telemetry_address, log, tracing })
+    let operator_token = operator_token.map(|token| token.value);
+    Some(GatewaySettings { gateway, telemetry_address, operator_token, log, tracing })
 }
 
 fn environment(section: &Section<'_>) -> Environment {
@@ -170,6 +180,14 @@ fn networks(section: &Section<'_>, key: &str) -> Vec<Network> {
             .ok()
     };
     texts.iter().filter_map(network).collect()
+}
+
+fn refusal_log(section: &Section<'_>) -> Option<RefusalLog> {
+    if section.is_given() {
+        section.require("file");
+    }
+    let bytes_max = section.whole("bytes_max", 65_536..=1 << 40).unwrap_or(64 << 20);
+    Some(RefusalLog { file: section.path("file")?, bytes_max })
 }
 
 fn oidc(section: &Section<'_>) -> OidcConfig {
@@ -265,6 +283,7 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         reuse_port: config.reuse_port,
         proxy_protocol_from: config.proxy_protocol_from,
         oidc: config.oidc,
+        refusal_log: config.refusal_log,
         access_sample_ratio: config.access_sample_ratio,
         #[cfg(feature = "otel")]
         is_traced: config.is_traced,
