@@ -23,6 +23,7 @@ mod explain;
 mod explain_route;
 mod failure;
 mod gateway;
+mod import;
 mod ledger;
 mod listener;
 mod load;
@@ -69,6 +70,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Say why a gateway refused a call, by the id that it gave the answer.
     Why(explain::WhyArguments),
+    /// Turn another gateway's configuration into a catalog, and say what became of each part of it.
+    Import(import::Arguments),
     /// Print an nginx.conf for a service: nginx asks the listener, and no gateway of Weir is needed.
     NginxConfig(nginx_config::Arguments),
     /// Print a completion script for a shell.
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::Ledger(arguments) => ledger::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Why(arguments) => explain::why(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::NginxConfig(arguments) => nginx_config::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };

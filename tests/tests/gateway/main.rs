@@ -9,6 +9,7 @@ mod bounds;
 mod exchange;
 mod explain;
 mod failures;
+mod import;
 mod ledger;
 mod life;
 mod limits;
