@@ -17,6 +17,7 @@ mod micro;
 mod proxied;
 mod rules;
 mod services;
+mod tokens;
 
 /// Some figures that are measured together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,6 +36,8 @@ pub(crate) enum Group {
     Connections,
     /// The gateway with more and more services.
     Services,
+    /// Access tokens beside user keys.
+    Tokens,
     /// Decisions, memory and restart with more and more applications.
     Applications,
     /// Single steps, each by itself.
@@ -52,6 +55,7 @@ impl Group {
             Self::Rules => "Mapping rules",
             Self::Connections => "Client connections, 64 of them busy",
             Self::Services => "Services",
+            Self::Tokens => "Access tokens",
             Self::Applications => "Applications",
             Self::Micro => "Single steps",
         }
@@ -67,6 +71,7 @@ impl Group {
             Self::Rules => rules::measure(lab).await,
             Self::Connections => connections::measure(lab).await,
             Self::Services => services::measure(lab).await,
+            Self::Tokens => tokens::measure(lab).await,
             Self::Applications => applications::measure(lab).await,
             Self::Micro => micro::measure(),
         };
@@ -108,6 +113,7 @@ impl Group {
             Self::Applications => {
                 &["applications_1m_vs_1k", "application_cached_bytes", "restart_to_ready_1m_s"]
             }
+            Self::Tokens => &["token_added_us", "forged_token_added_us", "forged_tokens_memory_kib"],
             Self::Connections => &["connections_64_cpu_us"],
             Self::Services => &["services_1_cpu_us"],
             Self::Micro => &["lease_decision_ns"],

@@ -45,6 +45,8 @@ pub(crate) struct Api {
     pub(crate) limit: u64,
     /// The token of 3scale's API; with one, there is a fourth limit.
     pub(crate) token: Option<String>,
+    /// Whose access tokens are its applications' credentials, in place of user keys.
+    pub(crate) issuer: Option<String>,
 }
 
 impl Api {
@@ -55,7 +57,7 @@ impl Api {
 
     /// One whose calls listeners decide.
     pub(crate) fn new(id: &str, rules: usize, applications: usize) -> Self {
-        Self { id: id.into(), rules, applications, is_leased: false, limit: LIMIT, token: None }
+        Self { id: id.into(), rules, applications, is_leased: false, limit: LIMIT, token: None, issuer: None }
     }
 
     /// One that is asked about by 3scale's API, under four limits.
@@ -81,8 +83,9 @@ impl Api {
     }
 
     fn write(&self, text: &mut String, origin: SocketAddr) -> std::fmt::Result {
-        let Self { id, rules, applications, is_leased, limit, token } = self;
-        writeln!(text, "[[providers.services]]\nid = \"{id}\"\ncredentials = \"user_key\"")?;
+        let Self { id, rules, applications, is_leased, limit, token, issuer } = self;
+        let mode = if issuer.is_some() { "client_id" } else { "user_key" };
+        writeln!(text, "[[providers.services]]\nid = \"{id}\"\ncredentials = \"{mode}\"")?;
         if let Some(token) = token {
             writeln!(text, "service_tokens = [\"{token}\"]")?;
         }
@@ -101,6 +104,9 @@ impl Api {
         writeln!(text, "api_backend = \"http://{origin}\"")?;
         let decisions = if *is_leased { "leased" } else { "synchronous" };
         writeln!(text, "decisions = \"{decisions}\"")?;
+        if let Some(issuer) = issuer {
+            writeln!(text, "oidc = {{ issuer = \"{issuer}\" }}")?;
+        }
         writeln!(text, "[[providers.services.plans]]\nid = \"plan\"\nlimits = [")?;
         for (metric, period, _) in LIMITS {
             writeln!(text, "  {{ metric = \"{metric}\", period = \"{period}\", max = {limit} }},")?;
@@ -111,7 +117,9 @@ impl Api {
         writeln!(text, "]")?;
         for number in 0..*applications {
             writeln!(text, "[[providers.services.applications]]\nid = \"app-{number}\"\nplan = \"plan\"")?;
-            writeln!(text, "user_key = \"{}\"", user_key(number))?;
+            if issuer.is_none() {
+                writeln!(text, "user_key = \"{}\"", user_key(number))?;
+            }
         }
         Ok(())
     }

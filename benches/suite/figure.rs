@@ -74,6 +74,15 @@ impl Figure {
         Self { target: Some(target), ..self }
     }
 
+    /// What one has more than another, round by round; beside that one.
+    pub(crate) fn less(name: &str, title: &str, of: &Self, peer: &Self) -> Self {
+        let samples = match (&of.samples, &peer.samples) {
+            (Ok(of), Ok(peer)) => Ok(of.iter().zip(peer).map(|(of, peer)| of - peer).collect()),
+            (Err(failure), _) | (_, Err(failure)) => Err(failure.clone()),
+        };
+        Self::new(name, title, of.unit, samples.map_err(anyhow::Error::msg)).beside(peer)
+    }
+
     /// What it is compared with.
     pub(crate) fn beside(self, peer: &Self) -> Self {
         let value = peer.value();

@@ -14,6 +14,7 @@ mod catalog;
 mod cpu;
 mod delay;
 mod figure;
+mod issuer;
 mod lab;
 mod load;
 mod machine;

@@ -204,7 +204,8 @@ impl Gateway {
         let text = format!(
             "environment = \"production\"\naddress = \"{address}\"\ntelemetry_address = \"{telemetry}\"\n\
              listeners = [\"http://{listener}\"]\ntoken = \"{token}\"\nstate_dir = \"{name}-state\"\n[limits]\n\
-             authorise_timeout_ms = {PATIENCE_MS}\nconnections_max = 20_000\n[log]\nlevel = \"{level}\"\n"
+             authorise_timeout_ms = {PATIENCE_MS}\nconnections_max = 20_000\n[oidc]\n\
+             private_networks = [\"127.0.0.0/8\"]\n[log]\nlevel = \"{level}\"\n"
         );
         let config = lab.write(&format!("{name}.toml"), &text)?;
         let mut server = role(lab, "gateway", name, &config)?;
@@ -219,6 +220,14 @@ impl Gateway {
     pub(crate) async fn wait_for(&mut self, host: &str, target: &str) -> anyhow::Result<()> {
         let probe = Probe::Answers { address: self.address, host, target };
         self.server.wait(START_WAIT, probe).await.map(|_| ())
+    }
+
+    /// Memory in use, in bytes.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub(crate) fn memory_bytes(&self) -> anyhow::Result<u64> {
+        crate::cpu::memory_bytes(self.server.process())
     }
 
     /// For summing its CPU time.

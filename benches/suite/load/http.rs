@@ -44,6 +44,8 @@ pub(crate) enum Body {
     None,
     /// Some text.
     Some,
+    /// Whatever a refusal with this status says.
+    Refused(u16),
 }
 
 impl HttpLoad {
@@ -127,7 +129,8 @@ fn is_answered(bytes: &[u8], body: Body) -> anyhow::Result<bool> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head_bytes) = head.parse(bytes)? else { return Ok(false) };
-    if head.code != Some(200) {
+    let expected = if let Body::Refused(status) = body { status } else { 200 };
+    if head.code != Some(expected) {
         bail!("answered {:?}: {}", head.code, String::from_utf8_lossy(&bytes[head_bytes..]));
     }
     let length = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
@@ -137,7 +140,7 @@ fn is_answered(bytes: &[u8], body: Body) -> anyhow::Result<bool> {
     let is_good = match body {
         Body::Origin => length == BODY_BYTES,
         Body::None => length == 0,
-        Body::Some => length > 0,
+        Body::Some | Body::Refused(_) => length > 0,
     };
     ensure!(is_good, "answered {length} bytes");
     ensure!(bytes.len() <= head_bytes + length, "more than an answer came");

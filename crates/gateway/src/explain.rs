@@ -151,7 +151,7 @@ impl Running {
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
         let credentials = match application {
             Some(_) => None,
-            None => Some(proxy::credentials(&service, head, arguments).await?),
+            None => Some(proxy::credentials(&service, head, arguments)?.check(&service).await?),
         };
         trail.backend = service.rules.backend_of(&path.decoded);
         trail.matched = proxy::matched(&service, trail.backend, head, &path, arguments)?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_core::oidc::{Oidc, SigningAlgorithm, TOKEN_BYTES_MAX, TokenFault};
-use weir_core::{Credentials, Denial, Secret};
+use weir_core::{Credentials, Denial};
 
 pub(crate) use self::issuer::Issuers;
 pub use self::issuer::OidcConfig;
@@ -63,22 +63,22 @@ impl Door {
         Self { wanted, issuer, tokens: Tokens::new(), meters: TokenMeters::of(service) }
     }
 
+    /// The application that a token names which was good a moment ago.
+    pub(crate) fn remembered(&self, token: &str) -> Option<Credentials> {
+        let found = self.tokens.find(&remembered::digest(token), self.issuer.generation(), now_s())?;
+        self.meters.remembered.increment(1);
+        Some(Credentials::ClientId(found))
+    }
+
     /// The application that a token names.
     ///
     /// # Errors
     /// When it opens nothing.
-    pub(crate) async fn open(&self, token: &Secret) -> Result<Credentials, Closed> {
+    pub(crate) async fn check(&self, token: &str) -> Result<Credentials, Closed> {
         let now_s = now_s();
-        let digest = remembered::digest(token.expose());
-        if let Some(client_id) = self.tokens.find(&digest, self.issuer.generation(), now_s) {
-            self.meters.remembered.increment(1);
-            return Ok(Credentials::ClientId(client_id));
-        }
-        // Apart, since most calls come with a token that is remembered.
-        let checked = Box::pin(self.check(token.expose(), now_s)).await;
-        match checked {
+        match self.judge(token, now_s).await {
             Ok((remembered, client_id)) => {
-                self.tokens.put(digest, remembered, now_s);
+                self.tokens.put(remembered::digest(token), remembered, now_s);
                 self.meters.verified.increment(1);
                 Ok(Credentials::ClientId(client_id))
             }
@@ -89,7 +89,7 @@ impl Door {
         }
     }
 
-    async fn check(&self, text: &str, now_s: i64) -> Result<(Remembered, String), Closed> {
+    async fn judge(&self, text: &str, now_s: i64) -> Result<(Remembered, String), Closed> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenFault::TooLong.into());
         }

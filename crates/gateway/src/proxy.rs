@@ -6,6 +6,7 @@
 //!
 //! A panic in here ends this request with 500 and no other.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -135,7 +136,11 @@ impl Pipeline {
         trail.service = Some(Arc::clone(&service));
         let ahead = read_ahead(call, &head, &mut body, &service).await?;
         let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
-        let credentials = credentials(&service, &head, arguments).await?;
+        let credentials = match credentials(&service, &head, arguments)? {
+            Found::Credentials(credentials) => credentials,
+            // Apart, so that what most calls wait for is not made larger.
+            token => Box::pin(token.check(&service)).await?,
+        };
         let backend = service.rules.backend_of(&path.decoded);
         trail.backend = backend;
         trail.matched = matched(&service, backend, &head, &path, arguments)?;
@@ -305,22 +310,43 @@ async fn read_ahead(
     ahead.map_err(Refusal::from)
 }
 
-/// The credentials that a request shows; of a token, whose it is.
-pub(crate) async fn credentials(
+/// What a request shows.
+pub(crate) enum Found<'a> {
+    Credentials(Credentials),
+    /// A token that nobody has checked lately.
+    Token(Cow<'a, str>),
+}
+
+impl Found<'_> {
+    /// The credentials; of a token, whose it is.
+    pub(crate) async fn check(self, service: &Arc<Service>) -> Result<Credentials, Refusal> {
+        match (self, &service.door) {
+            (Self::Credentials(credentials), _) => Ok(credentials),
+            (Self::Token(token), Some(door)) => {
+                let denied = |denial| Refusal::denied(service, denial);
+                let closed = |closed: Closed| closed.denial().map_or(Refusal::IssuerAway, denied);
+                door.check(&token).await.map_err(closed)
+            }
+            (Self::Token(_), None) => Err(Refusal::denied(service, Denial::CredentialsMissing)),
+        }
+    }
+}
+
+/// The credentials that a request shows; of a token that is remembered, whose it is.
+pub(crate) fn credentials<'a>(
     service: &Arc<Service>,
-    head: &RequestHead,
+    head: &'a RequestHead,
     arguments: Arguments<'_>,
-) -> Result<Credentials, Refusal> {
+) -> Result<Found<'a>, Refusal> {
     let headers = head.fields.iter();
     let denied = |denial| Refusal::denied(service, denial);
     if let Some(door) = &service.door {
         let token = extract::token(&service.proxy, headers, arguments).map_err(denied)?;
-        let closed = |closed: Closed| closed.denial().map_or(Refusal::IssuerAway, denied);
-        return door.open(&token).await.map_err(closed);
+        return Ok(door.remembered(&token).map_or(Found::Token(token), Found::Credentials));
     }
     let found = extract::credentials(service.credentials, &service.proxy, headers, arguments);
     let judged = found.and_then(|found| extract::check_length(&found).map(|()| found));
-    judged.map_err(denied)
+    judged.map(Found::Credentials).map_err(denied)
 }
 
 /// The rules that a request matches.
