@@ -38,6 +38,7 @@ use crate::target::Target;
 
 pub use self::kept::RefusalLog;
 pub(crate) use self::kept::{Kept, Ring};
+pub(crate) use self::shown::CredentialsShown;
 pub use self::shown::Explanation;
 use self::shown::{Decided, Shown};
 
@@ -96,7 +97,7 @@ impl Explainer {
         let (head, body) = match reader.take_head().ok_or(ExplainError::NotWhole)? {
             Found::Malformed(malformed, head) => {
                 shown.method = head.method.to_string();
-                return Ok(shown.refused(&Refusal::Malformed(malformed), &Trail::default()));
+                return Ok(shown.refused(&Refusal::Malformed(malformed), Trail::default()));
             }
             Found::Request(head, framing) => (head, whole_body(framing.framing, &mut reader.held)),
         };
@@ -104,8 +105,8 @@ impl Explainer {
         let mut trail = Trail::default();
         let judged = running.judge(&head, &body, application, &mut trail, &mut shown).await;
         Ok(match judged {
-            Ok(upstream) => shown.passes(upstream, &trail),
-            Err(refusal) => shown.refused(&refusal, &trail),
+            Ok(upstream) => shown.passes(upstream, trail),
+            Err(refusal) => shown.refused(&refusal, trail),
         })
     }
 

@@ -225,6 +225,7 @@ impl Gateway {
             refusals: Arc::clone(&self.refusals),
         });
         let workers = self.start_workers(&snapshot, &leases, &end).await?;
+        let told = self.listeners.clone();
         let watch = Watch {
             listeners: self.listeners,
             environment: self.config.environment,
@@ -254,6 +255,7 @@ impl Gateway {
             let _ = timeout_at(deadline, pipeline.authoriser.drained()).await;
         }
         leases.drained(deadline.min(Instant::now() + LEASES_DRAIN)).await;
+        leases.told(&told, deadline.min(Instant::now() + LEASES_DRAIN)).await;
         workers.stop().await;
         Ok(())
     }

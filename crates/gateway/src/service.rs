@@ -13,6 +13,7 @@ use weir_core::target::bare_host;
 use weir_core::{Backend, CredentialKind, MetricName, ProductRules, Proxy, ServiceId};
 use weir_proto::{FieldError, v1};
 
+use crate::explain::CredentialsShown;
 use crate::meters::Meters;
 use crate::oidc::{Door, Issuers, OidcConfig};
 use crate::upstream::{Connector, PoolLimits, Pools, Upstream, UrlError};
@@ -47,7 +48,9 @@ pub(crate) struct Service {
     pub(crate) credentials: CredentialKind,
     /// Its mapping rules are in `rules` and no longer here.
     pub(crate) proxy: Proxy,
-    pub(crate) rules: ProductRules,
+    pub(crate) rules: Arc<ProductRules>,
+    /// Where it looks for credentials, in words.
+    pub(crate) credentials_shown: Arc<CredentialsShown>,
     /// Where requests go that none of its backends has; `None`: they end with 404.
     upstream: Option<Upstream>,
     /// Those of its backends, as `proxy` lists them.
@@ -105,7 +108,7 @@ impl Service {
         let rewrite = proxy.host_rewrite.as_deref();
         let upstream =
             proxy.api_backend.as_deref().map(|url| Upstream::new(url, rewrite, pools)).transpose()?;
-        let rules = ProductRules::new(&mut proxy);
+        let rules = Arc::new(ProductRules::new(&mut proxy));
         let has_free_answers = rules.all().any(|rule| !rule.free_answers.is_empty());
         let of_backend =
             |backend: &Backend| Upstream::new(&backend.api_backend, backend.host_rewrite.as_deref(), pools);
@@ -128,6 +131,7 @@ impl Service {
             usage_header: usage_header.transpose()?,
             metrics: HashSet::new(),
             rules,
+            credentials_shown: Arc::new(CredentialsShown::of(credentials, &proxy)),
             secret: (secret_name, token.transpose()?),
             id,
             credentials,

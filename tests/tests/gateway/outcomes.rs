@@ -136,3 +136,14 @@ async fn upstreams_tell_what_calls_used_besides() {
     assert!(metrics.contains("weir_gateway_extra_lost_total 0"), "{metrics}");
     world.finish();
 }
+
+/// A gateway that is told to stop tells first what it has to tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept_back_at_the_stop() {
+    let mut world = World::start(&[api("api", SYNCHRONOUS)]).await;
+    assert_eq!(world.call("GET api.test/mail?user_key={key}|x-header: X-Usage=search=3").status, 200);
+    assert_eq!(world.call("GET api.test/?user_key={key}|x-status: 500").status, 500);
+    assert!(world.stack.gateways[0].terminate().success());
+    comes_to(&world, "api", "app", &[("hits", 4), ("mail", 1), ("search", 3)]).await;
+    world.finish();
+}

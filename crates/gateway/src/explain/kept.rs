@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tracing::error;
 
 use super::Explanation;
-use super::shown::{Answer, LimitShown, answer_of, limit_of, of_trail};
+use super::shown::{Answer, Facts, LimitShown, answer_of, limit_of};
 use crate::meters;
 use crate::proxy::Trail;
 use crate::reply::Refusal;
@@ -42,7 +42,7 @@ pub(crate) struct Kept {
     answer: Answer,
     limit: Option<LimitShown>,
     application: Option<String>,
-    trail: Trail,
+    facts: Facts,
 }
 
 impl Kept {
@@ -56,7 +56,7 @@ impl Kept {
             answer: answer_of(refusal),
             limit: limit_of(refusal),
             application: refusal.application().map(|application| application.application.to_string()),
-            trail,
+            facts: Facts::of(trail),
         }
     }
 
@@ -69,7 +69,7 @@ impl Kept {
             answer: self.answer.clone(),
             application: self.application.clone(),
             limits: self.limit.clone().into_iter().collect(),
-            ..of_trail(&self.trail)
+            ..self.facts.explanation()
         }
     }
 }

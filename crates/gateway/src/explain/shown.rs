@@ -1,13 +1,19 @@
 //! An explanation as it is shown: JSON for programs, which `weir explain` turns into text.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use weir_core::backend::BackendIndex;
+use weir_core::mapping_rule::Matched;
 use weir_core::proxy::CredentialLocation;
-use weir_core::{ApplicationRef, CredentialKind, LimitStatus, MappingRule, Period, Timestamp, UsageValue};
+use weir_core::{
+    ApplicationRef, CredentialKind, LimitStatus, MappingRule, Period, ProductRules, Proxy, Timestamp,
+    UsageValue,
+};
 use weir_proto::v1;
 
 use crate::proxy::{Trail, now};
 use crate::reply::{self, Refusal};
-use crate::service::Service;
 
 /// What a call comes to, phase by phase; what is not there was not reached, or is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +153,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn refused(self, refusal: &Refusal, trail: &Trail) -> Explanation {
+    pub(super) fn refused(self, refusal: &Refusal, trail: Trail) -> Explanation {
         let answer = answer_of(refusal);
         let limit = limit_of(refusal);
         let mut explanation = self.with(answer, trail);
@@ -157,7 +163,7 @@ impl Shown {
         explanation
     }
 
-    pub(super) fn passes(self, upstream: String, trail: &Trail) -> Explanation {
+    pub(super) fn passes(self, upstream: String, trail: Trail) -> Explanation {
         let detail = "The call passes, and the upstream answers.".to_owned();
         let answer =
             Answer { from: "upstream".into(), status: None, code: None, detail, retry_after_s: None };
@@ -165,7 +171,7 @@ impl Shown {
         Explanation { upstream: Some(without_query), ..self.with(answer, trail) }
     }
 
-    fn with(self, answer: Answer, trail: &Trail) -> Explanation {
+    fn with(self, answer: Answer, trail: Trail) -> Explanation {
         Explanation {
             method: self.method,
             path: self.path,
@@ -173,46 +179,72 @@ impl Shown {
             application: self.application.map(|application| application.application.to_string()),
             decided_by: self.decided.map(|decided| decided.name().to_owned()),
             limits: self.limits.iter().filter_map(of_counter).collect(),
-            ..of_trail(trail)
+            ..Facts::of(trail).explanation()
         }
     }
 }
 
-/// What a trail tells.
-pub(super) fn of_trail(trail: &Trail) -> Explanation {
-    let service = trail.service.as_deref();
-    let backend = service.zip(trail.backend).and_then(|(service, at)| service.proxy.backends.get(at));
-    let rules = service.map_or_else(Vec::new, |service| {
-        let rule = |place: &u32| service.rules.rule(trail.backend, *place).map(of_rule);
-        trail.matched.rules.iter().filter_map(rule).collect()
-    });
-    let used = trail.matched.usage.iter().map(|(metric, value)| {
-        let (UsageValue::Add(amount) | UsageValue::Set(amount)) = value;
-        Used { metric: metric.to_string(), amount }
-    });
-    Explanation {
-        request_id: None,
-        at_unix_ms: None,
-        method: String::new(),
-        host: trail.host.clone().unwrap_or_default(),
-        path: String::new(),
-        answer: Answer {
-            from: String::new(),
-            status: None,
-            code: None,
-            detail: String::new(),
-            retry_after_s: None,
-        },
-        service: service.map(|service| service.id.to_string()),
-        backend: backend.map(|backend| backend.id.clone()),
-        credentials: service.map(of_credentials),
-        application: None,
-        rules,
-        usage: used.collect(),
-        decided_by: None,
-        limits: vec![],
-        policies: vec![],
-        upstream: None,
+/// What a trail tells: no more of a service than that, so that one which is gone is not kept alive.
+pub(super) struct Facts {
+    host: String,
+    service: Option<String>,
+    backend: (Option<BackendIndex>, Option<String>),
+    credentials: Option<Arc<CredentialsShown>>,
+    rules: Option<Arc<ProductRules>>,
+    matched: Matched,
+}
+
+/// Longest host that is kept.
+const HOST_BYTES_MAX: usize = 255;
+
+impl Facts {
+    pub(super) fn of(trail: Trail) -> Self {
+        let Trail { host, service, backend, matched } = trail;
+        let mut host = host.unwrap_or_default();
+        host.truncate(host.floor_char_boundary(HOST_BYTES_MAX.min(host.len())));
+        let service = service.as_deref();
+        let chosen = service.zip(backend).and_then(|(service, at)| service.proxy.backends.get(at));
+        Self {
+            host,
+            service: service.map(|service| service.id.to_string()),
+            backend: (backend, chosen.map(|backend| backend.id.clone())),
+            credentials: service.map(|service| Arc::clone(&service.credentials_shown)),
+            rules: service.map(|service| Arc::clone(&service.rules)),
+            matched,
+        }
+    }
+
+    /// Everything else is still to be said.
+    pub(super) fn explanation(&self) -> Explanation {
+        let rule = |place: &u32| self.rules.as_ref()?.rule(self.backend.0, *place).map(of_rule);
+        let used = self.matched.usage.iter().map(|(metric, value)| {
+            let (UsageValue::Add(amount) | UsageValue::Set(amount)) = value;
+            Used { metric: metric.to_string(), amount }
+        });
+        Explanation {
+            request_id: None,
+            at_unix_ms: None,
+            method: String::new(),
+            host: self.host.clone(),
+            path: String::new(),
+            answer: Answer {
+                from: String::new(),
+                status: None,
+                code: None,
+                detail: String::new(),
+                retry_after_s: None,
+            },
+            service: self.service.clone(),
+            backend: self.backend.1.clone(),
+            credentials: self.credentials.as_deref().cloned(),
+            application: None,
+            rules: self.matched.rules.iter().filter_map(rule).collect(),
+            usage: used.collect(),
+            decided_by: None,
+            limits: vec![],
+            policies: vec![],
+            upstream: None,
+        }
     }
 }
 
@@ -276,18 +308,23 @@ fn of_rule(rule: &MappingRule) -> RuleShown {
     }
 }
 
-fn of_credentials(service: &Service) -> CredentialsShown {
-    let names = &service.proxy.credential_names;
-    let (mode, wanted) = match service.credentials {
-        CredentialKind::UserKey => ("user_key", names.user_key.clone()),
-        CredentialKind::AppIdAndKey => ("app_id_and_key", format!("{} and {}", names.app_id, names.app_key)),
-        CredentialKind::ClientId => ("client_id", names.access_token.clone()),
-    };
-    let bearer = if service.door.is_some() { ", else Authorization: Bearer" } else { "" };
-    let location = match service.proxy.credential_location {
-        CredentialLocation::Query => format!("query or form: {wanted}{bearer}"),
-        CredentialLocation::Headers => format!("headers: {wanted}{bearer}"),
-        CredentialLocation::Authorization => "header Authorization".to_owned(),
-    };
-    CredentialsShown { mode: mode.into(), location }
+impl CredentialsShown {
+    /// Those of a service.
+    pub(crate) fn of(kind: CredentialKind, proxy: &Proxy) -> Self {
+        let names = &proxy.credential_names;
+        let (mode, wanted) = match kind {
+            CredentialKind::UserKey => ("user_key", names.user_key.clone()),
+            CredentialKind::AppIdAndKey => {
+                ("app_id_and_key", format!("{} and {}", names.app_id, names.app_key))
+            }
+            CredentialKind::ClientId => ("client_id", names.access_token.clone()),
+        };
+        let bearer = if proxy.oidc.is_some() { ", else Authorization: Bearer" } else { "" };
+        let location = match proxy.credential_location {
+            CredentialLocation::Query => format!("query or form: {wanted}{bearer}"),
+            CredentialLocation::Headers => format!("headers: {wanted}{bearer}"),
+            CredentialLocation::Authorization => "header Authorization".to_owned(),
+        };
+        Self { mode: mode.into(), location }
+    }
 }

@@ -252,6 +252,13 @@ impl Leases {
         }
     }
 
+    /// Tells listeners what they have to be told yet, as far as they take it in time.
+    pub(crate) async fn told(&self, listeners: &[Listener], deadline: Instant) {
+        if !self.outage.is_empty() && timeout_at(deadline, self.outage.report(listeners)).await.is_err() {
+            info!("not all usage could be told; what is in the journal is told at the next start");
+        }
+    }
+
     fn tell(&self, out: usize) {
         self.meters.out.set(out as f64);
         self.meters.journal_depth.set(self.slots.depth() as f64);

@@ -36,6 +36,8 @@ const REPORTS_AT_ONCE: usize = 32;
 /// What passed without a listener.
 pub(super) struct Outage {
     tallies: Mutex<Tallies>,
+    /// Held by who reports.
+    reporting: tokio::sync::Mutex<()>,
     /// Most places of the journal for callers whom nobody has accepted; the tallies of more are in memory alone.
     strangers_written_max: u32,
     meters: OutageMeters,
@@ -120,7 +122,8 @@ impl Outage {
     /// Beside a journal of so many places.
     pub(super) fn new(places: u32) -> Self {
         let strangers_written_max = places / 4;
-        Self { tallies: Mutex::default(), strangers_written_max, meters: OutageMeters::new() }
+        let (tallies, reporting) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { tallies, reporting, strangers_written_max, meters: OutageMeters::new() }
     }
 
     /// Counts a call that passes; `None`: it cannot be counted, so it must not pass. `application` is the caller's,
@@ -213,8 +216,9 @@ impl Outage {
         self.meters.waiting.set(tallies.len() as f64);
     }
 
-    /// Reports what there is to the first listener that takes it, until none does. Only one at a time may do so.
+    /// Reports what there is to the first listener that takes it, until none does.
     pub(super) async fn report(&self, listeners: &[Listener]) {
+        let _alone = self.reporting.lock().await;
         {
             let mut tallies = self.tallies.lock();
             let Tallies { open, closed, .. } = &mut *tallies;
