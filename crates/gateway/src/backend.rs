@@ -296,6 +296,14 @@ enum Silence {
     Hopeless,
 }
 
+/// Whether a failure says that no listener takes the question.
+pub(crate) fn is_hopeless(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented
+    )
+}
+
 /// What became of one attempt.
 #[allow(clippy::large_enum_variant, reason = "made once a question, and taken apart at once")]
 enum Reply {
@@ -455,7 +463,7 @@ impl<'a> Doubt<'a> {
         }
         let code = Code::from_i32(failure.code);
         match code {
-            Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
+            code if is_hopeless(code) => {
                 let (service, message) = (self.question.service.id.as_str(), &failure.message);
                 error!(service.id = service, ?code, message, "a listener does not take what it was asked");
                 Reply::Hopeless

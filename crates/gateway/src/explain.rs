@@ -22,7 +22,7 @@ use weir_core::{
 };
 use weir_proto::v1;
 
-use crate::backend::Question;
+use crate::backend::{Question, is_hopeless};
 use crate::fields;
 use crate::form::{self, Ahead};
 use crate::http1::{BodyReader, Found, HeadReader};
@@ -175,40 +175,37 @@ impl Running {
     async fn decide(&self, asked: &Asked<'_>, shown: &mut Shown) -> Result<(), Refusal> {
         let Asked { service, caller, usage, head } = asked;
         let referrer = head.fields.get(REFERER).and_then(fields::text).and_then(referrer::of_client);
-        let decision = self.ask(asked, referrer).await;
-        if let Some(decision) = &decision {
-            shown.application = decision
-                .application_id
-                .parse()
-                .ok()
-                .map(|application| ApplicationRef { service: service.id.clone(), application });
-        }
-        if let Some(application) = &shown.application {
-            shown.limits = self.limits(application, usage).await;
-            // An admission names those that the call touches; of a refusal any may be the reason.
-            let touched = decision.as_ref().map_or(&[][..], |decision| &decision.limits);
-            let is_touched = |counter: &v1::Counter| {
-                touched.iter().any(|l| (&l.metric, l.period) == (&counter.metric, counter.period))
-            };
-            shown.limits.retain(|counter| touched.is_empty() || is_touched(counter));
-        }
         let denied = |denial, at| {
             Refusal::Denied(Denied { service: Arc::clone(service), denial, at, application: None })
         };
+        // As for a call itself, the lease comes first: asking a listener might recall it.
         if let Caller::Credentials(credentials) = caller {
             let id = RequestIds::new([0; 8]).next();
             let question = Question { id, service, credentials, usage, referrer, trace: None };
-            if let Some(foreseen) = self.leases.foresee(&question) {
+            if let Some((application, foreseen)) = self.leases.foresee(&question) {
                 shown.decided = Some(Decided::Lease);
+                shown.limits = self.limits(&application, usage).await;
+                shown.application = Some(application);
                 return foreseen.map_err(|denial| denied(denial, proxy::now()));
             }
         }
-        let Some(decision) = decision else {
+        let Some(decision) = self.ask(asked, referrer).await? else {
             shown.decided = Some(Decided::Nobody);
             let passes = service.proxy.when_away == weir_core::proxy::WhenAway::Allow;
             return if passes { Ok(()) } else { Err(Refusal::Unavailable) };
         };
         shown.decided = Some(Decided::Listener);
+        if let Ok(application) = decision.application_id.parse() {
+            let application = ApplicationRef { service: service.id.clone(), application };
+            // An admission names the limits that the call touches; of a refusal any may be the reason.
+            let touched = &decision.limits;
+            let is_touched = |counter: &v1::Counter| {
+                touched.iter().any(|l| (&l.metric, l.period) == (&counter.metric, counter.period))
+            };
+            shown.limits = self.limits(&application, usage).await;
+            shown.limits.retain(|counter| touched.is_empty() || is_touched(counter));
+            shown.application = Some(application);
+        }
         let at = Timestamp::from_unix_ms(decision.decided_at_unix_ms);
         match Decision::try_from(&decision) {
             Ok(Decision::Allow(_)) => Ok(()),
@@ -217,8 +214,8 @@ impl Running {
         }
     }
 
-    /// The first listener that decides.
-    async fn ask(&self, asked: &Asked<'_>, referrer: Option<&str>) -> Option<v1::Decision> {
+    /// What the first listener says that decides; `None`: none answers.
+    async fn ask(&self, asked: &Asked<'_>, referrer: Option<&str>) -> Result<Option<v1::Decision>, Refusal> {
         let (credentials, app_id) = match asked.caller {
             Caller::Credentials(credentials) => (Some(credentials.into()), String::new()),
             Caller::Application(id) => (None, id.to_string()),
@@ -233,11 +230,14 @@ impl Running {
         for listener in &self.listeners {
             let mut client = listener.authorization();
             let asking = client.authorize(listener.signed(request.clone()));
-            if let Ok(Ok(answer)) = timeout(TIMEOUT, asking).await {
-                return Some(answer.into_inner());
+            match timeout(TIMEOUT, asking).await {
+                Ok(Ok(answer)) => return Ok(Some(answer.into_inner())),
+                // As for a call itself: no other would take the question either.
+                Ok(Err(status)) if is_hopeless(status.code()) => return Err(Refusal::Unavailable),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
-        None
+        Ok(None)
     }
 
     /// All limits of the application's plan, where the call uses anything.

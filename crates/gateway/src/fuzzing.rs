@@ -25,6 +25,7 @@ use crate::http1::{Body, BodyReader, Found, HeadReader};
 use crate::message::RequestHead;
 use crate::{form, headers, proxy_protocol};
 
+pub use crate::oidc::fuzzing::{key_set, token};
 pub use crate::upstream::answers;
 
 /// What becomes of a connection.

@@ -314,8 +314,8 @@ impl Leases {
         Some(Ok(Here { ticket: Ticket::Lease(application, receipt), limits, free_answers }))
     }
 
-    /// What [`Self::decide`] would say; nothing is taken.
-    pub(crate) fn foresee(&self, question: &Question<'_>) -> Option<Result<(), Denial>> {
+    /// What [`Self::decide`] would say, and of whom; nothing is taken.
+    pub(crate) fn foresee(&self, question: &Question<'_>) -> Option<(ApplicationRef, Result<(), Denial>)> {
         if question.service.proxy.decisions != Decisions::Leased {
             return None;
         }
@@ -326,9 +326,10 @@ impl Leases {
             return None;
         }
         if let Some(denial) = state.remembered_refusal(question.usage, now) {
-            return Some(Err(denial));
+            return Some((known.application.reference.clone(), Err(denial)));
         }
-        state.holding.fits(question.usage, now).then_some(Ok(()))
+        let fits = state.holding.fits(question.usage, now);
+        fits.then(|| (known.application.reference.clone(), Ok(())))
     }
 
     /// Lets a call pass that nobody decided on, of a service that chose so; `None`: it may not.

@@ -5,6 +5,8 @@
 //! the claims name. What is not good is never remembered, so made-up tokens cost their verification and no memory.
 
 mod fetch;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod issuer;
 mod keys;
 mod reach;
@@ -14,6 +16,7 @@ mod token;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use weir_core::credentials::CREDENTIAL_BYTES_MAX;
 use weir_core::oidc::{Oidc, SigningAlgorithm, TOKEN_BYTES_MAX, TokenFault};
 use weir_core::{Credentials, Denial};
 
@@ -98,16 +101,20 @@ impl Door {
         // What can be seen without a key is looked at first: it asks nobody for keys.
         let claims = token.claims().ok_or(TokenFault::Unreadable)?;
         self.wanted.judge(&claims.judged(), now_s)?;
-        let client_id = claims.client_id(&self.wanted.client_id_claim).ok_or(TokenFault::ClientIdMissing)?;
-        let known = self.issuer.known().await.ok_or(Closed::IssuerAway)?;
+        let client_id = claims.client_id(&self.wanted.client_id_claim);
+        let client_id = client_id.filter(|id| id.len() <= CREDENTIAL_BYTES_MAX);
+        let client_id = client_id.ok_or(TokenFault::ClientIdMissing)?;
+        let mut known = self.issuer.known().await.ok_or(Closed::IssuerAway)?;
+        let knows = |known: &Known| {
+            self.allows(known, algorithm) && known.keys.find(token.key_id.as_deref(), algorithm).is_some()
+        };
+        if !knows(&known) {
+            // It may be a new key, or a new way of signing.
+            known = self.issuer.renewed(known.generation).await.unwrap_or(known);
+        }
         if !self.allows(&known, algorithm) {
             return Err(TokenFault::Algorithm.into());
         }
-        let known = match known.keys.find(token.key_id.as_deref(), algorithm) {
-            Some(_) => known,
-            // It may be a new key.
-            None => self.issuer.renewed(known.generation).await.ok_or(TokenFault::KeyUnknown)?,
-        };
         let key = known.keys.find(token.key_id.as_deref(), algorithm).ok_or(TokenFault::KeyUnknown)?;
         if !key.verify(algorithm, token.signed.as_bytes(), &token.signature) {
             return Err(TokenFault::Signature.into());

@@ -42,23 +42,26 @@ pub(crate) fn extra(service: &Service, answer: &mut Fields) -> Usage {
     let lines: Vec<String> =
         answer.all(name.as_str().as_bytes()).filter_map(fields::text).map(str::to_owned).collect();
     answer.remove(name);
-    let mut usage = Usage::default();
+    let (mut usage, mut is_clear) = (Usage::default(), true);
+    let max = service.proxy.usage_header_max.min(COUNT_MAX);
     let parts = lines.iter().flat_map(|line| line.split(',')).map(str::trim).filter(|part| !part.is_empty());
-    for (place, part) in parts.enumerate() {
-        let max = service.proxy.usage_header_max.min(COUNT_MAX);
-        let read = read(part).filter(|(metric, _)| service.metrics.contains(metric));
-        match read.filter(|_| place < EXTRA_METRICS_MAX) {
+    for part in parts {
+        let known = read(part).filter(|(metric, _)| service.metrics.contains(metric));
+        let has_room =
+            |metric: &MetricName| usage.added(metric) > 0 || usage.iter().count() < EXTRA_METRICS_MAX;
+        match known.filter(|(metric, _)| has_room(metric)) {
             Some((metric, by)) => {
                 let by = by.min(max.saturating_sub(usage.added(&metric)));
                 if by > 0 {
                     usage.add(&metric, by);
                 }
             }
-            None => {
-                let service = service.id.as_str();
-                warn!(service.id = service, header = name.as_str(), "an upstream's usage cannot be read");
-            }
+            None => is_clear = false,
         }
+    }
+    if !is_clear {
+        let service = service.id.as_str();
+        warn!(service.id = service, header = name.as_str(), "an upstream's usage cannot be read");
     }
     usage
 }

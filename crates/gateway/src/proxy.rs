@@ -147,6 +147,7 @@ impl Pipeline {
         let usage = &trail.matched.usage;
         let upstream = service.upstream(backend).ok_or(Refusal::NoUpstream)?;
         check_length(&service, &head, &ahead)?;
+        let onward = upstream_target(&service, upstream, service.path_for(backend, &path), target.query)?;
         let admitted = self.authorise(call, &service, &head, &credentials, usage).await?;
         let Admitted { limits, ticket, free_answers } = admitted;
         let forwarding = Forwarding {
@@ -160,7 +161,6 @@ impl Pipeline {
             takes_trailers: headers::takes_trailers(head.version, &head.fields),
             is_http2: call.is_grpc,
         };
-        let onward = upstream_target(&service, upstream, service.path_for(backend, &path), target.query)?;
         let outgoing = Outgoing { head, target: onward, ahead, body };
         let mut exchanged = exchange(call, &service, upstream, outgoing, &forwarding, limits).await;
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {

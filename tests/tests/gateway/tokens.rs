@@ -125,6 +125,7 @@ async fn tokens_that_are_not_good_open_nothing() {
         ("azp", Value::Null, "token_client_id_missing"),
         ("azp", json!(""), "token_client_id_missing"),
         ("azp", json!("x".repeat(2_000)), "application_not_found"),
+        ("azp", json!("x".repeat(5_000)), "token_client_id_missing"),
     ] {
         let found = code(&world, "api", &forge(&with(name, value.clone())));
         assert_eq!(found, format!("403 {expected}"), "{name} {value}");

@@ -389,6 +389,11 @@ impl<T> Holding<T> {
         self.current.iter().chain(&self.next).count() + self.last_words.unheard()
     }
 
+    /// Whether the ledger has heard the last words of all leases that have said theirs.
+    pub fn is_heard(&self) -> bool {
+        self.last_words.unheard() == 0
+    }
+
     /// When somebody was last admitted.
     pub fn used_at(&self) -> u64 {
         self.used_at

@@ -21,6 +21,8 @@ use crate::reply::Refusal;
 
 /// Refusals in memory.
 const KEPT_MAX: usize = 4_096;
+/// Longest method that is kept.
+const METHOD_CHARS_MAX: usize = 32;
 /// Refusals that wait to be written to the file; further ones are not.
 const WAITING_MAX: usize = 4_096;
 
@@ -51,7 +53,7 @@ impl Kept {
         Self {
             id: id.to_owned(),
             at_unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
-            method: method.to_owned(),
+            method: method.chars().take(METHOD_CHARS_MAX).collect(),
             path: path.to_owned(),
             answer: answer_of(refusal),
             limit: limit_of(refusal),
@@ -152,11 +154,19 @@ impl Writer {
         Ok(Self { path: log.file.clone(), file, bytes, bytes_max: log.bytes_max })
     }
 
+    fn reopen(&mut self) -> std::io::Result<()> {
+        self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        self.bytes = self.file.metadata()?.len();
+        Ok(())
+    }
+
     fn write_all(mut self, refusals: &Receiver<Explanation>) {
         let mut is_failing = false;
         for refusal in refusals {
             let written = self.write(&refusal);
             if let Err(problem) = &written {
+                // Whatever has become of the file: it is opened anew.
+                let _ = self.reopen();
                 meters::refusal_not_written();
                 if !is_failing {
                     error!(%problem, file = %self.path.display(), "refusals cannot be written down");
@@ -172,8 +182,7 @@ impl Writer {
         let length = line.len() as u64;
         if self.bytes > 0 && self.bytes + length > self.bytes_max {
             std::fs::rename(&self.path, turned(&self.path))?;
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-            self.bytes = 0;
+            self.reopen()?;
         }
         self.file.write_all(&line)?;
         self.bytes += length;

@@ -196,7 +196,7 @@ impl Keeper {
     /// Reports what passed in an outage, beside all else.
     fn report(&self) -> JoinHandle<()> {
         let (leases, listeners) = (Arc::clone(&self.leases), self.listeners.clone());
-        tokio::spawn(async move { leases.outage.report(&listeners).await })
+        tokio::spawn(async move { leases.report(&listeners).await })
     }
 
     fn forget(&self, now: u64) {
@@ -252,9 +252,19 @@ impl Leases {
         }
     }
 
+    /// Tells listeners what was counted here; what an application gets back, once all its leases are settled that have
+    /// said their last word.
+    async fn report(&self, listeners: &[Listener]) {
+        let is_settled = |reference: &ApplicationRef| {
+            let application = self.applications.lock().get(reference).cloned();
+            application.is_none_or(|application| application.state.lock().holding.is_heard())
+        };
+        self.outage.report(listeners, is_settled).await;
+    }
+
     /// Tells listeners what they have to be told yet, as far as they take it in time.
     pub(crate) async fn told(&self, listeners: &[Listener], deadline: Instant) {
-        if !self.outage.is_empty() && timeout_at(deadline, self.outage.report(listeners)).await.is_err() {
+        if timeout_at(deadline, self.report(listeners)).await.is_err() {
             info!("not all usage could be told; what is in the journal is told at the next start");
         }
     }

@@ -90,11 +90,16 @@ impl Key {
 
     /// Whose usage it is, where that is known.
     pub(super) fn application(&self) -> Option<ApplicationRef> {
-        match (&self.caller, self.kind) {
-            (Caller::Application(id), TallyKind::Known) => {
+        self.owner().filter(|_| self.kind == TallyKind::Known)
+    }
+
+    /// Whose tally it is.
+    fn owner(&self) -> Option<ApplicationRef> {
+        match &self.caller {
+            Caller::Application(id) => {
                 Some(ApplicationRef { service: self.service.clone(), application: id.clone() })
             }
-            _ => None,
+            Caller::UserKey(_) => None,
         }
     }
 
@@ -185,13 +190,17 @@ impl Outage {
         Some(())
     }
 
-    /// A call did not cost this much of what it used. `false`: that is being reported, and stays counted.
+    /// A call did not cost this much of what it used. `false`: that is being reported, or was.
     pub(super) fn take_back(&self, key: &Key, usage: &Usage) -> bool {
         let mut tallies = self.tallies.lock();
         let Some(tally) = tallies.open.get_mut(key) else { return false };
         let amounts: Vec<u64> = key.metrics.iter().map(|metric| usage.added(metric)).collect();
-        tally.take_back(&amounts);
-        true
+        // Another one may have been begun since the call was counted.
+        let holds_it = tally.counts.iter().zip(&amounts).all(|(count, by)| count >= by);
+        if holds_it {
+            tally.take_back(&amounts);
+        }
+        holds_it
     }
 
     /// What an earlier run did not report.
@@ -216,19 +225,35 @@ impl Outage {
         self.meters.waiting.set(tallies.len() as f64);
     }
 
-    /// Reports what there is to the first listener that takes it, until none does.
-    pub(super) async fn report(&self, listeners: &[Listener]) {
+    /// Reports what there is to the first listener that takes it, until none does. What is given back goes last, and of an
+    /// application only once it `is_settled`: a counter has to hold what is taken from it.
+    pub(super) async fn report(&self, listeners: &[Listener], is_settled: impl Fn(&ApplicationRef) -> bool) {
         let _alone = self.reporting.lock().await;
         {
             let mut tallies = self.tallies.lock();
             let Tallies { open, closed, .. } = &mut *tallies;
             closed.extend(open.drain());
         }
+        // Those that have to wait are not looked at twice.
+        let mut waiting = VecDeque::new();
         loop {
             let some: Vec<(Key, Tally)> = {
                 let closed = &mut self.tallies.lock().closed;
-                let count = closed.len().min(REPORTS_AT_ONCE);
-                closed.drain(..count).collect()
+                let (back, mut due): (VecDeque<_>, VecDeque<_>) =
+                    std::mem::take(closed).into_iter().partition(|(key, _)| key.kind == TallyKind::GivenBack);
+                let mut rest = VecDeque::new();
+                if due.is_empty() {
+                    let (settled, unsettled): (VecDeque<_>, VecDeque<_>) = back
+                        .into_iter()
+                        .partition(|(key, _)| key.owner().is_none_or(|owner| is_settled(&owner)));
+                    (due, waiting) = (settled, waiting.into_iter().chain(unsettled).collect());
+                } else {
+                    rest = back;
+                }
+                let count = due.len().min(REPORTS_AT_ONCE);
+                let some = due.drain(..count).collect();
+                closed.extend(due.into_iter().chain(rest));
+                some
             };
             let reports = some.iter().map(|(key, tally)| self.report_one(listeners, key, tally));
             let are_done = join_all(reports).await;
@@ -242,15 +267,23 @@ impl Outage {
                     tallies.closed.push_back((key, tally));
                 }
             }
-            self.tell(&tallies);
             if is_over {
+                tallies.closed.extend(waiting);
+                self.tell(&tallies);
                 return;
             }
+            self.tell(&tallies);
         }
     }
 
     /// Whether it is done with.
     async fn report_one(&self, listeners: &[Listener], key: &Key, tally: &Tally) -> bool {
+        if key.kind == TallyKind::GivenBack && key.minute * 60 < now_s() - AGE_S_MAX {
+            // Listeners take it as of a later moment only, whose windows never held it.
+            warn!(service.id = key.service.as_str(), "what was free is too old to be given back");
+            self.meters.unclaimed.increment(1);
+            return true;
+        }
         for listener in listeners {
             let request = listener.signed(tally.request(key));
             match listener.authorization().report(request).await {
@@ -309,8 +342,7 @@ impl Tally {
 
     fn take_back(&mut self, amounts: &[u64]) {
         for (place, (count, by)) in self.counts.iter_mut().zip(amounts).enumerate() {
-            let by = (*by).min(*count);
-            self.tag.take_back(place, by);
+            self.tag.take_back(place, *by);
             *count -= by;
         }
     }
@@ -381,5 +413,19 @@ mod tests {
         assert_eq!(slots.depth(), PLACES as usize);
         assert!(!calls("known-6".into(), true), "without a place it could not be counted");
         assert!(calls("known-1".into(), true), "it has one");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_there_or_told_otherwise() {
+        let (slots, outage) = (Slots(None), Outage::new(PLACES));
+        let application: ApplicationRef = "api/known".parse().unwrap();
+        let hits = |by| Usage::new([("hits".parse().unwrap(), UsageValue::Add(by))]);
+        let (service, caller) = (application.service.clone(), Caller::Application("known".parse().unwrap()));
+        let key = Key::new(service, caller, TallyKind::Known, 9, &hits(1));
+        assert!(!outage.take_back(&key, &hits(1)), "there is none");
+        outage.count_after(&slots, application, false, 9, &hits(3)).unwrap();
+        assert!(!outage.take_back(&key, &hits(4)), "another call's is not touched");
+        assert!(outage.take_back(&key, &hits(3)));
+        assert!(!outage.take_back(&key, &hits(1)));
     }
 }

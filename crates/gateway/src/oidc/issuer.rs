@@ -225,9 +225,12 @@ impl Refresher {
         if !is_same_issuer(&found.issuer, &self.url) {
             return Err(wrong(&url, "it is another issuer's"));
         }
+        if self.url.starts_with("https://") && !found.jwks_uri.starts_with("https://") {
+            return Err(wrong(&url, "its keys would come over plain http://"));
+        }
         let document = fetch(&self.connector, &found.jwks_uri, networks).await?;
         let keys = Keys::read(&document).ok_or_else(|| wrong(&found.jwks_uri, "no set of keys"))?;
-        if keys.is_empty() {
+        if keys.len() == 0 {
             return Err(wrong(&found.jwks_uri, "no key in it can be used"));
         }
         let named = found.id_token_signing_alg_values_supported.iter();

@@ -57,8 +57,9 @@ impl Keys {
         Some(Self(set.keys.into_iter().take(KEYS_MAX).filter_map(read).collect()))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The key that a token names, if it is for the algorithm. A token that names none means the only one that is.

@@ -303,25 +303,15 @@ impl Reader<'_> {
         let rules = policy.pointer("/configuration/rules").and_then(Value::as_array);
         for (at, rule) in rules.into_iter().flatten().enumerate() {
             let field = format!("{field}.configuration.rules[{at}]");
-            let condition = rule.pointer("/condition/operations");
-            let operations = condition.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            let of_path = |operation: &Value| {
-                let is_path = operation.get("match").and_then(Value::as_str) == Some("path");
-                operation.get("value").and_then(Value::as_str).filter(|_| is_path).and_then(mount_of)
-            };
-            let mount = match operations {
-                [] => Some("/".to_owned()),
-                [operation] => of_path(operation),
-                _ => None,
-            };
-            let url = rule.get("url").and_then(Value::as_str);
-            let Some((mount, url)) = mount.filter(|mount| mount.parse::<Mount>().is_ok()).zip(url) else {
-                self.left_out(&field, "it is no backend under a path");
+            let mount = mount_of(rule).filter(|mount| mount.parse::<Mount>().is_ok());
+            let Some((mount, url)) = mount.zip(rule.get("url").and_then(Value::as_str)) else {
+                self.left_out(&field, "it is no backend under a path that it takes away");
                 continue;
             };
             let id = rule.get("owner_id").and_then(shown).unwrap_or_else(|| format!("backend_{at}"));
             let Some(api_backend) = self.base_url(&format!("{field}.url"), url) else { continue };
-            self.service.backends.push(Backend { id, mount, api_backend, rules: vec![] });
+            let host_rewrite = rule.get("host_header").and_then(Value::as_str).map(str::to_owned);
+            self.service.backends.push(Backend { id, mount, api_backend, host_rewrite, rules: vec![] });
             self.mapped(&field, "backends");
         }
     }
@@ -387,7 +377,12 @@ impl Reader<'_> {
         let given = text("pattern").unwrap_or("/");
         let (path, query) = given.split_once('?').map_or((given, None), |(path, query)| (path, Some(query)));
         let conditions = rule.get("querystring_parameters").and_then(Value::as_object);
+        let count = conditions.map_or(0, Map::len);
         let conditions: Vec<String> = conditions.into_iter().flatten().filter_map(condition).collect();
+        if conditions.len() < count {
+            self.left_out(field, "a condition on its query is no text");
+            return None;
+        }
         if query.is_some() && conditions.is_empty() {
             self.changed(field, "the query in its pattern is dropped: 3scale's gateway does not look at it");
         }
@@ -524,11 +519,32 @@ fn condition((name, value): (&String, &Value)) -> Option<String> {
     Some(format!("{}={}", encode(name), if is_any { "{any}".to_owned() } else { encode(value) }))
 }
 
-/// The path that the portal's condition means: `/a/.*|/a/?`, perhaps anchored.
-fn mount_of(condition: &str) -> Option<String> {
-    let first = condition.split('|').next()?.trim_start_matches('^');
-    let mount = first.strip_suffix("/.*").or_else(|| first.strip_suffix(".*"))?;
-    Some(if mount.is_empty() { "/".to_owned() } else { mount.trim_end_matches('/').to_owned() })
+/// The mount that a rule of the portal's means: one condition on the path, `/a/.*|/a/?` and perhaps anchored, and a path
+/// for the upstream without it. `None`: it means something else.
+fn mount_of(rule: &Value) -> Option<String> {
+    let operations = rule.pointer("/condition/operations").and_then(Value::as_array);
+    let replaces = rule.get("replace_path").and_then(Value::as_str);
+    let [operation] = operations.map_or(&[][..], Vec::as_slice) else {
+        // Without a condition it has every path.
+        return (operations.is_none_or(Vec::is_empty) && replaces.is_none()).then(|| "/".to_owned());
+    };
+    let of = |name: &str| operation.get(name).and_then(Value::as_str);
+    let is_path = of("match") == Some("path") && matches!(of("op"), None | Some("matches"));
+    let mut alternatives =
+        of("value").filter(|_| is_path)?.split('|').map(|text| text.trim_start_matches('^'));
+    let mount = alternatives.next()?.strip_suffix("/.*")?.to_owned();
+    let is_it = |text: &str| {
+        let text = text.trim_end_matches('$');
+        text == mount || text.strip_suffix("/?") == Some(mount.as_str())
+    };
+    if !alternatives.all(is_it) {
+        return None;
+    }
+    if mount.is_empty() {
+        return Some("/".to_owned());
+    }
+    replaces.filter(|text| text.contains(&format!("remove_first: '{mount}'")))?;
+    Some(mount)
 }
 
 fn without_user(url: &str) -> String {
@@ -540,5 +556,32 @@ fn without_user(url: &str) -> String {
             format!("{scheme}://{host}{path}")
         }
         None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_means_a_backend_is_one() {
+        #[track_caller]
+        fn check(op: &str, value: &str, replace: Option<&str>, expected: Option<&str>) {
+            let operation = json!({ "match": "path", "op": op, "value": value });
+            let rule = json!({ "condition": { "operations": [operation] }, "replace_path": replace });
+            assert_eq!(mount_of(&rule).as_deref(), expected, "{rule}");
+        }
+        let without = |mount: &str| format!("{{{{uri | remove_first: '{mount}'}}}}");
+        check("matches", "/a/.*|/a/?", Some(&without("/a")), Some("/a"));
+        check("matches", "^/a/b/.*|^/a/b/?$", Some(&without("/a/b")), Some("/a/b"));
+        check("matches", "/.*", None, Some("/"));
+        check("matches", "/a/.*|/b/.*", Some(&without("/a")), None);
+        check("matches", "/a/.*|/a/?", None, None);
+        check("matches", "/a/.*|/a/?", Some(&without("/b")), None);
+        check("!=", "/a/.*", Some(&without("/a")), None);
+        check("matches", "/a", Some(&without("/a")), None);
+        assert_eq!(mount_of(&json!({})).as_deref(), Some("/"));
     }
 }

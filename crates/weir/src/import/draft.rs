@@ -48,6 +48,7 @@ pub(super) struct Backend {
     pub(super) id: String,
     pub(super) mount: String,
     pub(super) api_backend: String,
+    pub(super) host_rewrite: Option<String>,
     pub(super) rules: Vec<Rule>,
 }
 
@@ -113,7 +114,7 @@ impl Service {
                 let _ = writeln!(text, "{name} = {}", table(entries));
             }
         }
-        for Backend { id, mount, api_backend, rules } in &self.backends {
+        for Backend { id, mount, api_backend, host_rewrite, rules } in &self.backends {
             let _ = write!(
                 text,
                 "\n[[providers.services.backends]]\nid = {}\nmount = {}\napi_backend = {}\n",
@@ -121,6 +122,9 @@ impl Service {
                 quoted(mount),
                 quoted(api_backend)
             );
+            if let Some(host) = host_rewrite {
+                let _ = writeln!(text, "host_rewrite = {}", quoted(host));
+            }
             write_rules(text, rules);
         }
     }
