@@ -67,7 +67,12 @@ impl<'a> Call<'a> {
         }
         let proxy = Proxy {
             credential_location: [Query, Headers, Authorization][usize::from(location % 3)],
-            credential_names: CredentialNames { user_key: name(), app_id: name(), app_key: name(), ..CredentialNames::default() },
+            credential_names: CredentialNames {
+                user_key: name(),
+                app_id: name(),
+                app_key: name(),
+                ..CredentialNames::default()
+            },
             strip_credentials: true,
             ..Proxy::default()
         };

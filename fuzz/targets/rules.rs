@@ -62,6 +62,7 @@ fn rule(line: &str) -> Option<MappingRule> {
         delta: words.next().unwrap_or("1").parse().ok().filter(|delta| *delta > 0)?,
         position: words.next().unwrap_or("0").parse().ok()?,
         last: words.next() == Some("last"),
+        free_answers: weir_core::StatusSet::default(),
     })
 }
 
