@@ -49,6 +49,10 @@ struct Tallies {
     open: HashMap<Key, Tally>,
     /// Those that are reported: nothing is added to them any more, since a listener may have heard of them.
     closed: VecDeque<(Key, Tally)>,
+    /// The same of what is given back.
+    closed_back: VecDeque<(Key, Tally)>,
+    /// How many are being reported just now.
+    taken: usize,
     /// Callers whom nobody has accepted, among those in memory and those of them in the journal.
     strangers: usize,
     strangers_written: u32,
@@ -63,7 +67,21 @@ impl Tallies {
     }
 
     fn len(&self) -> usize {
-        self.open.len() + self.closed.len()
+        self.open.len() + self.closed.len() + self.closed_back.len() + self.taken
+    }
+
+    /// Nothing is added to it any more; behind the others, so that one that no listener takes does not keep them waiting.
+    fn close(&mut self, key: Key, tally: Tally) {
+        let closed = if key.kind == TallyKind::GivenBack { &mut self.closed_back } else { &mut self.closed };
+        closed.push_back((key, tally));
+    }
+
+    /// Some that are due. What is given back comes once all else is told.
+    fn take_some(&mut self) -> Vec<(Key, Tally)> {
+        let closed = if self.closed.is_empty() { &mut self.closed_back } else { &mut self.closed };
+        let count = closed.len().min(REPORTS_AT_ONCE);
+        self.taken += count;
+        closed.drain(..count).collect()
     }
 }
 
@@ -212,7 +230,7 @@ impl Outage {
         let mut tallies = self.tallies.lock();
         tallies.strangers += usize::from(is_stranger);
         tallies.strangers_written += u32::from(is_stranger && tag.is_written());
-        tallies.closed.push_back((key, Tally { id, counts, tag }));
+        tallies.close(key, Tally { id, counts, tag });
         self.tell(&tallies);
     }
 
@@ -231,48 +249,38 @@ impl Outage {
         let _alone = self.reporting.lock().await;
         {
             let mut tallies = self.tallies.lock();
-            let Tallies { open, closed, .. } = &mut *tallies;
-            closed.extend(open.drain());
+            let open: Vec<_> = tallies.open.drain().collect();
+            open.into_iter().for_each(|(key, tally)| tallies.close(key, tally));
         }
-        // Those that have to wait are not looked at twice.
-        let mut waiting = VecDeque::new();
+        let may_go = |(key, _): &(Key, Tally)| {
+            key.kind != TallyKind::GivenBack || key.owner().is_none_or(|owner| is_settled(&owner))
+        };
+        let mut waiting = Vec::new();
         loop {
-            let some: Vec<(Key, Tally)> = {
-                let closed = &mut self.tallies.lock().closed;
-                let (back, mut due): (VecDeque<_>, VecDeque<_>) =
-                    std::mem::take(closed).into_iter().partition(|(key, _)| key.kind == TallyKind::GivenBack);
-                let mut rest = VecDeque::new();
-                if due.is_empty() {
-                    let (settled, unsettled): (VecDeque<_>, VecDeque<_>) = back
-                        .into_iter()
-                        .partition(|(key, _)| key.owner().is_none_or(|owner| is_settled(&owner)));
-                    (due, waiting) = (settled, waiting.into_iter().chain(unsettled).collect());
-                } else {
-                    rest = back;
-                }
-                let count = due.len().min(REPORTS_AT_ONCE);
-                let some = due.drain(..count).collect();
-                closed.extend(due.into_iter().chain(rest));
-                some
-            };
+            let taken = self.tallies.lock().take_some();
+            let is_over = taken.is_empty();
+            let (some, unsettled): (Vec<_>, Vec<_>) = taken.into_iter().partition(may_go);
+            waiting.extend(unsettled);
             let reports = some.iter().map(|(key, tally)| self.report_one(listeners, key, tally));
             let are_done = join_all(reports).await;
-            let is_over = some.is_empty() || are_done.contains(&false);
+            let is_over = is_over || are_done.contains(&false);
             let mut tallies = self.tallies.lock();
+            tallies.taken -= some.len();
             for ((key, tally), is_done) in some.into_iter().zip(are_done) {
                 if is_done {
                     tallies.forget(&key, tally);
                 } else {
-                    // Behind the others, so that one that no listener takes does not keep them waiting.
-                    tallies.closed.push_back((key, tally));
+                    tallies.close(key, tally);
                 }
             }
             if is_over {
-                tallies.closed.extend(waiting);
-                self.tell(&tallies);
-                return;
+                tallies.taken -= waiting.len();
+                waiting.drain(..).for_each(|(key, tally)| tallies.close(key, tally));
             }
             self.tell(&tallies);
+            if is_over {
+                return;
+            }
         }
     }
 
