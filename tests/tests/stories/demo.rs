@@ -62,6 +62,23 @@ fn a_script_finds_its_way_by_demo_json() {
     for name in ["/listener/grpc", "/listener/http", "/upstream", "/telemetry/gateway", "/service_token"] {
         assert!(value.pointer(name).is_some_and(|found| found.is_string()), "{name}");
     }
+    let telemetry = value["telemetry"]["gateway"].as_str().unwrap();
+    let token_file = value["operator_token_file"].as_str().unwrap();
+    let url = format!("http://{host}/v3/mail/send");
+    let asked = [
+        "explain",
+        "POST",
+        &url,
+        "--application",
+        "acme",
+        "--gateway",
+        telemetry,
+        "--token-file",
+        token_file,
+    ];
+    let explained = weir(&asked);
+    let text = String::from_utf8_lossy(&explained.stdout);
+    assert!(explained.status.success() && text.contains("mail_send 1, mail 1"), "{text}");
     assert!(demo.terminate().success());
     assert!(demo.log().contains("curl -i"), "what to try is printed: {}", demo.log());
     assert!(!demo.log().contains("WARN"), "a quiet stop: {}", demo.log());

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::setup::{HOST, Ports, Setup, loopback};
+use super::setup::{HOST, OPERATOR_TOKEN_FILE, Ports, Setup, loopback};
 use crate::catalog::{self, KeyHashing};
 use crate::report::Source;
 
@@ -13,6 +13,9 @@ pub(super) fn text(setup: &Setup, kept: bool) -> String {
     let [telemetry_listener, telemetry_production, telemetry_staging] = setup.telemetry();
     let store = &setup.store;
     let api = format!("http://localhost:{production}");
+    let weir = std::env::args().next().unwrap_or_else(|| "weir".into());
+    let operator = setup.file(OPERATOR_TOKEN_FILE);
+    let operator = format!("--gateway {telemetry_production} --token-file '{}'", operator.display());
     let catalog = if kept {
         format!(
             "\nEdit {} and raise its revision: in force within a second.\n",
@@ -44,6 +47,7 @@ Try it:
   404  curl -i '{api}/v3/unknown?api_user=acme&api_key=acme-demo-key-1'
   429  for n in $(seq 12); do curl -s -o /dev/null -w '%{{http_code}} ' -X POST '{api}/v3/mail/send?api_user=initech&api_key=initech-demo-key'; done; echo
   why  curl -i -X POST -H 'Accept: application/problem+json' '{api}/v3/mail/send?api_user=initech&api_key=initech-demo-key'
+       {weir} explain POST '{api}/v3/mail/send' --application initech {operator}
   401  curl -i -X POST 'http://127.0.0.1:{upstream}/v3/mail/send'     (round the gateway)
   200  curl -i 'http://localhost:{http}/transactions/authrep.xml?provider_key=postbote-demo-provider-key&app_id=acme&app_key=acme-demo-key-1&usage%5Bmail_send%5D=1'     (as 3scale's clients ask)
 {catalog}
@@ -69,6 +73,7 @@ pub(super) fn write_json(setup: &Setup) -> anyhow::Result<()> {
             "listener": telemetry_listener,
         },
         "service_token": setup.token,
+        "operator_token_file": setup.file(OPERATOR_TOKEN_FILE),
         "applications": applications(setup)?,
     });
     setup.put("demo.json", &format!("{value:#}\n"))

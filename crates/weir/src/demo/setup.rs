@@ -19,6 +19,9 @@ pub(super) const HOST: &str = "api.postbote.example";
 /// Backends know by it that a call came through the gateway.
 pub(super) const SECRET_TOKEN: &str = "postbote-demo-secret-token";
 
+/// The file with what proves the operator to the gateways.
+pub(super) const OPERATOR_TOKEN_FILE: &str = "operator.token";
+
 /// Where everything listens, on loopback.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ports {
@@ -68,7 +71,7 @@ impl Setup {
         // One of an earlier start would mislead whoever waits for it; there need not be one.
         let _ = std::fs::remove_file(dir.join("demo.json"));
         let setup = Self {
-            dir: dir.to_owned(),
+            dir: std::path::absolute(dir)?,
             ports: Ports::offset(port_offset),
             token: random_hex()?,
             staging_token: random_hex()?,
@@ -78,6 +81,7 @@ impl Setup {
             // Kept from start to start: hashes in a store that outlives the demo are under it.
             setup.put("key-hash-secrets.txt", &format!("demo {}\n", random_hex()?))?;
         }
+        setup.put(OPERATOR_TOKEN_FILE, &format!("{}\n", random_hex()?))?;
         setup.put_catalog(|catalog| catalog)?;
         setup.put("listener.toml", &setup.listener(redis))?;
         let Ports { production, staging, telemetry_production, telemetry_staging, .. } = setup.ports;
@@ -143,7 +147,7 @@ impl Setup {
             "environment = \"{environment}\"\naddress = \"127.0.0.1:{port}\"\n\
              telemetry_address = \"127.0.0.1:{telemetry}\"\n\
              listeners = [\"http://127.0.0.1:{}\"]\ntoken = \"{token}\"\n\
-             state_dir = \"gateway-{environment}\"\n",
+             operator_token_file = \"{OPERATOR_TOKEN_FILE}\"\nstate_dir = \"gateway-{environment}\"\n",
             self.ports.grpc
         )
     }
