@@ -149,6 +149,43 @@ impl Pattern {
         bytes.collect()
     }
 
+    /// Whether it covers a path, decoded as [`crate::path::RequestPath`] does it, with this query.
+    pub fn matches(&self, path: &[u8], argument: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
+        self.covers(path) && holds(&self.conditions, argument)
+    }
+
+    fn covers(&self, path: &[u8]) -> bool {
+        // How many tokens may have been matched so far.
+        let mut places = vec![0];
+        for byte in path {
+            if !self.exact && places.contains(&self.tokens.len()) {
+                return true;
+            }
+            let mut next: Vec<usize> = Vec::with_capacity(places.len() + 1);
+            let mut arrive = |place: usize| {
+                if !next.contains(&place) {
+                    next.push(place);
+                }
+            };
+            for place in places {
+                let stays = place.checked_sub(1).and_then(|before| self.tokens.get(before));
+                if stays == Some(&Token::Wildcard) && wildcard_covers(*byte) {
+                    arrive(place);
+                }
+                match self.tokens.get(place) {
+                    Some(Token::Byte(wanted)) if wanted == byte => arrive(place + 1),
+                    Some(Token::Wildcard) if wildcard_covers(*byte) => arrive(place + 1),
+                    _ => {}
+                }
+            }
+            if next.is_empty() {
+                return false;
+            }
+            places = next;
+        }
+        places.contains(&self.tokens.len())
+    }
+
     /// The same behind a path, given as written and decoded.
     #[must_use]
     pub(crate) fn below(&self, text: &str, path: &[u8]) -> Self {

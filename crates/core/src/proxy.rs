@@ -5,6 +5,7 @@
 use crate::backend::Backend;
 use crate::mapping_rule::MappingRule;
 use crate::oidc::Oidc;
+use crate::policy::Chain;
 use crate::secret::Secret;
 
 /// Which of a service's two deployments a gateway runs.
@@ -202,6 +203,8 @@ pub struct Proxy {
     pub decisions: Decisions,
     /// What becomes of calls while no listener answers.
     pub when_away: WhenAway,
+    /// What the provider adds, in its order.
+    pub policies: Chain,
 }
 
 impl Default for Proxy {
@@ -225,6 +228,7 @@ impl Default for Proxy {
             usage_header_max: 1_000,
             decisions: Decisions::default(),
             when_away: WhenAway::default(),
+            policies: Chain::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use weir_core::{Environment, Secret};
 
 use crate::explain::RefusalLog;
 use crate::oidc::OidcConfig;
-use crate::proxy_protocol::Network;
+use weir_core::network::Network;
 
 /// TLS towards listeners at `https://` addresses.
 #[derive(Debug, Clone)]

@@ -64,7 +64,7 @@ use weir_core::RequestIds;
 pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, TlsConfig};
 pub use explain::{ExplainError, Explainer, Explanation, RefusalLog};
 pub use oidc::OidcConfig;
-pub use proxy_protocol::{Network, NetworkError};
+pub use weir_core::network::{Network, NetworkError};
 pub use status::Status;
 pub use tls::{AcceptorError, CertificateError};
 pub use upstream::TlsError;

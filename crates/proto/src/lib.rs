@@ -10,6 +10,7 @@ mod codec;
 mod decision;
 mod lease;
 mod proxy;
+mod settings;
 mod usage;
 
 /// The generated messages, clients and servers.

@@ -7,9 +7,11 @@ use weir_core::proxy::{
     CredentialLocation, CredentialNames, Decisions, Environment, Proxy, RefusalReply, Refusals,
     UpstreamTimeouts, WhenAway,
 };
+use weir_core::policy::Chain;
 use weir_core::{Secret, Service};
 
 use crate::catalog::{parse, read_statuses, status_names};
+use crate::settings;
 use crate::{FieldError, v1};
 
 impl v1::GatewayService {
@@ -88,6 +90,7 @@ impl From<&Proxy> for v1::Proxy {
             access_token_name: proxy.credential_names.access_token.clone(),
             usage_header: proxy.usage_header.clone().unwrap_or_default(),
             usage_header_max: proxy.usage_header_max,
+            policies: proxy.policies.written().iter().map(settings::message).collect(),
         }
     }
 }
@@ -182,6 +185,7 @@ impl TryFrom<&v1::Proxy> for Proxy {
                 v1::WhenAway::AllowKnown => WhenAway::AllowKnown,
                 v1::WhenAway::Allow => WhenAway::Allow,
             },
+            policies: read_policies(&message.policies)?,
         })
     }
 }
@@ -203,6 +207,15 @@ impl From<WhenAway> for v1::WhenAway {
             WhenAway::Allow => Self::Allow,
         }
     }
+}
+
+fn read_policies(policies: &[prost_types::Struct]) -> Result<Chain, FieldError> {
+    let written: Result<Vec<_>, _> = policies.iter().map(settings::read).collect();
+    Chain::read(&written?).map_err(|problems| {
+        // The first says enough: lists are checked whole where they are written.
+        let problem = problems.first().map(ToString::to_string).unwrap_or_default();
+        FieldError::new("policies", problem)
+    })
 }
 
 /// A text that is given.

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use weir_core::{Catalog, KeyHash};
+use weir_core::{ApplicationId, Catalog, KeyHash};
 
 use crate::names::Names;
 use crate::problem::Reading;
@@ -23,6 +23,7 @@ mod key;
 mod mapping_rule;
 mod metric;
 mod plan;
+mod policy;
 mod proxy;
 mod service;
 #[cfg(test)]
@@ -63,6 +64,8 @@ struct Draft<'k> {
     tokens: HashMap<KeyHash, Place>,
     catalog: Catalog,
     mapping_rules: usize,
+    /// The applications that policies of the service at hand name, and where.
+    anonymous: Vec<(ApplicationId, Place)>,
 }
 
 /// Reads a catalog.
@@ -81,6 +84,7 @@ fn read(section: &Section<'_>, hashing: &KeyHashing) -> CatalogFile {
         tokens: HashMap::new(),
         catalog: Catalog::default(),
         mapping_rules: 0,
+        anonymous: vec![],
     };
     section.require("revision");
     section.require("providers");

@@ -244,6 +244,18 @@ impl<'a> Section<'a> {
         Some(items.iter().filter_map(whole).collect())
     }
 
+    /// A list of whatever it holds, as written.
+    pub(crate) fn list(&self, key: &str) -> &'a [Spanned<DeValue<'a>>] {
+        match self.raw(key).map(|found| (found.value, found.place)) {
+            Some((Raw::Toml(DeValue::Array(items)), _)) => items,
+            Some((Raw::Toml(other), place)) => {
+                self.wrong_kind::<()>(key, place, "a list", other);
+                &[]
+            }
+            _ => &[],
+        }
+    }
+
     /// A table of names with whole numbers, in the order of the text.
     pub(crate) fn amounts(&self, key: &str) -> Option<Vec<Located<(&'a str, i128)>>> {
         let Located { value, place } = self.raw(key)?;

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::reach::may_reach;
-use crate::proxy_protocol::Network;
+use weir_core::network::Network;
 use crate::upstream::{BaseUrl, Connector, Protocol, UpstreamError, UrlError};
 
 /// Longest document.

@@ -18,7 +18,7 @@ use weir_core::oidc::{SigningAlgorithm, is_same_issuer};
 use super::fetch::{FetchError, fetch};
 use super::keys::Keys;
 use crate::meters;
-use crate::proxy_protocol::Network;
+use weir_core::network::Network;
 use crate::upstream::Connector;
 
 /// Longest pause between two attempts while fetching fails; the first are a second apart.

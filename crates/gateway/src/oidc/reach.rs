@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::proxy_protocol::Network;
+use weir_core::network::Network;
 
 /// Whether an address may be asked.
 pub(super) fn may_reach(address: IpAddr, private_networks: &[Network]) -> bool {

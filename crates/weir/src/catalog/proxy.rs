@@ -7,14 +7,15 @@ use std::collections::HashMap;
 
 use http::{HeaderName, HeaderValue, Uri};
 use weir_core::oidc::{AUDIENCES_MAX, Oidc};
+use weir_core::policy::Chain;
 use weir_core::proxy::{
     CredentialLocation, CredentialNames, Decisions, RefusalReply, Refusals, SECRET_TOKEN_HEADER,
     UpstreamTimeouts, WhenAway,
 };
 use weir_core::{COUNT_MAX, CredentialKind, Environment, Proxy, Secret};
 
-use super::Draft;
 use super::service::Scope;
+use super::{Draft, policy};
 use crate::report::{Located, Place, Report};
 use crate::section::Section;
 
@@ -47,7 +48,7 @@ pub(super) fn read(
         section.require("hosts");
     }
     let defaults = Proxy::default();
-    Proxy {
+    let proxy = Proxy {
         hosts: hosts(section, environment, &mut draft.hosts),
         api_backend: base_url(section, "api_backend"),
         backends: vec![],
@@ -70,7 +71,9 @@ pub(super) fn read(
             .unwrap_or(defaults.usage_header_max),
         decisions: section.choice("decisions", DECISIONS).unwrap_or_default(),
         when_away: section.choice("when_away", WHEN_AWAY).unwrap_or_default(),
-    }
+        policies: Chain::default(),
+    };
+    Proxy { policies: policy::read(section, &proxy, scope, draft), ..proxy }
 }
 
 const DECISIONS: &[(&str, Decisions)] =

@@ -12,7 +12,7 @@ use weir_core::{
     Proxy, Service, ServiceId, ServiceState,
 };
 
-use super::{Draft, application, backend, mapping_rule, metric, plan, proxy};
+use super::{Draft, application, backend, mapping_rule, metric, plan, policy, proxy};
 use crate::names::Names;
 use crate::report::{Located, Report};
 use crate::section::Section;
@@ -114,6 +114,7 @@ fn read(section: &Section<'_>, draft: &mut Draft<'_>, provider: &Provider, is_de
     let (production, staging) = proxies(section, &scope, (rules.rules, &backends), draft);
     let plans: Vec<Plan> = plan::read(section, &scope);
     application::read(section, &scope, &plans, draft);
+    policy::check_anonymous(section, &scope, draft);
     let service = Service {
         name: name.unwrap_or_else(|| scope.label()),
         id: scope.id?,
