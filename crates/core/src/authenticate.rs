@@ -69,13 +69,16 @@ fn check_credentials(
     credentials: &Credentials,
     found_by: Option<&KeyHash>,
 ) -> Result<(), Denial> {
-    if credentials.kind() != service.credentials {
+    if credentials.kind().is_some_and(|kind| kind != service.credentials) {
         return Err(unknown(service));
     }
     match credentials {
         Credentials::UserKey(_) => keys.check_user_key(found_by),
         Credentials::AppIdAndKey { app_key, .. } => keys.check_app_key(app_key.as_ref()),
         Credentials::ClientId(_) => Ok(()),
+        // Nobody may say so but the service itself.
+        Credentials::Anonymous(id) if service.takes_anonymous_calls_for(id) => Ok(()),
+        Credentials::Anonymous(_) => Err(unknown(service)),
     }
 }
 
@@ -268,6 +271,25 @@ mod tests {
     #[test]
     fn a_verified_client_id_needs_no_key() {
         case(CredentialKind::ClientId).check(&Credentials::ClientId("app".into()), None, 0, "ok");
+    }
+
+    #[test]
+    fn only_the_service_says_whose_anonymous_calls_are() {
+        use std::collections::BTreeMap;
+
+        use crate::policy::Chain;
+        use crate::policy::form::Value;
+        for kind in [CredentialKind::UserKey, CredentialKind::AppIdAndKey, CredentialKind::ClientId] {
+            let mut case = case(kind);
+            let refusal = unknown(&case.service).code();
+            case.check(&Credentials::Anonymous("app".into()), None, 0, refusal);
+            let text = |text: &str| Value::Text(text.to_owned());
+            let settings = [("policy", text("anonymous")), ("application", text("app"))];
+            let settings: BTreeMap<_, _> = settings.map(|(name, value)| (name.to_owned(), value)).into();
+            case.service.production.policies = Chain::read(&[Value::Table(settings)]).unwrap();
+            case.check(&Credentials::Anonymous("app".into()), None, 0, "ok");
+            case.check(&Credentials::Anonymous("other".into()), None, 0, refusal);
+        }
     }
 
     #[test]

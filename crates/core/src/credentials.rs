@@ -34,15 +34,18 @@ pub enum Credentials {
     },
     /// For [`CredentialKind::ClientId`]: the application id, already proven by a verified token.
     ClientId(String),
+    /// For any mode: the application that the service's policy `anonymous` names. The call showed none.
+    Anonymous(String),
 }
 
 impl Credentials {
-    /// The mode they belong to.
-    pub fn kind(&self) -> CredentialKind {
+    /// The mode they belong to; `None`: any.
+    pub fn kind(&self) -> Option<CredentialKind> {
         match self {
-            Self::UserKey(_) => CredentialKind::UserKey,
-            Self::AppIdAndKey { .. } => CredentialKind::AppIdAndKey,
-            Self::ClientId(_) => CredentialKind::ClientId,
+            Self::UserKey(_) => Some(CredentialKind::UserKey),
+            Self::AppIdAndKey { .. } => Some(CredentialKind::AppIdAndKey),
+            Self::ClientId(_) => Some(CredentialKind::ClientId),
+            Self::Anonymous(_) => None,
         }
     }
 }
@@ -108,7 +111,11 @@ impl Presented {
         match (self, kind) {
             (Self::Credentials(Credentials::UserKey(key)), _) => Some(CalledBy::UserKey(key)),
             (
-                Self::Credentials(Credentials::AppIdAndKey { app_id: id, .. } | Credentials::ClientId(id)),
+                Self::Credentials(
+                    Credentials::AppIdAndKey { app_id: id, .. }
+                    | Credentials::ClientId(id)
+                    | Credentials::Anonymous(id),
+                ),
                 _,
             ) => Some(CalledBy::Id(id)),
             (Self::Parameters(named), CredentialKind::UserKey) => {

@@ -54,6 +54,33 @@ pub fn token<'h>(
     found.or_else(|| bearer(headers).map(Cow::Borrowed)).ok_or(Denial::CredentialsMissing)
 }
 
+/// Whether a request shows anything where its credentials are looked for, be it enough or not.
+pub fn shows_any<'h>(
+    kind: CredentialKind,
+    proxy: &Proxy,
+    headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
+    arguments: Arguments<'_>,
+) -> bool {
+    let CredentialNames { user_key, app_id, app_key, access_token } = &proxy.credential_names;
+    let names: &[&String] = match kind {
+        CredentialKind::UserKey => &[user_key],
+        CredentialKind::AppIdAndKey => &[app_id, app_key],
+        CredentialKind::ClientId => &[access_token],
+    };
+    let is_in_authorization =
+        kind == CredentialKind::ClientId || proxy.credential_location == CredentialLocation::Authorization;
+    let mut fields = headers.clone();
+    let is_there = |name: &&String| match proxy.credential_location {
+        CredentialLocation::Query => {
+            arguments.credential_or_empty(name).is_some_and(|value| !value.is_empty())
+        }
+        CredentialLocation::Headers => header(name, headers.clone()).is_some_and(|value| !value.is_empty()),
+        CredentialLocation::Authorization => false,
+    };
+    names.iter().any(is_there)
+        || (is_in_authorization && fields.any(|(name, _)| name.eq_ignore_ascii_case(b"authorization")))
+}
+
 /// Refuses credentials longer than [`CREDENTIAL_BYTES_MAX`]: no application has such, and no message room for them.
 ///
 /// # Errors
@@ -66,7 +93,9 @@ pub fn check_length(credentials: &Credentials) -> Result<(), Denial> {
         Credentials::AppIdAndKey { app_key: Some(key), .. } if is_long(key.expose()) => {
             Err(Denial::ApplicationKeyInvalid)
         }
-        Credentials::ClientId(id) if is_long(id) => Err(Denial::ApplicationNotFound),
+        Credentials::ClientId(id) | Credentials::Anonymous(id) if is_long(id) => {
+            Err(Denial::ApplicationNotFound)
+        }
         _ => Ok(()),
     }
 }
@@ -223,7 +252,7 @@ mod tests {
             Ok(Credentials::AppIdAndKey { app_id, app_key }) => {
                 format!("{app_id} / {}", app_key.unwrap().expose())
             }
-            Ok(Credentials::ClientId(id)) => id,
+            Ok(Credentials::ClientId(id) | Credentials::Anonymous(id)) => id,
             Err(denial) => denial.code().to_owned(),
         };
         assert_eq!(found, expected, "{sent}");

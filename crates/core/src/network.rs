@@ -66,4 +66,5 @@ mod tests {
         for wrong in ["10.0.0.0/33", "10.0.0/8", "", "/8", "10.0.0.0/", "::/129"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
-    }}
+    }
+}

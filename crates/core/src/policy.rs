@@ -53,6 +53,7 @@ use self::upstream_tls::UpstreamTls;
 use self::url_rewriting::UrlRewriting;
 use crate::credentials::CredentialKind;
 use crate::extract::same_header;
+use crate::id::ApplicationId;
 
 /// Most steps of one list.
 pub const STEPS_MAX: usize = 64;
@@ -174,6 +175,11 @@ impl ChainStep {
             && !self.unless.as_ref().is_some_and(|unless| unless.holds(subject))
     }
 
+    /// Whether it is for all calls.
+    pub fn has_no_condition(&self) -> bool {
+        self.when.is_none() && self.unless.is_none()
+    }
+
     /// The claims that it asks for.
     fn claims(&self) -> Vec<&str> {
         let conditions = self.when.iter().chain(&self.unless);
@@ -212,6 +218,8 @@ pub struct ServiceOf<'a> {
     pub credentials: CredentialKind,
     /// The names that carry credentials and the secret token.
     pub secret_names: Vec<&'a str>,
+    /// Whether it has a backend of its own.
+    pub has_api_backend: bool,
 }
 
 impl Chain {
@@ -227,7 +235,9 @@ impl Chain {
             match read_entry(entry, at, &problems) {
                 Some(Entry::Step(step)) => steps.push(*step),
                 Some(Entry::Authorise) if authorise_at.is_none() => authorise_at = Some(steps.len()),
-                Some(Entry::Authorise) => tell(&problems, at, "authorise stands here a second time: take it out"),
+                Some(Entry::Authorise) => {
+                    tell(&problems, at, "authorise stands here a second time: take it out")
+                }
                 None => {}
             }
         }
@@ -264,6 +274,14 @@ impl Chain {
         self.front
     }
 
+    /// The application whose calls those without credentials are.
+    pub fn anonymous(&self) -> Option<&ApplicationId> {
+        self.steps.iter().find_map(|step| match &step.policy {
+            Policy::Anonymous(anonymous) => anonymous.application.as_ref(),
+            _ => None,
+        })
+    }
+
     /// The claims that policies ask for.
     pub fn claims(&self) -> Vec<String> {
         let mut claims: Vec<String> =
@@ -276,14 +294,19 @@ impl Chain {
     /// What of it cannot be, for the service that it is for; paths begin with the place in the list.
     pub fn problems_for(&self, service: &ServiceOf<'_>) -> Vec<Problem> {
         let problems: Problems = RefCell::default();
-        let is_secret =
-            |name: &str| service.secret_names.iter().any(|known| same_header(name.as_bytes(), known.as_bytes()));
+        let is_secret = |name: &str| {
+            service.secret_names.iter().any(|known| same_header(name.as_bytes(), known.as_bytes()))
+        };
         let wrong = |step: &ChainStep, message: String| tell(&problems, step.written_at, &message);
         for step in &self.steps {
-            if let Some(claim) = step.claims().first().filter(|_| service.credentials != CredentialKind::ClientId) {
+            if let Some(claim) =
+                step.claims().first().filter(|_| service.credentials != CredentialKind::ClientId)
+            {
                 wrong(
                     step,
-                    format!("asks for the claim {claim:?}: only calls of services with credentials = \"client_id\" have a token"),
+                    format!(
+                        "asks for the claim {claim:?}: only calls of services with credentials = \"client_id\" have a token"
+                    ),
                 );
             }
             let named: Vec<&str> = match &step.policy {
@@ -296,6 +319,13 @@ impl Chain {
                 Policy::AccessLog(log) => log.headers.iter().map(String::as_str).collect(),
                 _ => vec![],
             };
+            if matches!(step.policy, Policy::UpstreamPool(_)) && !service.has_api_backend {
+                wrong(
+                    step,
+                    "upstream_pool has no api_backend to spread: give the proxy one, for path and Host"
+                        .to_owned(),
+                );
+            }
             if let Some(name) = named.into_iter().find(|name| is_secret(name)) {
                 wrong(
                     step,
@@ -356,7 +386,12 @@ fn read_entry(entry: &Value, at: usize, problems: &Problems) -> Option<Entry> {
     None
 }
 
-fn read_step(table: &BTreeMap<String, Value>, kind: &'static Kind, at: usize, problems: &Problems) -> ChainStep {
+fn read_step(
+    table: &BTreeMap<String, Value>,
+    kind: &'static Kind,
+    at: usize,
+    problems: &Problems,
+) -> ChainStep {
     let form = Form::new(table, vec![Step::At(at)], problems);
     let (when, unless) = read_common(&form, kind);
     let policy = (kind.read)(&form);
@@ -401,7 +436,8 @@ fn check_order(steps: &[ChainStep], front: usize, problems: &Problems) {
                 step.name
             ));
         }
-        if is_front && let Policy::EdgeLimits(edge) = &step.policy
+        if is_front
+            && let Policy::EdgeLimits(edge) = &step.policy
             && edge.limits.iter().any(|limit| !limit.per.is_known_before())
         {
             wrong("edge_limits per application or client stands in front of authorise, where nobody knows yet who calls: move it behind".to_owned());

@@ -54,6 +54,13 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether calls without credentials are those of an application, in one of its deployments.
+    pub fn takes_anonymous_calls_for(&self, application: &str) -> bool {
+        let proxies = std::iter::once(&self.production).chain(&self.staging);
+        let mut named = proxies.filter_map(|proxy| proxy.policies.anonymous());
+        named.any(|named| named.as_str() == application)
+    }
+
     /// How gateways of an environment serve it.
     pub fn proxy(&self, environment: Environment) -> &Proxy {
         match (environment, &self.staging) {

@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use serde_json::Value;
 use tracing::info;
 use weir_core::RequestId;
+use weir_core::policy::access_log::Lines;
 use weir_core::refusal::wants_problem;
 
 use crate::config::Config;
@@ -24,6 +26,7 @@ use crate::grpc_status::{GRPC_STATUS, GrpcStatus};
 use crate::headers::{REQUEST_ID, is_sane_request_id};
 use crate::message::{Reply, RequestHead};
 use crate::meters::Meters;
+use crate::policy::Held;
 use crate::reply::Refusal;
 use crate::reply::grpc::is_grpc;
 use crate::service::Service;
@@ -73,7 +76,24 @@ pub(crate) struct Call {
     status: Option<StatusCode>,
     grpc_status: Option<GrpcStatus>,
     refused: Option<Refused>,
+    /// What its service's policies say of its line in the log.
+    logged: Option<Box<Logged>>,
+    /// What edge limits hold until it ends.
+    held: Vec<Held>,
     calls: Arc<Calls>,
+}
+
+/// What policies say of a call's line in the log.
+pub(crate) struct Logged {
+    pub(crate) lines: Lines,
+    /// Names and values that stand there besides.
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Default for Logged {
+    fn default() -> Self {
+        Self { lines: Lines::Sampled, headers: vec![] }
+    }
 }
 
 /// How a request was refused.
@@ -126,6 +146,8 @@ impl Call {
             status: None,
             grpc_status: None,
             refused: None,
+            logged: None,
+            held: vec![],
             calls: Arc::clone(calls),
         }
     }
@@ -133,6 +155,12 @@ impl Call {
     /// The request belongs to a service.
     pub(crate) fn belongs_to(&mut self, service: &Arc<Service>) {
         self.service = Some(Arc::clone(service));
+    }
+
+    /// What policies make of it lasts as long as it does.
+    pub(crate) fn keeps(&mut self, (held, logged): (Vec<Held>, Option<Box<Logged>>)) {
+        self.held = held;
+        self.logged = logged;
     }
 
     /// Method and path.
@@ -212,10 +240,17 @@ impl Call {
 
     fn log(&self, ended: &Ended<'_>, trace_id: Option<&str>, took: Duration) {
         let sampling = &self.calls.sampling;
-        let is_remarkable = self.is_remarkable(ended);
-        if !is_remarkable && !sampling.takes(ended.request_id) {
+        let lines = self.logged.as_ref().map_or(Lines::Sampled, |logged| logged.lines);
+        let is_remarkable = match lines {
+            Lines::Sampled => self.is_remarkable(ended),
+            Lines::All => true,
+            Lines::Failures => ended.meaning.is_none_or(|status| status.as_u16() >= 400),
+            Lines::None => return,
+        };
+        if !is_remarkable && (lines == Lines::Failures || !sampling.takes(ended.request_id)) {
             return;
         }
+        let headers = self.logged.as_ref().filter(|logged| !logged.headers.is_empty());
         info!(
             target: "weir::access",
             method = ended.method.as_str(),
@@ -228,8 +263,17 @@ impl Call {
             duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             request_id = ended.request_id,
             trace_id,
+            headers = headers.map(|logged| logged.headers()),
             sampled = if is_remarkable { None } else { sampling.share() },
         );
+    }
+}
+
+impl Logged {
+    /// As a JSON object.
+    fn headers(&self) -> String {
+        let named = self.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+        Value::Object(named.collect()).to_string()
     }
 }
 

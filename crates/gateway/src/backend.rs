@@ -281,7 +281,7 @@ fn affinity(credentials: &Credentials) -> u64 {
     let name = match credentials {
         Credentials::UserKey(key) => key.expose(),
         Credentials::AppIdAndKey { app_id, .. } => app_id,
-        Credentials::ClientId(id) => id,
+        Credentials::ClientId(id) | Credentials::Anonymous(id) => id,
     };
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
@@ -497,7 +497,10 @@ impl Heard {
         let free_answers = decision.read_free_answers().unwrap_or_default().map(Arc::new);
         let of = |id| ApplicationRef { service: service.id.clone(), application: id };
         // Most calls cost what they cost, whatever the answer.
-        let is_needed = free_answers.is_some() || service.may_cost_otherwise() || decision.denial.is_some();
+        let is_needed = free_answers.is_some()
+            || service.may_cost_otherwise()
+            || service.policies.is_some()
+            || decision.denial.is_some();
         let application = is_needed.then(|| decision.application_id.parse().ok()).flatten().map(of);
         Self { at: Timestamp::from_unix_ms(decision.decided_at_unix_ms), application, free_answers }
     }

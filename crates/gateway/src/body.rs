@@ -288,7 +288,7 @@ enum Source {
     /// The gateway's own text.
     Text(Bytes),
     /// The upstream's stream.
-    Stream { body: AnswerBody, pause: PauseTimer },
+    Stream { body: AnswerBody, pause: PauseTimer, left: u64 },
     /// Nothing; behind the head the connection leaves HTTP.
     Tunnel(Granted),
 }
@@ -298,8 +298,9 @@ impl ReplyBody {
         Self { source: Source::Text(text.into()), call: None }
     }
 
-    pub(crate) fn stream(body: AnswerBody, idle: Duration) -> Self {
-        Self { source: Source::Stream { body, pause: PauseTimer::new(idle) }, call: None }
+    /// The upstream's, cut off where it grows longer than `max` bytes.
+    pub(crate) fn stream(body: AnswerBody, idle: Duration, max: u64) -> Self {
+        Self { source: Source::Stream { body, pause: PauseTimer::new(idle), left: max }, call: None }
     }
 
     pub(crate) fn tunnel(granted: Granted) -> Self {
@@ -321,6 +322,13 @@ impl ReplyBody {
     }
 }
 
+/// A piece of an answer, if there is still room for it.
+fn within(frame: Frame<Bytes>, left: &mut u64) -> Result<Frame<Bytes>, BodyError> {
+    let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+    *left = left.checked_sub(length).ok_or(BodyError::TooLong)?;
+    Ok(frame)
+}
+
 impl Body for ReplyBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -334,14 +342,14 @@ impl Body for ReplyBody {
             Source::Tunnel(_) => Poll::Ready(None),
             Source::Text(text) if text.is_empty() => Poll::Ready(None),
             Source::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            Source::Stream { body, pause } => match Pin::new(body).poll_frame(context) {
+            Source::Stream { body, pause, left } => match Pin::new(body).poll_frame(context) {
                 Poll::Pending => {
                     ready!(pause.poll(context));
                     Poll::Ready(Some(Err(BodyError::Stalled)))
                 }
                 Poll::Ready(frame) => {
                     pause.stop();
-                    Poll::Ready(frame)
+                    Poll::Ready(frame.map(|frame| within(frame?, left)))
                 }
             },
         };

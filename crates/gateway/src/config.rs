@@ -31,6 +31,17 @@ pub struct CertificateFiles {
     pub key_file: PathBuf,
 }
 
+/// What some upstreams are shown, and whom they are believed by.
+#[derive(Debug, Clone)]
+pub struct UpstreamIdentity {
+    /// What policies call it.
+    pub name: String,
+    /// What upstreams are shown; `None`: nothing.
+    pub certificate: Option<CertificateFiles>,
+    /// Certificates of the authorities, PEM, that such upstreams must be under; `None`: as other upstreams.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// TLS towards clients.
 #[derive(Debug, Clone)]
 pub struct TlsConfig {
@@ -127,6 +138,10 @@ pub struct Config {
     pub cancels_waiting_max: usize,
     /// Certificates of authorities, PEM, that `https://` upstreams may be under besides the public ones.
     pub upstream_ca_file: Option<PathBuf>,
+    /// Identities that the policy `upstream_tls` names.
+    pub upstream_tls: Vec<UpstreamIdentity>,
+    /// Proxies in front of the gateway whose `X-Forwarded-For` is believed. Default none.
+    pub trusted_proxies: Vec<Network>,
     /// Most requests in flight to one upstream, tunnels included; further ones wait. Default 4,096.
     pub upstream_in_flight_max: usize,
     /// Most requests that wait for another one to the same upstream to end, as long as they would wait for a
@@ -176,6 +191,8 @@ impl Config {
             authorisations_waiting_max: 16_384,
             cancels_waiting_max: 65_536,
             upstream_ca_file: None,
+            upstream_tls: vec![],
+            trusted_proxies: vec![],
             upstream_in_flight_max: 4096,
             upstream_waiting_max: 1024,
             upstream_idle_max: 256,

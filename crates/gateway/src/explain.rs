@@ -8,15 +8,18 @@
 mod kept;
 mod shown;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use http::StatusCode;
 use http::header::REFERER;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 use weir_core::arguments::{Arguments, FORM_BYTES_MAX};
+use weir_core::network::Network;
 use weir_core::{
     ApplicationId, ApplicationRef, Credentials, Decision, RequestIds, Timestamp, Usage, referrer,
 };
@@ -29,6 +32,7 @@ use crate::http1::{BodyReader, Found, HeadReader};
 use crate::leases::Leases;
 use crate::listener::Listener;
 use crate::message::RequestHead;
+use crate::policy::{self, Caller, Entered};
 use crate::proxy::{self, Trail};
 use crate::reply::{Denied, Refusal};
 use crate::service::Service;
@@ -105,7 +109,8 @@ impl Explainer {
         let mut trail = Trail::default();
         let judged = running.judge(&head, &body, application, &mut trail, &mut shown).await;
         Ok(match judged {
-            Ok(upstream) => shown.passes(upstream, trail),
+            Ok(Judged::Passes(upstream)) => shown.passes(upstream, trail),
+            Ok(Judged::Answered(status)) => shown.answered(status, trail),
             Err(refusal) => shown.refused(&refusal, trail),
         })
     }
@@ -133,7 +138,7 @@ fn whole_body(framing: crate::framing::Framing, held: &mut BytesMut) -> Vec<u8> 
 }
 
 impl Running {
-    /// The upstream's URL of a request that passes.
+    /// What becomes of a request that nothing refuses.
     async fn judge(
         &self,
         head: &RequestHead,
@@ -141,34 +146,45 @@ impl Running {
         application: Option<ApplicationId>,
         trail: &mut Trail,
         shown: &mut Shown,
-    ) -> Result<String, Refusal> {
+    ) -> Result<Judged, Refusal> {
         let target = Target::read(head).map_err(Refusal::Target)?;
         shown.path = target.path.to_owned();
         trail.host = target.host();
         let routes = self.snapshot.load();
         let (service, path) = proxy::route(&routes, &self.status, head, &target, trail.host.as_deref())?;
         trail.service = Some(Arc::clone(&service));
-        let ahead = ahead(head, body);
-        let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
-        let credentials = match application {
-            Some(_) => None,
-            None => Some(proxy::credentials(&service, head, arguments)?.check(&service).await?),
+        let caller =
+            Caller { head, path: &path.decoded, query: target.query, host: target.authority, request_id: "" };
+        let address = asked_address(head);
+        let rewritten = match proxy::enter(trail, &service, caller, &path.target, (address, true))? {
+            Entered::Goes(rewritten) => rewritten,
+            Entered::Answered(reply) => return Ok(Judged::Answered(reply.status)),
         };
+        let read = rewritten.as_ref().map(|url| url.read()).transpose()?;
+        let (path, query) = read.as_ref().map_or((&path, target.query), |(path, query)| (path, *query));
+        let ahead = ahead(head, body);
+        let arguments = Arguments { query: query.unwrap_or_default(), form: ahead.form() };
+        let found = match application {
+            Some(_) => None,
+            None => Some(proxy::credentials(&service, head, arguments, trail)?.check(&service).await?),
+        };
+        let (credentials, claims) = found.map_or((None, None), |(shown, claims)| (Some(shown), claims));
         trail.backend = service.rules.backend_of(&path.decoded);
-        trail.matched = proxy::matched(&service, trail.backend, head, &path, arguments)?;
-        let upstream = service.upstream(trail.backend).ok_or(Refusal::NoUpstream)?;
-        proxy::check_length(&service, head, &ahead)?;
-        let onward =
-            proxy::upstream_target(&service, upstream, service.path_for(trail.backend, &path), target.query)?;
+        trail.matched = proxy::matched(&service, trail.backend, head, path, arguments)?;
+        let caller = Caller { path: &path.decoded, query, ..caller };
+        let upstream = proxy::choose_upstream(trail, &service, (credentials.as_ref(), claims), caller)?;
+        proxy::check_length(trail, &service, head, &ahead)?;
+        let below = service.path_for(trail.backend, path);
+        let onward = proxy::upstream_target(trail, &service, upstream, below, caller)?;
         let url = format!("{}{onward}", upstream.url.origin);
-        let caller = match (application, credentials) {
-            (Some(id), _) => Caller::Application(id),
-            (None, Some(credentials)) => Caller::Credentials(credentials),
+        let by = match (application, credentials) {
+            (Some(id), _) => By::Application(id),
+            (None, Some(credentials)) => By::Credentials(credentials),
             (None, None) => return Err(Refusal::Broken),
         };
-        let asked = Asked { service: &service, caller: &caller, usage: &trail.matched.usage, head };
+        let asked = Asked { service: &service, caller: &by, usage: &trail.matched.usage, head };
         let decided = self.decide(&asked, shown).await;
-        decided.map(|()| url)
+        decided.map(|()| Judged::Passes(url))
     }
 
     /// Whether a call may pass, and where its limits stand.
@@ -179,7 +195,7 @@ impl Running {
             Refusal::Denied(Denied { service: Arc::clone(service), denial, at, application: None })
         };
         // As for a call itself, the lease comes first: asking a listener might recall it.
-        if let Caller::Credentials(credentials) = caller {
+        if let By::Credentials(credentials) = caller {
             let id = RequestIds::new([0; 8]).next();
             let question = Question { id, service, credentials, usage, referrer, trace: None };
             if let Some((application, foreseen)) = self.leases.foresee(&question) {
@@ -217,8 +233,8 @@ impl Running {
     /// What the first listener says that decides; `None`: none answers.
     async fn ask(&self, asked: &Asked<'_>, referrer: Option<&str>) -> Result<Option<v1::Decision>, Refusal> {
         let (credentials, app_id) = match asked.caller {
-            Caller::Credentials(credentials) => (Some(credentials.into()), String::new()),
-            Caller::Application(id) => (None, id.to_string()),
+            By::Credentials(credentials) => (Some(credentials.into()), String::new()),
+            By::Application(id) => (None, id.to_string()),
         };
         let request = v1::AuthorizeRequest {
             service_id: asked.service.id.to_string(),
@@ -263,8 +279,22 @@ impl Running {
     }
 }
 
+/// What becomes of a request that nothing refuses.
+enum Judged {
+    /// It goes to this URL.
+    Passes(String),
+    /// A policy answers it.
+    Answered(StatusCode),
+}
+
+/// The address that a request would come from: whoever asks may say it, as a proxy would.
+fn asked_address(head: &RequestHead) -> IpAddr {
+    let everybody = ["0.0.0.0/0", "::/0"].map(str::parse::<Network>).into_iter().flatten();
+    policy::client_address(IpAddr::V4(Ipv4Addr::LOCALHOST), &everybody.collect::<Vec<_>>(), &head.fields)
+}
+
 /// Who calls.
-enum Caller {
+enum By {
     Credentials(Credentials),
     Application(ApplicationId),
 }
@@ -272,7 +302,7 @@ enum Caller {
 /// What is to be decided.
 struct Asked<'a> {
     service: &'a Arc<Service>,
-    caller: &'a Caller,
+    caller: &'a By,
     usage: &'a Usage,
     head: &'a RequestHead,
 }

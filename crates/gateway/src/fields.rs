@@ -12,7 +12,7 @@ const TEXT_BYTES: usize = 768;
 const LINES: usize = 16;
 
 /// Fields in their order; names are in small letters.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Fields {
     text: Vec<u8>,
     lines: Vec<Line>,
@@ -153,6 +153,11 @@ impl From<&HeaderMap> for Fields {
         }
         fields
     }
+}
+
+/// Whether a value says nothing.
+pub(crate) fn is_blank(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 /// A value as text, if it is made of ASCII that is seen.

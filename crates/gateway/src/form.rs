@@ -16,7 +16,7 @@ use crate::fields::{self, Fields};
 use crate::message::RequestHead;
 
 /// What was read of a body before the request went anywhere.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Ahead {
     /// The bytes, still to be sent upstream.
     pub(crate) bytes: Bytes,

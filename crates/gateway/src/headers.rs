@@ -17,6 +17,7 @@ use weir_core::extract::{credential_headers, same_header};
 
 use crate::fields::{self, Fields};
 use crate::http1::transfer::Framing;
+use crate::policy::Passing;
 
 /// Names a request in logs, answers and, if the client chose it, upstream.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
@@ -28,8 +29,12 @@ const DEBUG: &str = "x-3scale-debug";
 
 /// What the gateway knows of a request that its upstream should.
 pub(crate) struct Forwarding<'a> {
-    /// The client's address.
+    /// The address of who connects.
     pub(crate) peer: &'a HeaderValue,
+    /// The client's, where that is another: behind a proxy that is believed.
+    pub(crate) real_ip: Option<String>,
+    /// What policies make of the request.
+    pub(crate) passing: Option<&'a Passing>,
     /// Host as the client wrote it.
     pub(crate) host: Option<String>,
     /// Host as the upstream sees it.
@@ -59,7 +64,10 @@ pub(crate) fn to_upstream(headers: &mut Fields, forwarding: &Forwarding<'_>) {
         !matches!(name, b"expect" | b"proxy-authorization" | b"x-3scale-debug" | b"x-request-id" | b"host")
             && !is_vouched_for(name, Some(secret_name))
     });
-    headers.push(REAL_IP, forwarding.peer);
+    match &forwarding.real_ip {
+        None => headers.push(REAL_IP, forwarding.peer),
+        Some(address) => headers.push(REAL_IP, address),
+    }
     match came_by {
         None => headers.push(FORWARDED_FOR, forwarding.peer),
         Some(chain) => headers.push(FORWARDED_FOR, [&chain, forwarding.peer.as_bytes()].concat()),
@@ -235,6 +243,8 @@ mod tests {
         let secret = (HeaderName::from_static("x-secret-token"), token.map(HeaderValue::from_static));
         let forwarding = Forwarding {
             peer: &HeaderValue::from_static("192.0.2.1"),
+            real_ip: None,
+            passing: None,
             host: Some("api.test".to_owned()),
             upstream_host: &HeaderValue::from_static("up.test"),
             secret: &secret,

@@ -116,6 +116,15 @@ pub(crate) enum Ticket {
 }
 
 impl Ticket {
+    /// Whose call it is, where that is known.
+    pub(crate) fn application(&self) -> Option<ApplicationRef> {
+        match self {
+            Self::Lease(application, _) => Some(application.reference.clone()),
+            Self::Outage(key) => key.application(),
+            Self::Listener(application, _) => Some(application.clone()),
+        }
+    }
+
     /// Whose usage it is, where that is known, and the minute that it counts in, since 1970.
     fn booked(&self) -> Option<(ApplicationRef, i64)> {
         match self {

@@ -13,6 +13,7 @@ mod backend;
 mod body;
 pub mod config;
 mod connection;
+mod exchange;
 mod explain;
 mod fields;
 mod form;
@@ -31,6 +32,7 @@ mod message;
 mod meters;
 mod oidc;
 mod outcome;
+mod policy;
 mod proxy;
 mod proxy_protocol;
 mod reply;
@@ -61,13 +63,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use weir_core::RequestIds;
 
-pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, TlsConfig};
+pub use config::{CertificateFiles, Config, Http2Limits, ListenerTls, TlsConfig, UpstreamIdentity};
 pub use explain::{ExplainError, Explainer, Explanation, RefusalLog};
 pub use oidc::OidcConfig;
-pub use weir_core::network::{Network, NetworkError};
 pub use status::Status;
 pub use tls::{AcceptorError, CertificateError};
 pub use upstream::TlsError;
+pub use weir_core::network::{Network, NetworkError};
 
 use crate::access::Calls;
 use crate::backend::Authoriser;
@@ -162,13 +164,18 @@ impl Gateway {
             return Err(StartError::NoListener);
         }
         let connector = Connector::new(config.upstream_ca_file.as_ref())?;
+        let identity = |files: &UpstreamIdentity| {
+            let connector = Connector::of_identity(files, config.upstream_ca_file.as_ref())?;
+            Ok::<_, TlsError>((files.name.clone(), Arc::new(connector)))
+        };
+        let identities = config.upstream_tls.iter().map(identity).collect::<Result<_, _>>()?;
         let limits = PoolLimits {
             in_flight_max: config.upstream_in_flight_max,
             waiting_max: config.upstream_waiting_max,
             idle_max: config.upstream_idle_max,
             workers: config.workers,
         };
-        let neighbours = Arc::new(Neighbours::new(connector, limits, config.oidc.clone()));
+        let neighbours = Arc::new(Neighbours::new(connector, identities, limits, config.oidc.clone()));
         let (socket, address) = bind(config.address, config.reuse_port)?;
         let mut prefix = [0; 8];
         getrandom::fill(&mut prefix)?;
@@ -270,6 +277,7 @@ impl Gateway {
         let (leases, refusals) = (Arc::clone(leases), Arc::clone(&self.refusals));
         let (ids, status, calls) =
             (Arc::clone(&self.ids), self.status.clone(), Arc::new(Calls::new(&self.config)));
+        let trusted_proxies: Arc<[Network]> = self.config.trusted_proxies.clone().into();
         let make = move |index: usize| {
             Ok(Pipeline {
                 snapshot: Arc::clone(&snapshot),
@@ -285,6 +293,7 @@ impl Gateway {
                 status: status.clone(),
                 calls: Arc::clone(&calls),
                 refusals: Arc::clone(&refusals),
+                trusted_proxies: Arc::clone(&trusted_proxies),
             })
         };
         Workers::start(self.config.workers, make).await

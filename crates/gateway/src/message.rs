@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use crate::fields::Fields;
 
 /// What a request says before its body.
+#[derive(Clone)]
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
     pub(crate) uri: Uri,

@@ -76,13 +76,23 @@ pub(crate) fn describe() {
         "Leases out, those of an earlier run included until they are settled"
     );
     describe_gauge!("weir_gateway_journal_leases", "Leases in the journal");
+    describe_neighbours();
+    // What starts at 0 shows its first hit as a rise.
+    Bound::ALL.into_iter().for_each(|bound| bound_counter(bound).increment(0));
+}
+
+/// Of issuers, listeners and policies.
+fn describe_neighbours() {
     describe_counter!("weir_gateway_tokens_total", "Tokens that were shown, by service and outcome");
     describe_counter!("weir_gateway_issuer_fetches_total", "Times issuers were asked for keys, by outcome");
     describe_counter!("weir_gateway_refusals_unwritten_total", "Refusals that are not in their file");
+    describe_counter!("weir_gateway_retries_total", "Calls that were sent to their upstream again");
+    describe_gauge!(
+        "weir_gateway_upstream_healthy",
+        "Whether an address of an upstream is well, by upstream"
+    );
     describe_gauge!("weir_gateway_listeners_up", "Listeners with an open stream");
     describe_gauge!("weir_gateway_configuration_revision", "Revision of the configuration in force");
-    // What starts at 0 shows its first hit as a rise.
-    Bound::ALL.into_iter().for_each(|bound| bound_counter(bound).increment(0));
 }
 
 /// Tokens shown to one service.
@@ -106,6 +116,11 @@ impl TokenMeters {
 /// An issuer was asked for its keys.
 pub(crate) fn issuer_asked(outcome: &'static str) {
     counter!("weir_gateway_issuer_fetches_total", "outcome" => outcome).increment(1);
+}
+
+/// A call is sent to its upstream again.
+pub(crate) fn retried() {
+    counter!("weir_gateway_retries_total").increment(1);
 }
 
 /// A refusal could not be written down.

@@ -18,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_core::credentials::CREDENTIAL_BYTES_MAX;
 use weir_core::oidc::{Oidc, SigningAlgorithm, TOKEN_BYTES_MAX, TokenFault};
+use weir_core::policy::condition::ClaimValues;
 use weir_core::{Credentials, Denial};
 
 pub(crate) use self::issuer::Issuers;
@@ -57,33 +58,45 @@ pub(crate) struct Door {
     wanted: Oidc,
     issuer: Arc<Issuer>,
     tokens: Tokens,
+    /// Which claims policies ask for.
+    claims: Arc<[String]>,
     meters: TokenMeters,
 }
 
+/// Whose a token is, and what it says of what policies ask.
+pub(crate) type Shown = (Credentials, Option<Arc<ClaimValues>>);
+
+/// Most of a token's claims that is remembered with it; one that says more is verified each time.
+const CLAIMS_BYTES_MAX: usize = 1_024;
+
 impl Door {
-    pub(crate) fn new(service: &str, wanted: Oidc, issuers: &Issuers) -> Self {
+    pub(crate) fn new(service: &str, wanted: Oidc, claims: Arc<[String]>, issuers: &Issuers) -> Self {
         let issuer = issuers.of(&wanted.issuer);
-        Self { wanted, issuer, tokens: Tokens::new(), meters: TokenMeters::of(service) }
+        Self { wanted, issuer, tokens: Tokens::new(), claims, meters: TokenMeters::of(service) }
     }
 
     /// The application that a token names which was good a moment ago.
-    pub(crate) fn remembered(&self, token: &str) -> Option<Credentials> {
-        let found = self.tokens.find(&remembered::digest(token), self.issuer.generation(), now_s())?;
+    pub(crate) fn remembered(&self, token: &str) -> Option<Shown> {
+        let (client_id, claims) =
+            self.tokens.find(&remembered::digest(token), self.issuer.generation(), now_s())?;
         self.meters.remembered.increment(1);
-        Some(Credentials::ClientId(found))
+        Some((Credentials::ClientId(client_id), claims))
     }
 
     /// The application that a token names.
     ///
     /// # Errors
     /// When it opens nothing.
-    pub(crate) async fn check(&self, token: &str) -> Result<Credentials, Closed> {
+    pub(crate) async fn check(&self, token: &str) -> Result<Shown, Closed> {
         let now_s = now_s();
         match self.judge(token, now_s).await {
-            Ok((remembered, client_id)) => {
-                self.tokens.put(remembered::digest(token), remembered, now_s);
+            Ok(good) => {
+                let shown = (Credentials::ClientId(good.client_id.clone()), good.claims.clone());
+                if good.claims.as_ref().is_none_or(|claims| claims.bytes() <= CLAIMS_BYTES_MAX) {
+                    self.tokens.put(remembered::digest(token), good, now_s);
+                }
                 self.meters.verified.increment(1);
-                Ok(Credentials::ClientId(client_id))
+                Ok(shown)
             }
             Err(closed) => {
                 self.meters.refused.increment(1);
@@ -92,7 +105,7 @@ impl Door {
         }
     }
 
-    async fn judge(&self, text: &str, now_s: i64) -> Result<(Remembered, String), Closed> {
+    async fn judge(&self, text: &str, now_s: i64) -> Result<Remembered, Closed> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenFault::TooLong.into());
         }
@@ -120,7 +133,10 @@ impl Door {
             return Err(TokenFault::Signature.into());
         }
         let until_s = claims.expires_s().saturating_add(self.wanted.leeway_s.into());
-        Ok((Remembered { client_id: client_id.clone(), until_s, generation: known.generation }, client_id))
+        let asked = |name: &String| (name.clone(), claims.values(name));
+        let claims = (!self.claims.is_empty())
+            .then(|| Arc::new(ClaimValues::new(self.claims.iter().map(asked).collect())));
+        Ok(Remembered { client_id, claims, until_s, generation: known.generation })
     }
 
     fn allows(&self, known: &Known, algorithm: SigningAlgorithm) -> bool {

@@ -7,21 +7,24 @@
 //! A panic in here ends this request with 500 and no other.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use http::header::{HOST, REFERER, TRAILER};
+use http::HeaderValue;
+use http::header::REFERER;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Version};
 use http_body::Body;
 use tracing::error;
 use weir_core::arguments::Arguments;
 use weir_core::backend::BackendIndex;
 use weir_core::mapping_rule::Matched;
+use weir_core::network::Network;
 use weir_core::path::RequestPath;
+use weir_core::policy::condition::ClaimValues;
 use weir_core::ratelimit::Tightest;
 use weir_core::route::Routes;
 use weir_core::target::TargetError;
@@ -29,7 +32,8 @@ use weir_core::{Credentials, Decision, Denial, RequestIds, StatusSet, Timestamp,
 
 use crate::access::{Call, Calls};
 use crate::backend::{Authoriser, Question, Verdict};
-use crate::body::{ClientBody, Progress, ReplyBody, RequestBody};
+use crate::body::{ClientBody, ReplyBody};
+use crate::exchange::{Exchange, Limits, Outgoing, body_bytes_max, is_spent, no_target};
 use crate::explain::{Kept, Ring};
 use crate::fields;
 use crate::form::{self, Ahead};
@@ -37,15 +41,16 @@ use crate::framing::Malformed;
 use crate::headers::{self, Forwarding, REQUEST_ID};
 use crate::leases::{Here, Ticket};
 use crate::message::{Reply, RequestHead};
-use crate::oidc::Closed;
+use crate::oidc::{Closed, Shown};
 use crate::outcome;
+use crate::policy::{self, Attempts, Caller, Entered, Passing, Policies};
 use crate::reply::{self, Denied, Refusal};
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
 use crate::target::Target;
 use crate::upgrade;
-use crate::upstream::{self, Onward, Over, Upstream, UpstreamError};
+use crate::upstream::Upstream;
 
 /// What requests pass through.
 pub(crate) struct Pipeline {
@@ -55,6 +60,8 @@ pub(crate) struct Pipeline {
     pub(crate) status: Status,
     pub(crate) calls: Arc<Calls>,
     pub(crate) refusals: Arc<Ring>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Arc<[Network]>,
 }
 
 /// What is known of a request once its phases have gone by, whatever ended it.
@@ -66,10 +73,14 @@ pub(crate) struct Trail {
     pub(crate) backend: Option<BackendIndex>,
     /// Empty until its mapping rules are known.
     pub(crate) matched: Matched,
+    /// What the service's policies make of it; `None`: there are none, or it did not come to them.
+    pub(crate) passing: Option<Box<Passing>>,
 }
 
 /// Who sends requests over a connection.
 pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    /// The same as text.
     pub(crate) peer: HeaderValue,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
@@ -91,7 +102,7 @@ impl Pipeline {
             AssertUnwindSafe(passing).catch_unwind().await
         };
         let refusal = match passed {
-            Ok(Ok(reply)) => return finish(call, reply),
+            Ok(Ok(reply)) => return finish(call, trail.passing, reply),
             Ok(Err(refusal)) => refusal,
             Err(_panic) => {
                 error!(request_id = call.shown_id(), "a request ended in a panic");
@@ -101,10 +112,12 @@ impl Pipeline {
         self.refused(call, trail, &refusal)
     }
 
-    fn refused(&self, mut call: Call, trail: Trail, refusal: &Refusal) -> Reply<ReplyBody> {
-        self.refusals.keep(Kept::new(call.shown_id(), call.line(), refusal, trail));
+    fn refused(&self, mut call: Call, mut trail: Trail, refusal: &Refusal) -> Reply<ReplyBody> {
+        let passing = trail.passing.take();
+        let policies = passing.as_ref().map(|passing| passing.names()).unwrap_or_default();
+        self.refusals.keep(Kept::new(call.shown_id(), call.line(), refusal, trail, policies));
         let reply = refuse(&mut call, refusal);
-        finish(call, reply)
+        finish(call, passing, reply)
     }
 
     /// Answers what is no request; `head` is what can be told of it.
@@ -134,49 +147,74 @@ impl Pipeline {
             route(&self.snapshot.load(), &self.status, &head, &target, trail.host.as_deref())?;
         call.belongs_to(&service);
         trail.service = Some(Arc::clone(&service));
-        let ahead = read_ahead(call, &head, &mut body, &service).await?;
-        let arguments = Arguments { query: target.query.unwrap_or_default(), form: ahead.form() };
-        let credentials = match credentials(&service, &head, arguments)? {
-            Found::Credentials(credentials) => credentials,
+        let address = policy::client_address(client.address, &self.trusted_proxies, &head.fields);
+        let (query, request_id) = (target.query, call.shown_id());
+        let caller = Caller { head: &head, path: &path.decoded, query, host: target.authority, request_id };
+        let rewritten = match enter(trail, &service, caller, &path.target, (address, false))? {
+            Entered::Goes(rewritten) => rewritten,
+            Entered::Answered(reply) => return Ok(*reply),
+        };
+        let read = rewritten.as_ref().map(|url| url.read()).transpose()?;
+        let (path, query) = read.as_ref().map_or((&path, target.query), |(path, query)| (path, *query));
+        let mut ahead = read_ahead(call, &head, &mut body, &service).await?;
+        let arguments = Arguments { query: query.unwrap_or_default(), form: ahead.form() };
+        let (credentials, claims) = match credentials(&service, &head, arguments, trail)? {
+            Found::Shown(shown) => shown,
             // Apart, so that what most calls wait for is not made larger.
             token => Box::pin(token.check(&service)).await?,
         };
         let backend = service.rules.backend_of(&path.decoded);
         trail.backend = backend;
-        trail.matched = matched(&service, backend, &head, &path, arguments)?;
-        let usage = &trail.matched.usage;
-        let upstream = service.upstream(backend).ok_or(Refusal::NoUpstream)?;
-        check_length(&service, &head, &ahead)?;
-        let onward = upstream_target(&service, upstream, service.path_for(backend, &path), target.query)?;
-        let admitted = self.authorise(call, &service, &head, &credentials, usage).await?;
+        trail.matched = matched(&service, backend, &head, path, arguments)?;
+        let caller = Caller { path: &path.decoded, query, ..caller };
+        let upstream = choose_upstream(trail, &service, (Some(&credentials), claims), caller)?;
+        check_length(trail, &service, &head, &ahead)?;
+        if wants_body(trail, &service, &head, &body) {
+            ahead = Box::pin(read_whole(call, &mut body, &service, ahead)).await?;
+        }
+        let onward = upstream_target(trail, &service, upstream, service.path_for(backend, path), caller)?;
+        let admitted = self.authorise(call, &service, &head, &credentials, &trail.matched.usage).await?;
         let Admitted { limits, ticket, free_answers } = admitted;
-        let forwarding = Forwarding {
-            peer: &client.peer,
-            host: target.authority.map(str::to_owned),
-            upstream_host: &upstream.url.host,
-            secret: &service.secret,
-            request_id: call.clients_id(),
-            scheme: client.scheme,
-            upgrade: upgrade::wish(&head),
-            takes_trailers: headers::takes_trailers(head.version, &head.fields),
-            is_http2: call.is_grpc,
-        };
+        let passes = admit(trail, &service, ticket.as_ref(), &credentials, caller);
+        let host = target.authority.map(str::to_owned);
+        let forwarding = forwarding(call, trail, (&service, upstream), &head, (client, address, host));
+        let attempts = attempts(trail, &service, &head, is_spent(&ahead, &body));
         let outgoing = Outgoing { head, target: onward, ahead, body };
-        let mut exchanged = exchange(call, &service, upstream, outgoing, &forwarding, limits).await;
+        let exchange =
+            Exchange { call, service: &service, upstream, forwarding: &forwarding, limits: &limits };
+        let mut exchanged = match (passes, attempts) {
+            (Err(refusal), _) => Err(refusal),
+            (Ok(()), None) => exchange.once(outgoing).await,
+            // Apart, since what it holds is large and most calls are sent once.
+            (Ok(()), Some(attempts)) => Box::pin(exchange.again(outgoing, attempts)).await,
+        };
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {
             // Refused after all: then it must not stay counted.
-            let (service, credentials) = (&service, &credentials);
+            let (service, credentials, usage) = (&service, &credentials, &trail.matched.usage);
             let question = Question { id: call.id, service, credentials, usage, referrer: None, trace: None };
             self.authoriser.take_back(&question, ticket.as_ref());
             return exchanged;
         }
-        let status = exchanged.as_ref().map_or_else(Refusal::status, |reply| reply.status).as_u16();
-        let given_back =
-            outcome::given_back(&service, backend, &trail.matched, free_answers.as_deref(), status);
-        let extra =
-            exchanged.as_mut().map_or_else(|_| Usage::default(), |r| outcome::extra(&service, &mut r.fields));
-        self.authoriser.book(ticket.as_ref(), usage, &given_back, &extra);
+        self.settle(trail, &service, (ticket.as_ref(), free_answers.as_deref()), &mut exchanged);
         exchanged
+    }
+
+    /// Books what the call cost by its answer.
+    fn settle(
+        &self,
+        trail: &mut Trail,
+        service: &Service,
+        (ticket, free_answers): (Option<&Ticket>, Option<&StatusSet>),
+        exchanged: &mut Result<Reply<ReplyBody>, Refusal>,
+    ) {
+        let status = exchanged.as_ref().map_or_else(Refusal::status, |reply| reply.status).as_u16();
+        let given_back = outcome::given_back(service, trail.backend, &trail.matched, free_answers, status);
+        let extra =
+            exchanged.as_mut().map_or_else(|_| Usage::default(), |r| outcome::extra(service, &mut r.fields));
+        self.authoriser.book(ticket, &trail.matched.usage, &given_back, &extra);
+        if let (Some(passing), Ok(_)) = (&mut trail.passing, exchanged) {
+            passing.is_answered = true;
+        }
     }
 
     /// Asks whether the call may go on, and counts it if it may.
@@ -244,6 +282,92 @@ pub(crate) fn route<'a>(
     Ok((Arc::clone(service.ok_or(Refusal::NoService)?), path))
 }
 
+impl Trail {
+    /// The service's policies, and what they make of the request.
+    fn policies<'s>(&self, service: &'s Service) -> Option<(&'s Policies, &Passing)> {
+        service.policies.as_deref().zip(self.passing.as_deref())
+    }
+}
+
+/// The policies in front of authorisation, for a request from an address; or for one that is only asked about.
+pub(crate) fn enter(
+    trail: &mut Trail,
+    service: &Arc<Service>,
+    caller: Caller<'_>,
+    target: &str,
+    (address, is_asked): (IpAddr, bool),
+) -> Result<Entered, Refusal> {
+    let Some(policies) = &service.policies else { return Ok(Entered::Goes(None)) };
+    let passing = trail.passing.insert(Passing::new(service, policies, caller.head, address, is_asked));
+    passing.enter(policies, caller, target)
+}
+
+/// Where a request goes; the policies behind authorisation that need not wait for it are carried out.
+pub(crate) fn choose_upstream<'s>(
+    trail: &mut Trail,
+    service: &'s Service,
+    (credentials, claims): (Option<&Credentials>, Option<Arc<ClaimValues>>),
+    caller: Caller<'_>,
+) -> Result<&'s Upstream, Refusal> {
+    let own = service.upstream(trail.backend);
+    let Some((policies, passing)) = service.policies.as_deref().zip(trail.passing.as_deref_mut()) else {
+        return own.ok_or(Refusal::NoUpstream);
+    };
+    passing.claims = claims;
+    passing.behind(policies, caller, credentials)?;
+    passing.upstream(policies).or(own).ok_or(Refusal::NoUpstream)
+}
+
+/// The policies that wait for authorisation, for a request that is counted.
+fn admit(
+    trail: &mut Trail,
+    service: &Service,
+    ticket: Option<&Ticket>,
+    credentials: &Credentials,
+    caller: Caller<'_>,
+) -> Result<(), Refusal> {
+    let Some((policies, passing)) = service.policies.as_deref().zip(trail.passing.as_deref_mut()) else {
+        return Ok(());
+    };
+    let application = ticket.and_then(Ticket::application);
+    let application = application.as_ref().map(|application| application.application.as_str());
+    passing.admitted(policies, (application, credentials), caller)
+}
+
+/// Whether a body is to be read before its request is sent.
+fn wants_body(trail: &Trail, service: &Service, head: &RequestHead, body: &ClientBody) -> bool {
+    trail.policies(service).is_some_and(|(policies, passing)| passing.wants_body(policies, head, body))
+}
+
+/// How often a request may be sent, whose body has been read, or has not; `None`: once.
+fn attempts(trail: &Trail, service: &Service, head: &RequestHead, is_read: bool) -> Option<Attempts> {
+    let (policies, passing) = trail.policies(service).filter(|_| is_read && upgrade::wish(head).is_none())?;
+    passing.attempts(policies, head)
+}
+
+/// What the upstream should know of a request, whose client is at an address and named a host.
+fn forwarding<'a>(
+    call: &'a Call,
+    trail: &'a Trail,
+    (service, upstream): (&'a Service, &'a Upstream),
+    head: &RequestHead,
+    (client, address, host): (&'a Client, IpAddr, Option<String>),
+) -> Forwarding<'a> {
+    Forwarding {
+        peer: &client.peer,
+        real_ip: (address != client.address).then(|| address.to_string()),
+        passing: trail.passing.as_deref(),
+        host,
+        upstream_host: &upstream.url.host,
+        secret: &service.secret,
+        request_id: call.clients_id(),
+        scheme: client.scheme,
+        upgrade: upgrade::wish(head),
+        takes_trailers: headers::takes_trailers(head.version, &head.fields),
+        is_http2: call.is_grpc,
+    }
+}
+
 /// A call that may go on.
 struct Admitted {
     limits: Limits,
@@ -259,28 +383,18 @@ impl Admitted {
     }
 }
 
-/// Where an admitted call's limits stand, and when.
-struct Limits {
-    limits: Tightest,
-    at: Timestamp,
-}
-
 /// This machine's clock, which only says how long windows still last.
 pub(crate) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_ms(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// What goes upstream.
-struct Outgoing {
-    head: RequestHead,
-    target: PathAndQuery,
-    ahead: Ahead,
-    body: ClientBody,
-}
-
 /// What every answer has in common.
-fn finish(mut call: Call, mut reply: Reply<ReplyBody>) -> Reply<ReplyBody> {
+fn finish(mut call: Call, passing: Option<Box<Passing>>, mut reply: Reply<ReplyBody>) -> Reply<ReplyBody> {
+    if let Some(mut passing) = passing {
+        passing.answer(&mut reply);
+        call.keeps(passing.into_lasting());
+    }
     reply.fields.set(REQUEST_ID, call.shown_id());
     call.answered(&reply);
     reply.map(|body| body.of(call))
@@ -310,18 +424,33 @@ async fn read_ahead(
     ahead.map_err(Refusal::from)
 }
 
+/// All of a body that is short.
+async fn read_whole(
+    call: &Call,
+    body: &mut ClientBody,
+    service: &Service,
+    ahead: Ahead,
+) -> Result<Ahead, Refusal> {
+    let begun = Instant::now();
+    let idle = Duration::from_millis(service.proxy.timeouts.idle_ms.into());
+    let rest = form::read_ahead(body, idle).await;
+    call.waits.since(begun);
+    let bytes = [&ahead.bytes[..], &rest?.bytes].concat().into();
+    Ok(Ahead { bytes, is_form: false })
+}
+
 /// What a request shows.
 pub(crate) enum Found<'a> {
-    Credentials(Credentials),
+    Shown(Shown),
     /// A token that nobody has checked lately.
     Token(Cow<'a, str>),
 }
 
 impl Found<'_> {
-    /// The credentials; of a token, whose it is.
-    pub(crate) async fn check(self, service: &Arc<Service>) -> Result<Credentials, Refusal> {
+    /// The credentials; of a token, whose it is and what it says.
+    pub(crate) async fn check(self, service: &Arc<Service>) -> Result<Shown, Refusal> {
         match (self, &service.door) {
-            (Self::Credentials(credentials), _) => Ok(credentials),
+            (Self::Shown(shown), _) => Ok(shown),
             (Self::Token(token), Some(door)) => {
                 let denied = |denial| Refusal::denied(service, denial);
                 let closed = |closed: Closed| closed.denial().map_or(Refusal::IssuerAway, denied);
@@ -332,21 +461,42 @@ impl Found<'_> {
     }
 }
 
-/// The credentials that a request shows; of a token that is remembered, whose it is.
+/// The credentials that a request shows; of a token that is remembered, whose it is. A request that shows none may be
+/// somebody's all the same, as a policy says.
 pub(crate) fn credentials<'a>(
     service: &Arc<Service>,
     head: &'a RequestHead,
     arguments: Arguments<'_>,
+    trail: &Trail,
 ) -> Result<Found<'a>, Refusal> {
+    let shown = shown_credentials(service, head, arguments);
+    shown.or_else(|denial| {
+        let anonymous = trail.policies(service).and_then(|(policies, passing)| passing.anonymous(policies));
+        // Half of what is needed is wrong, not missing.
+        let shows_any =
+            || extract::shows_any(service.credentials, &service.proxy, head.fields.iter(), arguments);
+        match anonymous {
+            Some(credentials) if denial == Denial::CredentialsMissing && !shows_any() => {
+                Ok(Found::Shown((credentials.clone(), None)))
+            }
+            _ => Err(Refusal::denied(service, denial)),
+        }
+    })
+}
+
+fn shown_credentials<'a>(
+    service: &Service,
+    head: &'a RequestHead,
+    arguments: Arguments<'_>,
+) -> Result<Found<'a>, Denial> {
     let headers = head.fields.iter();
-    let denied = |denial| Refusal::denied(service, denial);
     if let Some(door) = &service.door {
-        let token = extract::token(&service.proxy, headers, arguments).map_err(denied)?;
-        return Ok(door.remembered(&token).map_or(Found::Token(token), Found::Credentials));
+        let token = extract::token(&service.proxy, headers, arguments)?;
+        return Ok(door.remembered(&token).map_or(Found::Token(token), Found::Shown));
     }
-    let found = extract::credentials(service.credentials, &service.proxy, headers, arguments);
-    let judged = found.and_then(|found| extract::check_length(&found).map(|()| found));
-    judged.map(Found::Credentials).map_err(denied)
+    let found = extract::credentials(service.credentials, &service.proxy, headers, arguments)?;
+    extract::check_length(&found)?;
+    Ok(Found::Shown((found, None)))
 }
 
 /// The rules that a request matches.
@@ -366,17 +516,42 @@ pub(crate) fn matched(
 }
 
 /// Whether a body is not too long, as far as its length is known.
-pub(crate) fn check_length(service: &Service, head: &RequestHead, ahead: &Ahead) -> Result<(), Refusal> {
+pub(crate) fn check_length(
+    trail: &Trail,
+    service: &Service,
+    head: &RequestHead,
+    ahead: &Ahead,
+) -> Result<(), Refusal> {
     let read = ahead.bytes.len() as u64;
     let length = form::declared_length(&head.fields).unwrap_or(0).max(read);
-    if length > service.proxy.request_body_bytes_max {
+    if length > body_bytes_max(service, trail.passing.as_deref()) {
         return Err(Refusal::BodyTooLong);
     }
     Ok(())
 }
 
-/// What is asked of the upstream.
+/// What is asked of the upstream, at `path` unless policies say otherwise.
 pub(crate) fn upstream_target(
+    trail: &Trail,
+    service: &Service,
+    upstream: &Upstream,
+    path: &str,
+    caller: Caller<'_>,
+) -> Result<PathAndQuery, Refusal> {
+    let rewritten = match trail.policies(service) {
+        Some((policies, passing)) => passing.for_upstream(policies, caller, path)?,
+        None => None,
+    };
+    match &rewritten {
+        Some(url) => {
+            let (path, query) = url.read()?;
+            target_below(service, upstream, &path.target, query)
+        }
+        None => target_below(service, upstream, path, caller.query),
+    }
+}
+
+fn target_below(
     service: &Service,
     upstream: &Upstream,
     path: &str,
@@ -390,79 +565,4 @@ pub(crate) fn upstream_target(
         None => query,
     };
     upstream.url.target(path, query).map_err(|problem| no_target(service, &problem))
-}
-
-fn no_target(service: &Service, problem: &dyn std::fmt::Display) -> Refusal {
-    error!(service.id = service.id.as_str(), %problem, "the upstream's URL cannot be put together");
-    Refusal::Upstream(UpstreamError::BadAnswer)
-}
-
-/// Sends the request, and turns the head of the answer into the client's.
-async fn exchange(
-    call: &Call,
-    service: &Service,
-    upstream: &Upstream,
-    outgoing: Outgoing,
-    forwarding: &Forwarding<'_>,
-    limits: Limits,
-) -> Result<Reply<ReplyBody>, Refusal> {
-    let timeouts = service.proxy.timeouts;
-    let idle = Duration::from_millis(timeouts.idle_ms.into());
-    let begun = Instant::now();
-    let progress = Progress::new(begun.into());
-    let (mut request, over) = upstream_request(service, upstream, outgoing, forwarding, &progress)?;
-    let step = call.trace.exchange(&request.method, &mut request.fields, &upstream.url.origin);
-    let answer = upstream::send(&upstream.pool, request, over, &progress, timeouts).await;
-    let waited = call.waits.since(begun);
-    step.answered(&answer);
-    let answer = answer?;
-    service.meters.upstream_answered(waited);
-    if answer.status.is_informational() {
-        let wish = forwarding.upgrade.as_ref().ok_or(Refusal::Upstream(UpstreamError::BadAnswer))?;
-        return upgrade::grant(wish, answer, idle);
-    }
-    let mut reply = answer.map(|body| ReplyBody::stream(body, idle));
-    headers::to_client(&mut reply.fields);
-    reply::write_limits(&mut reply.fields, &limits.limits, limits.at);
-    Ok(reply)
-}
-
-fn upstream_request(
-    service: &Service,
-    upstream: &Upstream,
-    outgoing: Outgoing,
-    forwarding: &Forwarding<'_>,
-    progress: &Arc<Progress>,
-) -> Result<(Onward, Over), Refusal> {
-    let Outgoing { mut head, target, ahead, body, .. } = outgoing;
-    // A form that was read has nothing behind it.
-    let rest = (!ahead.is_form).then_some(body);
-    let ahead = match ahead.is_form.then(|| extract::stripped(&service.proxy, &ahead.bytes)).flatten() {
-        Some(form) => form.into(),
-        None => ahead.bytes,
-    };
-    let idle = Duration::from_millis(service.proxy.timeouts.idle_ms.into());
-    let max = service.proxy.request_body_bytes_max;
-    let body = RequestBody::new(ahead, rest, max, idle, Arc::clone(progress));
-    let body = body.without_trailer(&service.secret.0);
-    if service.proxy.strip_credentials {
-        headers::strip_credentials(&mut head.fields, &service.proxy);
-    }
-    headers::to_upstream(&mut head.fields, forwarding);
-    let over = if forwarding.is_http2 {
-        // `:authority` says the same.
-        head.fields.remove(HOST);
-        let url = upstream.url.absolute(target.clone());
-        Over::Http2(url.map_err(|problem| no_target(service, &problem))?)
-    } else {
-        if head.version == Version::HTTP_2 {
-            headers::join_cookies(&mut head.fields);
-        }
-        let length = body.size_hint().exact();
-        // What HTTP/2 sends behind a body of known length, HTTP/1 can only send behind chunks.
-        let length = length.filter(|_| head.version < Version::HTTP_2 || !head.fields.has(TRAILER));
-        let framing = headers::frame_body(&mut head.fields, length, body.is_end_stream());
-        Over::Http1(framing)
-    };
-    Ok((Onward { method: head.method, target, fields: head.fields, body }, over))
 }

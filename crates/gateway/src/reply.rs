@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use weir_core::policy::maintenance::Maintenance;
 use weir_core::proxy::RefusalReply;
 use weir_core::ratelimit::Tightest;
 use weir_core::refusal::{PROBLEM_TYPE, Problem, Refused, retry_after_s};
@@ -50,8 +51,83 @@ pub(crate) enum Refusal {
     BodyBroken,
     /// The exchange with the upstream failed.
     Upstream(UpstreamError),
+    /// The upstream's answer is longer than a policy lets through.
+    AnswerTooLong,
+    /// A policy of the service refuses it.
+    Policy(PolicyRefusal),
     /// Something here broke.
     Broken,
+}
+
+/// How a policy refuses a call.
+pub(crate) enum PolicyRefusal {
+    /// By the address that it comes from.
+    Address,
+    /// It comes too soon; when it may come, in seconds.
+    Rate { wait_s: f64 },
+    /// Too many are under way.
+    Concurrency,
+    /// Its token lacks a claim.
+    Claim(Arc<Service>, String),
+    /// The API is under maintenance, as a step of the service's policies says.
+    Maintenance(Arc<Service>, usize),
+    /// The policy of this name could not be carried out.
+    Failed(&'static str),
+}
+
+impl PolicyRefusal {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Address => "address_denied",
+            Self::Rate { .. } => "edge_rate_exceeded",
+            Self::Concurrency => "edge_concurrency_exceeded",
+            Self::Claim(..) => "claim_denied",
+            Self::Maintenance(..) => "maintenance",
+            Self::Failed(_) => "policy_failed",
+        }
+    }
+
+    fn maintenance(&self) -> Option<&Maintenance> {
+        match self {
+            Self::Maintenance(service, at) => service.policies.as_deref()?.maintenance(*at),
+            _ => None,
+        }
+    }
+
+    fn answer(&self) -> Answer<'_> {
+        let (status, detail, configured) = match self {
+            Self::Address => (StatusCode::FORBIDDEN, "Calls from this address are not allowed.".into(), None),
+            Self::Rate { .. } => (StatusCode::TOO_MANY_REQUESTS, "Calls come too fast.".into(), None),
+            Self::Concurrency => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many calls are under way.".into(), None)
+            }
+            Self::Claim(service, claim) => {
+                let reply = &service.proxy.refusals.auth_failed;
+                (status_of(reply), format!("The token does not say what it must of {claim}."), Some(reply))
+            }
+            Self::Maintenance(..) => {
+                let reply = self.maintenance().map(|maintenance| &maintenance.reply);
+                let status = reply.map_or(StatusCode::SERVICE_UNAVAILABLE, status_of);
+                (status, "The API is under maintenance.".into(), reply)
+            }
+            Self::Failed(name) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("The policy {name} cannot be carried out for this call."),
+                None,
+            ),
+        };
+        Answer { status, code: self.code(), detail, configured, limit: None }
+    }
+
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some seconds")]
+            Self::Rate { wait_s } => Some(*wait_s as u64),
+            Self::Concurrency => Some(1),
+            Self::Maintenance(..) => self.maintenance()?.retry_after_s,
+            _ => None,
+        }
+    }
 }
 
 impl From<BodyError> for Refusal {
@@ -79,7 +155,11 @@ impl Refusal {
     /// Whether a call that was counted must not stay so: refused for the client's body, or with no place for it
     /// at the upstream.
     pub(crate) fn takes_back(&self) -> bool {
-        self.is_for_the_body() || matches!(self, Self::Upstream(UpstreamError::Busy))
+        self.is_for_the_body()
+            || matches!(
+                self,
+                Self::Upstream(UpstreamError::Busy | UpstreamError::Unhealthy) | Self::Policy(_)
+            )
     }
 
     fn is_for_the_body(&self) -> bool {
@@ -121,6 +201,9 @@ impl Refusal {
             Self::Upstream(UpstreamError::NoConnection) => "upstream_unreachable",
             Self::Upstream(UpstreamError::BadAnswer) => "upstream_failed",
             Self::Upstream(UpstreamError::Timeout) => "upstream_timeout",
+            Self::Upstream(UpstreamError::Unhealthy) => "upstream_unhealthy",
+            Self::AnswerTooLong => "answer_too_long",
+            Self::Policy(refusal) => refusal.code(),
             Self::Broken => "internal_error",
         }
     }
@@ -156,7 +239,10 @@ pub(crate) fn detail(refusal: &Refusal) -> String {
 /// After how many seconds the same call may be answered otherwise, as `Retry-After` says.
 pub(crate) fn retry_after(refusal: &Refusal) -> Option<u64> {
     match refusal {
-        Refusal::Unavailable | Refusal::IssuerAway | Refusal::Upstream(UpstreamError::Busy) => Some(1),
+        Refusal::Unavailable
+        | Refusal::IssuerAway
+        | Refusal::Upstream(UpstreamError::Busy | UpstreamError::Unhealthy) => Some(1),
+        Refusal::Policy(refusal) => refusal.retry_after_s(),
         _ => answer(refusal)?.limit.and_then(|(limit, at)| retry_after_s(limit, at)),
     }
 }
@@ -255,6 +341,8 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
             let (status, detail) = upstream_answer(*error);
             plain(status, detail)
         }
+        Refusal::AnswerTooLong => plain(StatusCode::BAD_GATEWAY, "The API's answer is too long."),
+        Refusal::Policy(refusal) => Some(refusal.answer()),
         Refusal::Broken => plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here."),
     }
 }
@@ -265,6 +353,9 @@ fn upstream_answer(error: UpstreamError) -> (StatusCode, &'static str) {
         UpstreamError::NoAddress => (StatusCode::SERVICE_UNAVAILABLE, "The API has no address."),
         UpstreamError::NoConnection => (StatusCode::BAD_GATEWAY, "The API cannot be reached."),
         UpstreamError::BadAnswer => (StatusCode::BAD_GATEWAY, "The API gave no valid answer."),
+        UpstreamError::Unhealthy => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The API is not well. Please try again shortly.")
+        }
         UpstreamError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "The API did not answer in time."),
     }
 }

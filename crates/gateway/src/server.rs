@@ -227,6 +227,7 @@ async fn speak(transport: Transport, peer: IpAddr, shared: &Shared, pipeline: &A
         }
     };
     let client = Client {
+        address: peer,
         peer: HeaderValue::from_str(&peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
         scheme: if agreed.is_some() { "https" } else { "http" },
     };

@@ -3,12 +3,15 @@
 //! Compiled from what a listener tells, kept in a snapshot, shared by the requests in flight. A service that
 //! does not compile is reported with the field at fault and left out; the others go on.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashSet;
 use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use weir_core::backend::{BackendIndex, path_behind};
 use weir_core::path::RequestPath;
+use weir_core::policy::upstream_pool::UpstreamPool;
 use weir_core::target::bare_host;
 use weir_core::{Backend, CredentialKind, MetricName, ProductRules, Proxy, ServiceId};
 use weir_proto::{FieldError, v1};
@@ -16,18 +19,79 @@ use weir_proto::{FieldError, v1};
 use crate::explain::CredentialsShown;
 use crate::meters::Meters;
 use crate::oidc::{Door, Issuers, OidcConfig};
-use crate::upstream::{Connector, PoolLimits, Pools, Upstream, UrlError};
+use crate::policy::{EdgeTables, Policies};
+use crate::upstream::{Balance, BaseUrl, Connector, PoolLimits, Pools, Upstream, UrlError};
 
 /// What services lead to: upstreams, and issuers of tokens.
 pub(crate) struct Neighbours {
     pub(crate) pools: Pools,
     issuers: Issuers,
+    connector: Arc<Connector>,
+    /// Those that show a certificate, or trust authorities of their own.
+    identities: HashMap<String, Arc<Connector>>,
+    /// What edge limits have counted.
+    pub(crate) edges: EdgeTables,
+    /// Addresses of upstreams, by their service and settings: what is known of them outlives changes of others.
+    balances: Mutex<HashMap<(ServiceId, String), Weak<Balance>>>,
 }
 
 impl Neighbours {
-    pub(crate) fn new(connector: Connector, limits: PoolLimits, oidc: OidcConfig) -> Self {
+    pub(crate) fn new(
+        connector: Connector,
+        identities: HashMap<String, Arc<Connector>>,
+        limits: PoolLimits,
+        oidc: OidcConfig,
+    ) -> Self {
         let connector = Arc::new(connector);
-        Self { pools: Pools::new(Arc::clone(&connector), limits), issuers: Issuers::new(connector, oidc) }
+        Self {
+            pools: Pools::new(limits),
+            issuers: Issuers::new(Arc::clone(&connector), oidc),
+            connector,
+            identities,
+            edges: EdgeTables::default(),
+            balances: Mutex::default(),
+        }
+    }
+
+    /// Where a base URL leads, with the Host that replaces its own, as one of the gateway's identities.
+    ///
+    /// # Errors
+    /// When the URL cannot be used, or there is no such identity.
+    pub(crate) fn upstream(
+        &self,
+        url: &str,
+        host_rewrite: Option<&str>,
+        identity: Option<&str>,
+    ) -> Result<Upstream, ServiceError> {
+        let url = BaseUrl::parse(url, host_rewrite)?;
+        let pool = self.pools.of(&url.origin, self.connector(identity)?, identity);
+        Ok(Upstream { url, pool, balance: None })
+    }
+
+    fn connector(&self, identity: Option<&str>) -> Result<&Arc<Connector>, ServiceError> {
+        match identity {
+            None => Ok(&self.connector),
+            Some(name) => self.identities.get(name).ok_or_else(|| ServiceError::Identity(name.to_owned())),
+        }
+    }
+
+    /// The addresses of an upstream.
+    fn balance(
+        &self,
+        service: &ServiceId,
+        pool: &UpstreamPool,
+        host: &str,
+        identity: Option<&str>,
+    ) -> Result<Arc<Balance>, ServiceError> {
+        let mut balances = self.balances.lock();
+        let key = (service.clone(), format!("{pool:?} {host} {identity:?}"));
+        if let Some(balance) = balances.get(&key).and_then(Weak::upgrade) {
+            return Ok(balance);
+        }
+        balances.retain(|_, balance| balance.strong_count() > 0);
+        let balance = Balance::start(pool, host, self.connector(identity)?, &self.pools, identity)?;
+        balances.insert(key, Arc::downgrade(&balance));
+        Ok(balance)
     }
 
     /// Small ones, which nothing is sent over.
@@ -37,7 +101,7 @@ impl Neighbours {
     #[cfg(any(test, feature = "measuring"))]
     pub(crate) fn idle() -> Result<Self, crate::upstream::TlsError> {
         let limits = PoolLimits { in_flight_max: 1, waiting_max: 1, idle_max: 1, workers: 1 };
-        Ok(Self::new(Connector::new(None)?, limits, OidcConfig::default()))
+        Ok(Self::new(Connector::new(None)?, HashMap::new(), limits, OidcConfig::default()))
     }
 }
 
@@ -63,6 +127,8 @@ pub(crate) struct Service {
     pub(crate) metrics: HashSet<MetricName>,
     /// Where tokens are checked; `None`: tokens are no credentials.
     pub(crate) door: Option<Door>,
+    /// What the provider adds; `None`: nothing.
+    pub(crate) policies: Option<Box<Policies>>,
     /// The secret token's header, and the token.
     pub(crate) secret: (HeaderName, Option<HeaderValue>),
     pub(crate) meters: Meters,
@@ -81,6 +147,10 @@ pub(crate) enum ServiceError {
     UsageHeader(#[source] http::header::InvalidHeaderName),
     #[error("the secret token is no header value")]
     Secret,
+    #[error(
+        "the policy upstream_tls names {0:?}, and [[upstream_tls]] of the gateway's file has none of that name"
+    )]
+    Identity(String),
 }
 
 impl Service {
@@ -104,15 +174,22 @@ impl Service {
         mut proxy: Proxy,
         neighbours: &Neighbours,
     ) -> Result<Self, ServiceError> {
-        let Neighbours { pools, issuers } = neighbours;
+        let policies = Policies::new(&id, std::mem::take(&mut proxy.policies), neighbours)?.map(Box::new);
+        let by = policies.as_deref().map(Policies::upstreams_by).unwrap_or_default();
         let rewrite = proxy.host_rewrite.as_deref();
-        let upstream =
-            proxy.api_backend.as_deref().map(|url| Upstream::new(url, rewrite, pools)).transpose()?;
+        let own = proxy.api_backend.as_deref().map(|url| neighbours.upstream(url, rewrite, by.identity));
+        let mut upstream = own.transpose()?;
+        if let (Some(upstream), Some(pool)) = (&mut upstream, by.pool) {
+            let host = upstream.url.host.to_str().unwrap_or_default();
+            upstream.balance = Some(neighbours.balance(&id, pool, host, by.identity)?);
+        }
         let rules = Arc::new(ProductRules::new(&mut proxy));
         let has_free_answers = rules.all().any(|rule| !rule.free_answers.is_empty());
-        let of_backend =
-            |backend: &Backend| Upstream::new(&backend.api_backend, backend.host_rewrite.as_deref(), pools);
+        let of_backend = |backend: &Backend| {
+            neighbours.upstream(&backend.api_backend, backend.host_rewrite.as_deref(), by.identity)
+        };
         let backends: Result<_, _> = proxy.backends.iter().map(of_backend).collect();
+        let claims = policies.as_deref().map(|policies| Arc::clone(&policies.claims)).unwrap_or_default();
         let secret_name = proxy.secret_token_header.parse().map_err(ServiceError::SecretName)?;
         let header_name = |name: &String| name.parse().map_err(ServiceError::UsageHeader);
         let usage_header = proxy.usage_header.as_ref().map(header_name);
@@ -126,13 +203,17 @@ impl Service {
         }
         Ok(Self {
             meters: Meters::of(id.as_str()),
-            door: proxy.oidc.clone().map(|wanted| Door::new(id.as_str(), wanted, issuers)),
+            door: proxy
+                .oidc
+                .clone()
+                .map(|wanted| Door::new(id.as_str(), wanted, claims, &neighbours.issuers)),
             has_free_answers,
             usage_header: usage_header.transpose()?,
             metrics: HashSet::new(),
             rules,
             credentials_shown: Arc::new(CredentialsShown::of(credentials, &proxy)),
             secret: (secret_name, token.transpose()?),
+            policies,
             id,
             credentials,
             proxy,

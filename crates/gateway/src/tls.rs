@@ -78,7 +78,7 @@ impl CertificateFiles {
         self.load().map(drop)
     }
 
-    fn load(&self) -> Result<CertifiedKey, CertificateError> {
+    pub(crate) fn load(&self) -> Result<CertifiedKey, CertificateError> {
         let chain = self.chain().map_err(|problem| CertificateError::Certificate {
             path: self.certificate_file.clone(),
             problem,

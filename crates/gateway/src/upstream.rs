@@ -6,6 +6,7 @@
 //! gRPC goes over HTTP/2, known beforehand to `http://` upstreams and agreed on with `https://` ones; all else over
 //! HTTP/1, from which upgrades leave.
 
+mod balance;
 mod connect;
 mod http1;
 mod http2;
@@ -31,6 +32,7 @@ use crate::http1::transfer::Framing;
 use crate::message::Reply;
 use crate::reply::Refusal;
 
+pub(crate) use self::balance::{Balance, Turn};
 pub use self::connect::TlsError;
 pub(crate) use self::connect::{Connector, Protocol};
 pub(crate) use self::http1::Tunnel;
@@ -52,6 +54,8 @@ pub(crate) enum UpstreamError {
     BadAnswer,
     /// It did not answer in time.
     Timeout,
+    /// All its addresses are ill.
+    Unhealthy,
 }
 
 /// Why a request got no answer.
@@ -81,17 +85,18 @@ impl From<SendError> for Refusal {
 pub(crate) struct Upstream {
     pub(crate) url: BaseUrl,
     pub(crate) pool: Arc<Pool>,
+    /// Where else it is; then its own address is not used.
+    pub(crate) balance: Option<Arc<Balance>>,
 }
 
 impl Upstream {
-    /// Reads a base URL, and the Host that replaces its own.
+    /// Which of its addresses is next, where it has several.
     ///
     /// # Errors
-    /// When it cannot be used.
-    pub(crate) fn new(url: &str, host_rewrite: Option<&str>, pools: &Pools) -> Result<Self, UrlError> {
-        let url = BaseUrl::parse(url, host_rewrite)?;
-        let pool = pools.of(&url.origin);
-        Ok(Self { url, pool })
+    /// When all are ill.
+    pub(crate) fn turn(&self) -> Result<Option<Turn>, Refusal> {
+        let Some(balance) = &self.balance else { return Ok(None) };
+        balance.next().map(Some).ok_or(Refusal::Upstream(UpstreamError::Unhealthy))
     }
 }
 

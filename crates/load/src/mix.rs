@@ -132,7 +132,7 @@ impl Caller {
                 let app_key = app_key.as_ref().map_or("", |key| key.expose());
                 vec![(names.app_id.as_str(), app_id.as_str()), (names.app_key.as_str(), app_key)]
             }
-            Credentials::ClientId(_) => return Err(CallerError::ClientId),
+            Credentials::ClientId(_) | Credentials::Anonymous(_) => return Err(CallerError::ClientId),
         };
         let mut arguments = String::new();
         let mut headers = HeaderMap::new();

@@ -3,11 +3,11 @@
 use weir_core::backend::{BACKENDS_MAX, Backend};
 use weir_core::mapping_rule::MappingRule;
 use weir_core::oidc::{AUDIENCES_MAX, Oidc};
+use weir_core::policy::Chain;
 use weir_core::proxy::{
     CredentialLocation, CredentialNames, Decisions, Environment, Proxy, RefusalReply, Refusals,
     UpstreamTimeouts, WhenAway,
 };
-use weir_core::policy::Chain;
 use weir_core::{Secret, Service};
 
 use crate::catalog::{parse, read_statuses, status_names};

@@ -53,6 +53,11 @@ fn read_value(message: &Message) -> Result<Value, FieldError> {
             Value::List(list.values.iter().map(read_value).collect::<Result<_, _>>()?)
         }
         Some(Kind::StructValue(table)) => read(table)?,
-        _ => return Err(FieldError::new("policies", "hold a number with a fraction, or nothing where something should be")),
+        _ => {
+            return Err(FieldError::new(
+                "policies",
+                "hold a number with a fraction, or nothing where something should be",
+            ));
+        }
     })
 }

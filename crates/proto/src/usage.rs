@@ -60,6 +60,7 @@ impl From<&Credentials> for v1::Credentials {
                 })
             }
             Credentials::ClientId(id) => v1::credentials::Kind::ClientId(id.clone()),
+            Credentials::Anonymous(id) => v1::credentials::Kind::Anonymous(id.clone()),
         };
         Self { kind: Some(kind) }
     }
@@ -95,6 +96,10 @@ impl v1::Credentials {
             v1::credentials::Kind::ClientId(id) => {
                 bounded(id)?;
                 Ok(Credentials::ClientId(id.clone()))
+            }
+            v1::credentials::Kind::Anonymous(id) => {
+                bounded(id)?;
+                Ok(Credentials::Anonymous(id.clone()))
             }
         }
     }

@@ -30,6 +30,7 @@ mod load;
 mod logging;
 mod names;
 mod nginx_config;
+mod policies;
 mod problem;
 mod report;
 mod roles;
@@ -70,6 +71,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Say why a gateway refused a call, by the id that it gave the answer.
     Why(explain::WhyArguments),
+    /// List the policies that gateways carry out, or the keys of one, for people or as JSON Schema.
+    Policies(policies::Arguments),
     /// Turn another gateway's configuration into a catalog, and say what became of each part of it.
     Import(import::Arguments),
     /// Print an nginx.conf for a service: nginx asks the listener, and no gateway of Weir is needed.
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Command::Ledger(arguments) => ledger::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Why(arguments) => explain::why(&arguments),
+        Command::Policies(arguments) => policies::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::NginxConfig(arguments) => nginx_config::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -156,6 +156,9 @@ fn catalog_problems(file: &str, service: &Service, proxy: &Proxy) -> Vec<Problem
     if backend.is_some_and(|url| !has_plain_host(&url)) {
         problem("api_backend needs a host name or an IP address: nginx reads the rest differently".into());
     }
+    if !proxy.policies.steps().is_empty() {
+        problem("has policies: nginx would not carry them out".into());
+    }
     if !proxy.backends.is_empty() {
         problem("has several backends: nginx would not know which one has a request".into());
     }

@@ -12,7 +12,7 @@ use weir_tests::wait::until;
 
 use crate::world::{Api, KEY, PLAIN, World};
 
-const OPERATOR: &str = "operator-s3cret";
+pub(crate) const OPERATOR: &str = "operator-s3cret";
 const SEARCHES: &str = r#"{ metric = "search", period = "day", max = 9 }"#;
 const BACKENDS: &str = r#"
 [[providers.services.backends]]
@@ -45,7 +45,7 @@ fn ask(world: &World, token: &str, arguments: &[&str]) -> Output {
 
 /// The explanation, and the exit code.
 #[track_caller]
-fn told(world: &World, arguments: &[&str]) -> (Value, i32) {
+pub(crate) fn told(world: &World, arguments: &[&str]) -> (Value, i32) {
     let output = ask(world, OPERATOR, &[arguments, &["--json"]].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!text.contains("s3cret"), "{text}");

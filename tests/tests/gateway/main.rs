@@ -14,6 +14,7 @@ mod ledger;
 mod life;
 mod limits;
 mod outcomes;
+mod policies;
 mod protocol;
 mod routing;
 mod rules;

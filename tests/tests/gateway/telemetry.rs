@@ -22,7 +22,7 @@ fn value(metrics: &str, name: &str) -> f64 {
 }
 
 /// Lines of the access log, as JSON.
-fn access_log(world: &World) -> Vec<Value> {
+pub(crate) fn access_log(world: &World) -> Vec<Value> {
     let log = world.stack.gateways[0].log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["target"] == "weir::access").collect()

@@ -74,6 +74,9 @@ impl AccessLog {
             "header name",
             HEADERS_MAX,
         );
-        Self { lines: lines.unwrap_or(Lines::Sampled), headers: headers.into_iter().map(|name| name.0).collect() }
+        Self {
+            lines: lines.unwrap_or(Lines::Sampled),
+            headers: headers.into_iter().map(|name| name.0).collect(),
+        }
     }
 }

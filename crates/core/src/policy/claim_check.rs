@@ -52,7 +52,8 @@ impl ClaimCheck {
     /// # Errors
     /// The claim.
     pub fn check(&self, subject: &Subject<'_>, claims: Option<&ClaimValues>) -> Result<(), &str> {
-        let asked = self.checks.iter().filter(|check| check.when.as_ref().is_none_or(|when| when.holds(subject)));
+        let asked =
+            self.checks.iter().filter(|check| check.when.as_ref().is_none_or(|when| when.holds(subject)));
         match asked.flat_map(|check| &check.claims).find(|test| !test.holds_for(claims)) {
             None => Ok(()),
             Some(test) => Err(&test.name),

@@ -34,6 +34,11 @@ impl ClaimValues {
         Self(claims)
     }
 
+    /// How long they are together.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().flat_map(|(_, values)| values).map(String::len).sum()
+    }
+
     /// All values of a claim.
     pub fn of(&self, name: &str) -> &[String] {
         self.0.iter().find(|(known, _)| known == name).map_or(&[], |(_, values)| values)
@@ -78,9 +83,7 @@ impl Condition {
         (self.methods.is_empty() || self.methods.iter().any(|method| method.0 == subject.method))
             && (self.paths.is_empty()
                 || self.paths.iter().any(|pattern| pattern.matches(subject.path, subject.argument)))
-            && self.headers.iter().all(|test| {
-                test.holds((subject.header)(&test.name).map(value).as_slice())
-            })
+            && self.headers.iter().all(|test| test.holds((subject.header)(&test.name).map(value).as_slice()))
             && self.query.iter().all(|test| {
                 test.holds((subject.argument)(test.name.as_bytes()).as_deref().map(value).as_slice())
             })
@@ -96,7 +99,11 @@ impl std::str::FromStr for Method {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_method = !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
-        if is_method { Ok(Self(text.to_owned())) } else { Err("is not a method such as GET, in capital letters") }
+        if is_method {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("is not a method such as GET, in capital letters")
+        }
     }
 }
 

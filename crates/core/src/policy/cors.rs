@@ -34,7 +34,10 @@ enum Origin {
     /// `https://app.example.org`.
     One(String),
     /// `https://*.example.org`.
-    Below { scheme: String, suffix: String },
+    Below {
+        scheme: String,
+        suffix: String,
+    },
 }
 
 impl FromStr for Origin {
@@ -48,7 +51,9 @@ impl FromStr for Origin {
         let (scheme, host) = text.split_once("://").ok_or(WRONG)?;
         let is_host = |text: &str| {
             !text.is_empty()
-                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b))
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b))
         };
         let is_scheme = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_lowercase());
         match host.strip_prefix('*') {
@@ -69,7 +74,8 @@ impl Origin {
             Self::Below { scheme, suffix } => {
                 let host = origin.strip_prefix(scheme.as_str());
                 host.and_then(|host| host.strip_suffix(suffix.as_str())).is_some_and(|labels| {
-                    !labels.is_empty() && labels.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
+                    !labels.is_empty()
+                        && labels.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
                 })
             }
         }
@@ -121,8 +127,7 @@ impl Cors {
             "header name",
             ENTRIES_MAX,
         );
-        let credentials =
-            form.flag("credentials", "Whether cookies and the like may come along.", false);
+        let credentials = form.flag("credentials", "Whether cookies and the like may come along.", false);
         let max_age_s = form.whole_or(
             "max_age_s",
             "How long browsers may remember the answer to a preflight, in seconds.",
@@ -131,7 +136,10 @@ impl Cors {
         );
         form.require(&["origins"]);
         if credentials && origins.iter().any(|origin| matches!(origin, Origin::Any)) {
-            form.wrong("credentials", "credentials cannot be for every origin: name the origins instead of *");
+            form.wrong(
+                "credentials",
+                "credentials cannot be for every origin: name the origins instead of *",
+            );
         }
         let names = |names: &[Name]| names.iter().map(|name| name.0.as_str()).collect::<Vec<_>>().join(", ");
         let given = methods.iter().map(|method| method.0.as_str()).collect::<Vec<_>>().join(", ");

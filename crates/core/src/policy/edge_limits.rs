@@ -65,13 +65,18 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// How much time one request takes of its bucket, in nanoseconds.
+    pub fn each_ns(&self) -> u64 {
+        (self.period_s * NS_PER_S / self.requests).max(1)
+    }
+
     /// Lets a request go: the bucket's new state, or how long it has to wait, in nanoseconds. A state is the moment at
     /// which the bucket is full again; 0 for a new one.
     ///
     /// # Errors
     /// The wait.
     pub fn take(&self, state_ns: u64, now_ns: u64) -> Result<u64, u64> {
-        let each_ns = (self.period_s * NS_PER_S / self.requests).max(1);
+        let each_ns = self.each_ns();
         let after = state_ns.max(now_ns).saturating_add(each_ns);
         let latest = now_ns.saturating_add(each_ns.saturating_mul(self.burst));
         if after <= latest { Ok(after) } else { Err(after - latest) }
@@ -124,14 +129,19 @@ impl EdgeLimit {
         let header = form.text("header", "Which header, with `per = \"header\"`.", "header name");
         let requests = form.whole("requests", "How many in `period_s`.", 1..=1_000_000_000);
         let period_s = form.whole_or("period_s", "The period, in seconds.", 1..=86_400, 1);
-        let burst = form.whole("burst", "How many at once; without, as many as `requests`.", 1..=1_000_000_000);
+        let burst =
+            form.whole("burst", "How many at once; without, as many as `requests`.", 1..=1_000_000_000);
         let concurrent_max = form.whole(
             "concurrent_max",
             "How many at a time, from the call to the end of its answer.",
             1..=1_000_000,
         );
         form.require(&["per"]);
-        if requests.is_none() && concurrent_max.is_none() && !form.gives("requests") && !form.gives("concurrent_max") {
+        if requests.is_none()
+            && concurrent_max.is_none()
+            && !form.gives("requests")
+            && !form.gives("concurrent_max")
+        {
             form.wrong("", "limits nothing: give requests, concurrent_max or both");
         }
         if form.gives("burst") && !form.gives("requests") {

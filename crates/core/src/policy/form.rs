@@ -43,6 +43,8 @@ impl Value {
 pub enum Step {
     /// Into a table.
     Key(String),
+    /// A name in a table, not what it stands for.
+    Name(String),
     /// Into a list.
     At(usize),
 }
@@ -63,7 +65,7 @@ impl Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for step in &self.path {
             match step {
-                Step::Key(name) => write!(f, "{name}.")?,
+                Step::Key(name) | Step::Name(name) => write!(f, "{name}.")?,
                 Step::At(at) => write!(f, "{at}.")?,
             }
         }
@@ -400,7 +402,9 @@ impl<'a> Form<'a> {
         for name in self.table.into_iter().flat_map(BTreeMap::keys) {
             if !asked.iter().any(|property| property.name == name) {
                 let known = asked.iter().map(|property| property.name.to_owned()).collect();
-                self.tell(self.path_of(name), format!("there is no key {name}"), Some((name.clone(), known)));
+                let mut path = self.path.clone();
+                path.push(Step::Name(name.clone()));
+                self.tell(path, format!("there is no key {name}"), Some((name.clone(), known)));
             }
         }
     }

@@ -59,12 +59,8 @@ pub enum Change {
     Remove,
 }
 
-pub(super) const CHANGES: &[(&str, Change)] = &[
-    ("set", Change::Set),
-    ("add", Change::Add),
-    ("default", Change::Default),
-    ("remove", Change::Remove),
-];
+pub(super) const CHANGES: &[(&str, Change)] =
+    &[("set", Change::Set), ("add", Change::Add), ("default", Change::Default), ("remove", Change::Remove)];
 
 /// What `change` means, for the keys of that name.
 pub(super) const CHANGE: &str = "`set`: instead of all of its name. `add`: beside them. `default`: where there is \

@@ -28,15 +28,20 @@ impl Maintenance {
 
     fn read(form: &Form<'_>) -> Self {
         let status = form.whole_or("status", "The status.", 200..=599, 503);
-        let body = form.text_or("body", "The text, up to 16 KiB.", "text", "Service Unavailable - Maintenance");
+        let body =
+            form.text_or("body", "The text, up to 16 KiB.", "text", "Service Unavailable - Maintenance");
         let content_type =
             form.text_or("content_type", "Its media type.", "media type", "text/plain; charset=utf-8");
-        let retry_after_s = form.whole("retry_after_s", "What `Retry-After` says, in seconds.", 1..=31_536_000);
+        let retry_after_s =
+            form.whole("retry_after_s", "What `Retry-After` says, in seconds.", 1..=31_536_000);
         if body.len() > BODY_BYTES_MAX {
             form.wrong("body", format!("body is longer than {BODY_BYTES_MAX} bytes"));
         }
         if !content_type.contains('/') || content_type.bytes().any(|b| !matches!(b, b' '..=b'~')) {
-            form.wrong("content_type", format!("content_type {content_type:?} is not a media type such as text/plain"));
+            form.wrong(
+                "content_type",
+                format!("content_type {content_type:?} is not a media type such as text/plain"),
+            );
         }
         let status = u16::try_from(status).unwrap_or(503);
         Self { reply: RefusalReply { status, body, content_type }, retry_after_s }

@@ -24,12 +24,18 @@ impl StatusOverwrite {
     };
 
     fn read(form: &Form<'_>) -> Self {
-        let changes = form.tables("statuses", "Changes, of which the first holds that is for a status.", CHANGES_MAX, |form| {
-            let from = form.texts("from", "What the upstream answered.", "status or class", STATUS_NAMES_MAX);
-            let to = form.whole("to", "What the client is told.", 200..=599);
-            form.require(&["from", "to"]);
-            (StatusSet::new(from), to.and_then(|to| u16::try_from(to).ok()).unwrap_or(200))
-        });
+        let changes = form.tables(
+            "statuses",
+            "Changes, of which the first holds that is for a status.",
+            CHANGES_MAX,
+            |form| {
+                let from =
+                    form.texts("from", "What the upstream answered.", "status or class", STATUS_NAMES_MAX);
+                let to = form.whole("to", "What the client is told.", 200..=599);
+                form.require(&["from", "to"]);
+                (StatusSet::new(from), to.and_then(|to| u16::try_from(to).ok()).unwrap_or(200))
+            },
+        );
         form.require(&["statuses"]);
         Self { changes }
     }

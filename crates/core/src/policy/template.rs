@@ -1,6 +1,5 @@
 //! Values that name what is known of a request: `{application}`, `{header.X-Region}`.
 
-
 use std::str::FromStr;
 
 use super::condition::Subject;
@@ -33,17 +32,17 @@ enum Variable {
 
 /// What variables stand for, beside what conditions see.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub struct Known<'k, 's> {
     /// What conditions see.
-    pub subject: Subject<'a>,
+    pub subject: &'k Subject<'s>,
     /// Whose call it is.
-    pub application: Option<&'a str>,
+    pub application: Option<&'k str>,
     /// From where.
-    pub client_address: &'a str,
+    pub client_address: &'k str,
     /// Its id in logs.
-    pub request_id: &'a str,
+    pub request_id: &'k str,
     /// The host that it was sent to.
-    pub host: &'a str,
+    pub host: &'k str,
 }
 
 /// Why a text is no value.
@@ -122,7 +121,6 @@ impl FromStr for Variable {
     }
 }
 
-
 impl Template {
     /// The text, where it names nothing of a request.
     pub fn plain(&self) -> Option<&str> {
@@ -139,6 +137,11 @@ impl Template {
             Part::Variable(Variable::Claim(name)) => Some(name.as_str()),
             _ => None,
         })
+    }
+
+    /// Whether it names the application.
+    pub(super) fn names_application(&self) -> bool {
+        self.0.contains(&Part::Variable(Variable::Application))
     }
 
     /// The headers that it names.
@@ -158,7 +161,7 @@ impl Template {
     }
 
     /// The text for a request. What is not known is empty, and what no header could carry is left out.
-    pub fn render(&self, known: &Known<'_>) -> Vec<u8> {
+    pub fn render(&self, known: &Known<'_, '_>) -> Vec<u8> {
         let mut text = Vec::new();
         for part in &self.0 {
             match part {
@@ -171,8 +174,8 @@ impl Template {
 }
 
 impl Variable {
-    fn write(&self, known: &Known<'_>, text: &mut Vec<u8>) {
-        let subject = &known.subject;
+    fn write(&self, known: &Known<'_, '_>, text: &mut Vec<u8>) {
+        let subject = known.subject;
         match self {
             Self::Application => put(known.application.unwrap_or_default().as_bytes(), text),
             Self::ClientAddress => put(known.client_address.as_bytes(), text),

@@ -67,7 +67,10 @@ fn all_that_is_wrong_is_told_with_its_path() {
     let entries = [
         policy("corz", []),
         table([("origins", text("*"))]),
-        policy("cors", [("origins", text("nonsense")), ("max_age", Value::Whole(1)), ("max_age_s", text("1"))]),
+        policy(
+            "cors",
+            [("origins", text("nonsense")), ("max_age", Value::Whole(1)), ("max_age_s", text("1"))],
+        ),
         policy("headers", [("request", Value::List(vec![headers])), ("when", table([]))]),
         rewriting(),
     ];
@@ -109,7 +112,13 @@ fn policies_leave_credentials_alone() {
     let change = table([("name", text("X-Key")), ("value", text("{query.user_key}"))]);
     let chain = Chain::read(&[policy("headers", [("request", Value::List(vec![change]))])]).unwrap();
     let told = |credentials, secret_names: &[&'static str]| {
-        chain.problems_for(&ServiceOf { credentials, secret_names: secret_names.to_vec() }).len()
+        chain
+            .problems_for(&ServiceOf {
+                credentials,
+                secret_names: secret_names.to_vec(),
+                has_api_backend: false,
+            })
+            .len()
     };
     assert_eq!(told(CredentialKind::UserKey, &["user_key"]), 1);
     assert_eq!(told(CredentialKind::UserKey, &["key"]), 0);
@@ -162,5 +171,8 @@ fn check_claims(tests: Value, subject: &Subject<'_>, expected: bool) {
     let chain = Chain::read(&[policy("claim_check", [("checks", Value::List(vec![check]))])]).unwrap();
     let Policy::ClaimCheck(check) = &chain.steps()[0].policy else { unreachable!() };
     assert_eq!(check.check(subject, subject.claims).is_ok(), expected, "{tests:?}");
-    assert!(check.check(&Subject { claims: None, ..*subject }, None).is_err(), "without a token nothing holds");
+    assert!(
+        check.check(&Subject { claims: None, ..*subject }, None).is_err(),
+        "without a token nothing holds"
+    );
 }

@@ -68,7 +68,11 @@ impl UpstreamPool {
         }
         Self {
             addresses: addresses.into_iter().map(|address| address.0).collect(),
-            probe: form.table("probe", "How they are asked whether they are well; without, they are not asked.", Probe::read),
+            probe: form.table(
+                "probe",
+                "How they are asked whether they are well; without, they are not asked.",
+                Probe::read,
+            ),
             breaker: form
                 .table("breaker", "When calls say that one is ill.", Breaker::read)
                 .unwrap_or_else(|| Breaker::read(&Form::blank())),
@@ -85,8 +89,18 @@ impl Probe {
         Self {
             path,
             interval_ms: form.whole_or("interval_ms", "How often, in milliseconds.", 100..=3_600_000, 5_000),
-            timeout_ms: form.whole_or("timeout_ms", "Longest wait for the answer, in milliseconds.", 10..=60_000, 1_000),
-            healthy_after: form.whole_or("healthy_after", "So many good answers in a row make it well again.", 1..=100, 2),
+            timeout_ms: form.whole_or(
+                "timeout_ms",
+                "Longest wait for the answer, in milliseconds.",
+                10..=60_000,
+                1_000,
+            ),
+            healthy_after: form.whole_or(
+                "healthy_after",
+                "So many good answers in a row make it well again.",
+                1..=100,
+                2,
+            ),
             unhealthy_after: form.whole_or("unhealthy_after", "So many bad ones make it ill.", 1..=100, 3),
         }
     }

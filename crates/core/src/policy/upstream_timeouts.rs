@@ -31,7 +31,11 @@ impl Timeouts {
                 "From the request's end to the head of the response, in milliseconds.",
                 1..=MOST,
             ),
-            idle_ms: form.whole("idle_ms", "Longest pause within a body, either way, in milliseconds.", 1..=MOST),
+            idle_ms: form.whole(
+                "idle_ms",
+                "Longest pause within a body, either way, in milliseconds.",
+                1..=MOST,
+            ),
         };
         if !["connect_ms", "response_ms", "idle_ms"].iter().any(|key| form.gives(key)) {
             form.wrong("", "changes nothing: give connect_ms, response_ms or idle_ms");
@@ -42,7 +46,8 @@ impl Timeouts {
     /// The proxy's with these in their place.
     #[must_use]
     pub fn over(&self, timeouts: UpstreamTimeouts) -> UpstreamTimeouts {
-        let ms = |given: Option<u64>, else_ms: u32| given.and_then(|ms| u32::try_from(ms).ok()).unwrap_or(else_ms);
+        let ms =
+            |given: Option<u64>, else_ms: u32| given.and_then(|ms| u32::try_from(ms).ok()).unwrap_or(else_ms);
         UpstreamTimeouts {
             connect_ms: ms(self.connect_ms, timeouts.connect_ms),
             response_ms: ms(self.response_ms, timeouts.response_ms),

@@ -42,8 +42,11 @@ pub struct QueryChange {
 }
 
 impl UrlRewriting {
+    /// As lists name it.
+    pub const NAME: &'static str = "url_rewriting";
+
     pub(super) const KIND: Kind = Kind {
-        name: "url_rewriting",
+        name: Self::NAME,
         meaning: "Changes the path and the query, by regular expressions and argument by argument.",
         place: Place::Either,
         repeats: Repeats::Freely,
@@ -67,7 +70,14 @@ impl UrlRewriting {
                 if form.gives("value") == (change == Change::Remove) {
                     form.wrong("", "value is missing: only remove does without, and has none");
                 }
-                QueryChange { change, name, value: value.unwrap_or_default() }
+                let value: Template = value.unwrap_or_default();
+                if value.names_application() {
+                    form.wrong(
+                        "value",
+                        "names {application}, which is not known when URLs are rewritten: use headers",
+                    );
+                }
+                QueryChange { change, name, value }
             }),
         }
     }
@@ -92,7 +102,7 @@ impl UrlRewriting {
     }
 
     /// The query after all changes; `None`: there are none. Empty: none is left.
-    pub fn query(&self, query: Option<&str>, known: &Known<'_>) -> Option<String> {
+    pub fn query(&self, query: Option<&str>, known: &Known<'_, '_>) -> Option<String> {
         if self.query.is_empty() {
             return None;
         }
@@ -117,14 +127,28 @@ impl PathRewrite {
     fn read(form: &Form<'_>) -> Self {
         let rewrite = Self {
             pattern: form
-                .parsed("pattern", "What is looked for in the path, as the client encodes it.", "regular expression")
+                .parsed(
+                    "pattern",
+                    "What is looked for in the path, as the client encodes it.",
+                    "regular expression",
+                )
                 .unwrap_or_else(|| "^$".parse().expect("an expression that finds nothing in a path")),
-            replacement: form.text("replacement", "What comes in its place; `$1` is the first group.", "text")
+            replacement: form
+                .text("replacement", "What comes in its place; `$1` is the first group.", "text")
                 .unwrap_or_default()
                 .to_owned(),
             all: form.flag("all", "Whether all that is found is replaced, not the first alone.", false),
-            methods: form.texts("methods", "For requests with one of these methods alone.", "method", REWRITES_MAX),
-            last: form.flag("last", "Whether the rewrites behind it are left out when it changed the path.", false),
+            methods: form.texts(
+                "methods",
+                "For requests with one of these methods alone.",
+                "method",
+                REWRITES_MAX,
+            ),
+            last: form.flag(
+                "last",
+                "Whether the rewrites behind it are left out when it changed the path.",
+                false,
+            ),
         };
         form.require(&["pattern", "replacement"]);
         rewrite
@@ -140,7 +164,9 @@ fn encoded(value: &[u8]) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(*byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(char::from(*byte))
+            }
             _ => text.push_str(&format!("%{byte:02X}")),
         }
     }

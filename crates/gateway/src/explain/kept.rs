@@ -48,7 +48,13 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn new(id: &str, (method, path): (&str, &str), refusal: &Refusal, trail: Trail) -> Self {
+    pub(crate) fn new(
+        id: &str,
+        (method, path): (&str, &str),
+        refusal: &Refusal,
+        trail: Trail,
+        policies: Vec<&'static str>,
+    ) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             id: id.to_owned(),
@@ -58,7 +64,7 @@ impl Kept {
             answer: answer_of(refusal),
             limit: limit_of(refusal),
             application: refusal.application().map(|application| application.application.to_string()),
-            facts: Facts::of(trail),
+            facts: Facts::of(trail).with_policies(policies),
         }
     }
 
@@ -195,7 +201,7 @@ mod tests {
     use super::*;
 
     fn kept(id: &str) -> Kept {
-        Kept::new(id, ("GET", "/x"), &Refusal::NoService, Trail::default())
+        Kept::new(id, ("GET", "/x"), &Refusal::NoService, Trail::default(), vec![])
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use weir_core::backend::BackendIndex;
 use weir_core::mapping_rule::Matched;
@@ -171,6 +172,14 @@ impl Shown {
         Explanation { upstream: Some(without_query), ..self.with(answer, trail) }
     }
 
+    /// A policy answers, and nothing is counted.
+    pub(super) fn answered(self, status: StatusCode, trail: Trail) -> Explanation {
+        let detail = "A policy answers in the API's place.".to_owned();
+        let status = Some(status.as_u16());
+        let answer = Answer { from: "gateway".into(), status, code: None, detail, retry_after_s: None };
+        self.with(answer, trail)
+    }
+
     fn with(self, answer: Answer, trail: Trail) -> Explanation {
         Explanation {
             method: self.method,
@@ -192,6 +201,8 @@ pub(super) struct Facts {
     credentials: Option<Arc<CredentialsShown>>,
     rules: Option<Arc<ProductRules>>,
     matched: Matched,
+    /// Those that apply.
+    policies: Vec<&'static str>,
 }
 
 /// Longest host that is kept.
@@ -199,7 +210,7 @@ const HOST_BYTES_MAX: usize = 255;
 
 impl Facts {
     pub(super) fn of(trail: Trail) -> Self {
-        let Trail { host, service, backend, matched } = trail;
+        let Trail { host, service, backend, matched, passing } = trail;
         let mut host = host.unwrap_or_default();
         host.truncate(host.floor_char_boundary(HOST_BYTES_MAX.min(host.len())));
         let service = service.as_deref();
@@ -211,7 +222,13 @@ impl Facts {
             credentials: service.map(|service| Arc::clone(&service.credentials_shown)),
             rules: service.map(|service| Arc::clone(&service.rules)),
             matched,
+            policies: passing.map(|passing| passing.names()).unwrap_or_default(),
         }
+    }
+
+    /// These policies applied.
+    pub(super) fn with_policies(self, policies: Vec<&'static str>) -> Self {
+        Self { policies, ..self }
     }
 
     /// Everything else is still to be said.
@@ -242,7 +259,7 @@ impl Facts {
             usage: used.collect(),
             decided_by: None,
             limits: vec![],
-            policies: vec![],
+            policies: self.policies.iter().map(|name| (*name).to_owned()).collect(),
             upstream: None,
         }
     }

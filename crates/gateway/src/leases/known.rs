@@ -163,7 +163,7 @@ impl Known {
                 app_id.hash(&mut hasher);
                 app_key.as_ref().map(|key| key.expose()).hash(&mut hasher);
             }
-            Credentials::ClientId(id) => id.hash(&mut hasher),
+            Credentials::ClientId(id) | Credentials::Anonymous(id) => id.hash(&mut hasher),
         }
         referrer.hash(&mut hasher);
         hasher.finish()

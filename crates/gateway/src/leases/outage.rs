@@ -162,9 +162,12 @@ impl Outage {
         let caller = match (application, question.credentials) {
             (Some(application), _) => Caller::Application(application),
             (None, Credentials::UserKey(key)) => Caller::UserKey(key.expose().to_owned()),
-            (None, Credentials::AppIdAndKey { app_id: id, .. } | Credentials::ClientId(id)) => {
-                Caller::Application(ApplicationId::parse(id).ok()?)
-            }
+            (
+                None,
+                Credentials::AppIdAndKey { app_id: id, .. }
+                | Credentials::ClientId(id)
+                | Credentials::Anonymous(id),
+            ) => Caller::Application(ApplicationId::parse(id).ok()?),
         };
         let key = Key::new(question.service.id.clone(), caller, kind, minute, question.usage);
         self.add(slots, &key, question.usage)?;

@@ -12,8 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::reach::may_reach;
-use weir_core::network::Network;
 use crate::upstream::{BaseUrl, Connector, Protocol, UpstreamError, UrlError};
+use weir_core::network::Network;
 
 /// Longest document.
 const BYTES_MAX: usize = 1 << 20;

@@ -18,8 +18,8 @@ use weir_core::oidc::{SigningAlgorithm, is_same_issuer};
 use super::fetch::{FetchError, fetch};
 use super::keys::Keys;
 use crate::meters;
-use weir_core::network::Network;
 use crate::upstream::Connector;
+use weir_core::network::Network;
 
 /// Longest pause between two attempts while fetching fails; the first are a second apart.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);

@@ -1,8 +1,11 @@
 //! Tokens that were good a moment ago, by their digests: no token is kept.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest as sha2};
+use weir_core::policy::condition::ClaimValues;
 
 /// Parts that are locked one by one.
 const PARTS: usize = 16;
@@ -22,6 +25,8 @@ pub(super) fn digest(token: &str) -> Digest {
 #[derive(Clone)]
 pub(super) struct Remembered {
     pub(super) client_id: String,
+    /// Of what policies ask for; `None`: they ask for nothing.
+    pub(super) claims: Option<Arc<ClaimValues>>,
     /// In seconds since 1970, leeway included.
     pub(super) until_s: i64,
     /// Of the issuer's keys that it was verified by.
@@ -40,11 +45,17 @@ impl Tokens {
         &self.0[usize::from(digest[0]) % PARTS]
     }
 
-    /// Whose it is, if it is good still and by the same keys.
-    pub(super) fn find(&self, digest: &Digest, generation: u64, now_s: i64) -> Option<String> {
+    /// Whose it is and what it says, if it is good still and by the same keys.
+    pub(super) fn find(
+        &self,
+        digest: &Digest,
+        generation: u64,
+        now_s: i64,
+    ) -> Option<(String, Option<Arc<ClaimValues>>)> {
         let part = self.part(digest).lock();
         let found = part.get(digest)?;
-        (found.until_s > now_s && found.generation == generation).then(|| found.client_id.clone())
+        let is_good = found.until_s > now_s && found.generation == generation;
+        is_good.then(|| (found.client_id.clone(), found.claims.clone()))
     }
 
     /// Remembers one. In a full part those go that are good no more, or else any.
@@ -67,14 +78,14 @@ mod tests {
     use super::*;
 
     fn remembered(until_s: i64, generation: u64) -> Remembered {
-        Remembered { client_id: "app".into(), until_s, generation }
+        Remembered { client_id: "app".into(), claims: None, until_s, generation }
     }
 
     #[test]
     fn tokens_are_forgotten_in_time() {
         let tokens = Tokens::new();
         tokens.put(digest("a"), remembered(10, 1), 0);
-        assert_eq!(tokens.find(&digest("a"), 1, 9).as_deref(), Some("app"));
+        assert_eq!(tokens.find(&digest("a"), 1, 9).map(|found| found.0).as_deref(), Some("app"));
         assert_eq!(tokens.find(&digest("a"), 1, 10), None);
         assert_eq!(tokens.find(&digest("a"), 2, 9), None);
         assert_eq!(tokens.find(&digest("b"), 1, 9), None);

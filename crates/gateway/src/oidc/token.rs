@@ -83,6 +83,25 @@ impl ReadClaims {
         value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
     }
 
+    /// What a claim says, as texts; `a.b` is `b` within `a`, where no claim has that whole name.
+    pub(super) fn values(&self, name: &str) -> Vec<String> {
+        let found = self.0.get(name).or_else(|| {
+            let mut names = name.split('.');
+            let outer = self.0.get(names.next()?)?;
+            names.try_fold(outer, |within, name| within.get(name))
+        });
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+            _ => None,
+        };
+        match found {
+            Some(Value::Array(several)) => several.iter().filter_map(text).collect(),
+            Some(one) => text(one).into_iter().collect(),
+            None => vec![],
+        }
+    }
+
     /// The claim that names the application, or the first of several names.
     pub(super) fn client_id(&self, claim: &str) -> Option<String> {
         let value = match self.0.get(claim)? {
@@ -114,6 +133,25 @@ mod tests {
         assert_eq!((read.algorithm.as_str(), read.key_id.as_deref()), ("RS256", Some("1")));
         assert_eq!(read.signature, b"sig");
         assert!(read.claims().is_none(), "claims are an object");
+    }
+
+    #[test]
+    fn claims_are_found_by_name_or_path() {
+        let text = token(
+            r#"{"alg":"RS256"}"#,
+            r#"{"a.b":"whole","a":{"b":"path","c":{"d":["x",1,true,null]}},"https://e.org/r":"url"}"#,
+        );
+        let claims = Token::read(&text).unwrap().claims().unwrap();
+        for (name, expected) in [
+            ("a.b", &["whole"][..]),
+            ("a.c.d", &["x", "1", "true"]),
+            ("https://e.org/r", &["url"]),
+            ("a", &[]),
+            ("a.none", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(claims.values(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use weir_core::Denial;
 use weir_core::target::TargetError;
 
-use super::{Refusal, answer, write_headers};
+use super::{PolicyRefusal, Refusal, answer, write_headers};
 use crate::body::ReplyBody;
 use crate::fields::{self, Fields};
 use crate::grpc_status::GRPC_STATUS;
@@ -71,7 +71,12 @@ fn code(refusal: &Refusal) -> Code {
         Refusal::NoService | Refusal::NoUpstream | Refusal::Target(TargetError::Method) => {
             Code::Unimplemented
         }
-        Refusal::BodyTooLong => Code::ResourceExhausted,
+        Refusal::BodyTooLong
+        | Refusal::Policy(PolicyRefusal::Rate { .. } | PolicyRefusal::Concurrency)
+        | Refusal::AnswerTooLong => Code::ResourceExhausted,
+        Refusal::Policy(PolicyRefusal::Address | PolicyRefusal::Claim(..)) => Code::PermissionDenied,
+        Refusal::Policy(PolicyRefusal::Maintenance(..)) => Code::Unavailable,
+        Refusal::Policy(PolicyRefusal::Failed(_)) => Code::Internal,
         Refusal::BodyStalled | Refusal::Upstream(UpstreamError::Timeout) => Code::DeadlineExceeded,
         Refusal::Unavailable | Refusal::IssuerAway | Refusal::Upstream(_) => Code::Unavailable,
         // What gRPC clients make of a 400.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,7 +17,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::UpstreamError;
 use super::url::Origin;
+use crate::config::{CertificateFiles, UpstreamIdentity};
 use crate::socket::Socket;
+use crate::tls::CertificateError;
 
 /// What bytes to and from an upstream go over.
 pub(crate) type Stream = Socket<TlsStream<TcpStream>>;
@@ -44,6 +47,9 @@ pub enum TlsError {
     /// The library does not take the settings.
     #[error("TLS cannot be set up")]
     Settings(#[from] rustls::Error),
+    /// The certificate to be shown cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The file of authorities cannot be used.
     #[error("{path} has no certificate of an authority that can be used")]
     Authorities {
@@ -67,20 +73,47 @@ impl Connector {
     /// # Errors
     /// When the file cannot be used.
     pub(crate) fn new(authorities: Option<&PathBuf>) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut roots = public_authorities();
         if let Some(path) = authorities {
-            let unusable = |source| TlsError::Authorities { path: path.clone(), source };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(unusable)?;
-            let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(unusable)?;
-            if roots.add_parsable_certificates(certificates).0 == 0 {
-                return Err(unusable(rustls::pki_types::pem::Error::NoItemsFound));
-            }
+            add_authorities(&mut roots, path)?;
         }
+        Self::trusting(&roots, None)
+    }
+
+    /// Shows a certificate, and trusts authorities of its own, where those are given.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub(crate) fn of_identity(
+        files: &UpstreamIdentity,
+        authorities: Option<&PathBuf>,
+    ) -> Result<Self, TlsError> {
+        let mut roots = match &files.ca_file {
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                add_authorities(&mut roots, path)?;
+                roots
+            }
+            None => public_authorities(),
+        };
+        if let (Some(path), None) = (authorities, &files.ca_file) {
+            add_authorities(&mut roots, path)?;
+        }
+        let key = files.certificate.as_ref().map(CertificateFiles::load).transpose()?;
+        Self::trusting(&roots, key)
+    }
+
+    fn trusting(roots: &RootCertStore, key: Option<CertifiedKey>) -> Result<Self, TlsError> {
+        let key = key.map(|key| Arc::new(SingleCertAndKey::from(key)));
         let config = |protocol: Protocol| {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let config =
                 ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-            let mut config = config.with_root_certificates(roots.clone()).with_no_client_auth();
+            let config = config.with_root_certificates(roots.clone());
+            let mut config = match &key {
+                Some(key) => config.with_client_cert_resolver(Arc::<SingleCertAndKey>::clone(key)),
+                None => config.with_no_client_auth(),
+            };
             config.alpn_protocols = vec![protocol.alpn().to_vec()];
             Ok::<_, rustls::Error>(TlsConnector::from(Arc::new(config)))
         };
@@ -155,6 +188,20 @@ impl Connector {
         let found: Vec<_> = found.map_err(|_| UpstreamError::NoAddress)?.collect();
         if found.is_empty() { Err(UpstreamError::NoAddress) } else { Ok(found) }
     }
+}
+
+fn public_authorities() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
+fn add_authorities(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), TlsError> {
+    let unusable = |source| TlsError::Authorities { path: path.clone(), source };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(unusable)?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(unusable)?;
+    if roots.add_parsable_certificates(certificates).0 == 0 {
+        return Err(unusable(rustls::pki_types::pem::Error::NoItemsFound));
+    }
+    Ok(())
 }
 
 /// Tries one address after the other, each for its share of the time that is left.

@@ -44,33 +44,41 @@ pub(crate) struct PoolLimits {
 
 /// The pools of a gateway.
 pub(crate) struct Pools {
-    connector: Arc<Connector>,
     limits: PoolLimits,
-    by_origin: Mutex<HashMap<Origin, Weak<Pool>>>,
+    by_origin: Mutex<HashMap<Key, Weak<Pool>>>,
 }
 
+/// An origin, and which identity goes there.
+type Key = (Origin, Option<String>);
+
 impl Pools {
-    pub(crate) fn new(connector: Arc<Connector>, limits: PoolLimits) -> Self {
-        Self { connector, limits, by_origin: Mutex::default() }
+    pub(crate) fn new(limits: PoolLimits) -> Self {
+        Self { limits, by_origin: Mutex::default() }
     }
 
-    /// The pool of an origin, which ends with the last service that uses it.
-    pub(crate) fn of(&self, origin: &Origin) -> Arc<Pool> {
+    /// The pool of an origin, which ends with the last service that uses it; `connector` is the one of the `identity`.
+    pub(crate) fn of(
+        &self,
+        origin: &Origin,
+        connector: &Arc<Connector>,
+        identity: Option<&str>,
+    ) -> Arc<Pool> {
         let mut pools = self.by_origin.lock();
-        if let Some(pool) = pools.get(origin).and_then(Weak::upgrade) {
+        let key = (origin.clone(), identity.map(str::to_owned));
+        if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
             return pool;
         }
         pools.retain(|_, pool| pool.strong_count() > 0);
         let pool = Arc::new(Pool {
             meters: PoolMeters::of(&origin.to_string()),
             origin: origin.clone(),
-            connector: Arc::clone(&self.connector),
+            connector: Arc::clone(connector),
             places: Arc::new(Semaphore::new(self.limits.in_flight_max.min(Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
             limits: self.limits,
             slots: (0..self.limits.workers.max(1)).map(|_| Slot::default()).collect(),
         });
-        pools.insert(origin.clone(), Arc::downgrade(&pool));
+        pools.insert(key, Arc::downgrade(&pool));
         pool
     }
 

@@ -92,7 +92,7 @@ fn put_credentials(target: &mut String, credentials: &Credentials) {
                 put(target, "app_key", key.expose());
             }
         }
-        Credentials::ClientId(id) => put(target, "app_id", id),
+        Credentials::ClientId(id) | Credentials::Anonymous(id) => put(target, "app_id", id),
     }
 }
 

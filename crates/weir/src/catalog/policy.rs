@@ -41,7 +41,11 @@ pub(super) fn read(section: &Section<'_>, proxy: &Proxy, scope: &Scope, draft: &
     let mut secret_names: Vec<&str> =
         [&names.user_key, &names.app_id, &names.app_key, &names.access_token].map(String::as_str).to_vec();
     secret_names.extend(["authorization", proxy.secret_token_header.as_str()]);
-    tell(chain.problems_for(&ServiceOf { credentials: scope.credentials, secret_names }));
+    tell(chain.problems_for(&ServiceOf {
+        credentials: scope.credentials,
+        secret_names,
+        has_api_backend: proxy.api_backend.is_some(),
+    }));
     for step in chain.steps() {
         if let Policy::Anonymous(anonymous) = &step.policy {
             let path = [Step::At(step.written_at), Step::Key("application".into())];
@@ -61,7 +65,8 @@ pub(super) fn check_anonymous(section: &Section<'_>, scope: &Scope, draft: &mut 
     };
     for (application, place) in named {
         if !there_are().any(|reference| reference.application == application) {
-            let near = did_you_mean(application.as_str(), there_are().map(|other| other.application.as_str()));
+            let near =
+                did_you_mean(application.as_str(), there_are().map(|other| other.application.as_str()));
             let message = format!("application {application} is not one of service {}{near}", scope.label());
             section.report().error(place, message);
         }
@@ -84,7 +89,8 @@ fn value(report: &Report<'_>, written: &Spanned<DeValue<'_>>) -> Option<Value> {
             items.iter().map(|item| value(report, item)).collect::<Option<_>>().map(Value::List)
         }
         DeValue::Table(table) => {
-            let named = table.iter().map(|(name, inner)| Some((name.get_ref().to_string(), value(report, inner)?)));
+            let named =
+                table.iter().map(|(name, inner)| Some((name.get_ref().to_string(), value(report, inner)?)));
             named.collect::<Option<BTreeMap<_, _>>>().map(Value::Table)
         }
         DeValue::Float(_) => wrong("policies have no numbers with a fraction"),
@@ -97,11 +103,16 @@ fn place(section: &Section<'_>, entries: &[Spanned<DeValue<'_>>], path: &[Step])
     let mut steps = path.iter();
     let Some(mut found) = steps.next().and_then(|step| match step {
         Step::At(at) => entries.get(*at),
-        Step::Key(_) => None,
+        Step::Key(_) | Step::Name(_) => None,
     }) else {
         return section.place();
     };
     for step in steps {
+        if let (Step::Name(name), DeValue::Table(table)) = (step, found.get_ref())
+            && let Some((name, _)) = table.get_key_value(name.as_str())
+        {
+            return Place::Text(name.span().start);
+        }
         let inner = match (step, found.get_ref()) {
             (Step::At(at), DeValue::Array(items)) => items.get(*at),
             (Step::Key(name), DeValue::Table(table)) => table.get(name.as_str()),

@@ -445,3 +445,131 @@ fn keys_of_the_field_belong_to_one() {
         &["catalog.toml:3:96: redirect_url has not 1 to 2048 bytes"],
     );
 }
+
+/// Policies of a proxy, one in each line from line 4.
+#[track_caller]
+fn check_policies(policies: &[&str], expected: &[&str]) {
+    let text = format!("proxy = {{ hosts = 'h', policies = [\n{} ] }}", policies.join(",\n"));
+    check_service(&text, expected);
+}
+
+#[test]
+fn policies_are_checked_where_they_stand() {
+    check_policies(
+        &[
+            "{ policy = 'corz' }",
+            "{ origins = '*' }",
+            "{ policy = 'cors', origins = ['https://a.test', 'b.test'], max_age_s = 86_401, credentials = 1 }",
+            "{ policy = 'ip_check', denny = '10.0.0.0/8' }",
+            "{ policy = 'edge_limits', limits = [{ per = 'adress', requests = 1 }] }",
+            "{ policy = 'maintenance', when = { path = '/' } }",
+            "'cors'",
+        ],
+        &[
+            "catalog.toml:4:12: there is no policy \"corz\" (did you mean \"cors\"?)",
+            "catalog.toml:5:1: policy is missing: the name of one",
+            "catalog.toml:6:49: origins: \"b.test\" is not an origin such as https://app.example.org, \
+             https://*.example.org or *",
+            "catalog.toml:6:72: max_age_s is not a whole number from 0 to 86400",
+            "catalog.toml:6:94: credentials must be true or false, not a whole number",
+            "catalog.toml:7:1: allow and deny are both missing: it would let everybody pass",
+            "catalog.toml:7:24: there is no key denny (did you mean \"deny\"?)",
+            "catalog.toml:8:45: per \"adress\" is none of address, application, client, header, service \
+             (did you mean \"address\"?)",
+            "catalog.toml:9:34: is empty: name methods, paths, headers, query or claims",
+            "catalog.toml:9:36: there is no key path (did you mean \"paths\"?)",
+            "catalog.toml:10:1: policies must be a list of tables",
+        ],
+    );
+    check_policies(
+        &["{ policy = 'retry', budget_percent = 0.5 }", "{ policy = 'lua', since = 2030-01-01 }"],
+        &["catalog.toml:4:38: policies have no numbers with a fraction"],
+    );
+}
+
+#[test]
+fn policies_have_an_order() {
+    check_policies(
+        &[
+            "{ policy = 'headers', request = [{ name = 'A', value = 'b' }] }",
+            "{ policy = 'authorise' }",
+            "{ policy = 'cors', origins = '*' }",
+            "{ policy = 'authorise' }",
+        ],
+        &[
+            "catalog.toml:4:1: headers stands in front of authorise, where nobody knows yet who calls: move it behind",
+            "catalog.toml:6:1: cors stands behind authorise, where it comes too late: move it in front",
+            "catalog.toml:7:1: authorise stands here a second time: take it out",
+        ],
+    );
+}
+
+#[test]
+fn expressions_of_policies_are_bounded() {
+    check_policies(
+        &[
+            "{ policy = 'url_rewriting', path = [{ pattern = '(?=a)b', replacement = '' }] }",
+            "{ policy = 'url_rewriting', path = [{ pattern = '((a{100}){100}){100}', replacement = '' }] }",
+            "{ policy = 'maintenance', when = { headers = [{ name = 'A', matches = '(' }] } }",
+        ],
+        &[
+            "catalog.toml:4:49: pattern \"(?=a)b\" uses look-around or a back-reference, which could run away: \
+             write it without",
+            "catalog.toml:5:49: pattern \"((a{100}){100}){100}\" takes more than 256 KiB compiled: make its \
+             repetitions smaller, or use * or + for them",
+            "catalog.toml:6:71: matches \"(\" is not a regular expression: unclosed group",
+        ],
+    );
+}
+
+#[test]
+fn policies_are_checked_against_their_service() {
+    let headers = "{ policy = 'headers', request = [{ name = 'A', value = '{query.user_key}' }] }";
+    let claims = "{ policy = 'claim_check', checks = [{ claims = [{ name = 'role' }] }] }";
+    let anonymous = "{ policy = 'anonymous', application = 'visitor' }";
+    check_service(
+        &format!(
+            "plans = [{{ id = 'p' }}], applications = [{{ id = 'visitors', plan = 'p', user_key = 'k' }}],\n\
+             proxy = {{ hosts = 'h', policies = [\n{headers},\n{claims},\n{anonymous} ] }}"
+        ),
+        &[
+            "catalog.toml:5:1: names \"user_key\", which carries credentials or the secret token: policies leave \
+             those alone (strip_credentials takes them out, anonymous does without)",
+            "catalog.toml:6:1: asks for the claim \"role\": only calls of services with credentials = \"client_id\" \
+             have a token",
+            "catalog.toml:7:39: application visitor is not one of service api (did you mean \"visitors\"?)",
+        ],
+    );
+}
+
+/// In whichever way a list is written, and of staging as of production.
+#[test]
+fn lists_of_policies_may_be_written_as_tables() {
+    let text = "revision = 1\n[[providers]]\nname = 'P'\n[[providers.services]]\nid = 'a'\n\
+        [providers.services.staging]\nhosts = 's'\n\
+        [[providers.services.staging.policies]]\npolicy = 'corz'\n\
+        [[providers.services.staging.policies]]\npolicy = 'cors'\n\
+        [[providers.services.staging.policies]]\npolicy = 'routing'\n\
+        [[providers.services.staging.policies.routes]]\nwhen = { paths = '/' }\napi_backend = 'mail'\n";
+    check(
+        text,
+        &[
+            "catalog.toml:9:10: there is no policy \"corz\" (did you mean \"cors\"?)",
+            "catalog.toml:10:1: origins is missing",
+            "catalog.toml:16:15: api_backend \"mail\" does not begin with http:// or https://",
+        ],
+    );
+}
+
+#[test]
+fn staging_has_policies_of_its_own() {
+    let policies = |named: &str| format!("policies = [{{ policy = 'anonymous', application = '{named}' }}]");
+    let text = format!(
+        "plans = [{{ id = 'p' }}], applications = [{{ id = 'a', plan = 'p', user_key = 'k' }}],\n\
+         proxy = {{ hosts = 'h', {} }},\nstaging = {{ hosts = 's' }}",
+        policies("a")
+    );
+    let service = load(&service(&text)).services.remove(0);
+    let steps = |environment| service.proxy(environment).policies.steps().len();
+    assert_eq!((steps(Environment::Production), steps(Environment::Staging)), (1, 0));
+}

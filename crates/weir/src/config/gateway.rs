@@ -8,10 +8,11 @@ use weir_core::route::Routing;
 use weir_core::{Environment, Secret};
 use weir_gateway::{
     CertificateError, CertificateFiles, Config, Http2Limits, ListenerTls, Network, OidcConfig, RefusalLog,
-    TlsConfig,
+    TlsConfig, UpstreamIdentity,
 };
 
 use super::{LogConfig, TracingConfig, address, check_token, count, duration_ms, log, tracing};
+use crate::names::Names;
 use crate::problem::Reading;
 use crate::report::{self, Located, Source};
 use crate::section::{Item, Section};
@@ -87,6 +88,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
     let workers = count(section, "workers", config.workers);
     let reuse_port = section.flag("reuse_port").unwrap_or(config.reuse_port);
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
+    let trusted_proxies = networks(section, "trusted_proxies");
+    let upstream_tls = upstream_tls(section);
     let http2 = section.inside("http2", http2);
     let oidc = section.inside("oidc", oidc);
     let access_sample_ratio = section.inside("access_log", |section| section.ratio("sample_ratio"));
@@ -97,6 +100,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<GatewaySettings> {
         workers,
         reuse_port,
         proxy_protocol_from,
+        trusted_proxies,
+        upstream_tls,
         oidc,
         refusal_log,
         access_sample_ratio,
@@ -231,6 +236,29 @@ fn tls(section: &Section<'_>, environment: Environment) -> Option<TlsConfig> {
     Some(TlsConfig { address, certificates, handshake_timeout_ms })
 }
 
+/// What upstreams are shown; the files are read to see whether they can be used.
+fn upstream_tls(section: &Section<'_>) -> Vec<UpstreamIdentity> {
+    let mut names = Names::new("upstream_tls");
+    section.items("upstream_tls", |item| {
+        let section = match item {
+            Item::Section(section) => section,
+            Item::Text(text) => {
+                section.report().error(text.place, "upstream_tls must be a list of tables, not text");
+                return None;
+            }
+        };
+        section.require("name");
+        let name = section.text("name");
+        if let Some(name) = &name {
+            names.claim(section.report(), name.value, name.place);
+        }
+        let is_shown = section.gives("certificate_file") || section.gives("key_file");
+        let certificate = if is_shown { certificate(section) } else { None };
+        let ca_file = section.file("ca_file").and_then(|_| section.path("ca_file"));
+        Some(UpstreamIdentity { name: name?.value.to_owned(), certificate, ca_file })
+    })
+}
+
 fn certificate(section: &Section<'_>) -> Option<CertificateFiles> {
     section.require("certificate_file");
     section.require("key_file");
@@ -282,6 +310,8 @@ fn limits(section: &Section<'_>, config: Config) -> Config {
         tls: config.tls,
         reuse_port: config.reuse_port,
         proxy_protocol_from: config.proxy_protocol_from,
+        trusted_proxies: config.trusted_proxies,
+        upstream_tls: config.upstream_tls,
         oidc: config.oidc,
         refusal_log: config.refusal_log,
         access_sample_ratio: config.access_sample_ratio,
