@@ -17,7 +17,6 @@ use futures_util::FutureExt;
 use http::HeaderValue;
 use http::header::REFERER;
 use http::uri::PathAndQuery;
-use http_body::Body;
 use tracing::error;
 use weir_core::arguments::Arguments;
 use weir_core::backend::BackendIndex;
