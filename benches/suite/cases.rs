@@ -14,6 +14,7 @@ mod http_api;
 mod leases;
 mod listener;
 mod micro;
+mod policies;
 mod proxied;
 mod rules;
 mod services;
@@ -38,6 +39,8 @@ pub(crate) enum Group {
     Services,
     /// Access tokens beside user keys.
     Tokens,
+    /// Policies beside none.
+    Policies,
     /// Decisions, memory and restart with more and more applications.
     Applications,
     /// Single steps, each by itself.
@@ -56,6 +59,7 @@ impl Group {
             Self::Connections => "Client connections, 64 of them busy",
             Self::Services => "Services",
             Self::Tokens => "Access tokens",
+            Self::Policies => "Policies",
             Self::Applications => "Applications",
             Self::Micro => "Single steps",
         }
@@ -72,6 +76,7 @@ impl Group {
             Self::Connections => connections::measure(lab).await,
             Self::Services => services::measure(lab).await,
             Self::Tokens => tokens::measure(lab).await,
+            Self::Policies => policies::measure(lab).await,
             Self::Applications => applications::measure(lab).await,
             Self::Micro => micro::measure(),
         };
@@ -114,6 +119,7 @@ impl Group {
                 &["applications_1m_vs_1k", "application_cached_bytes", "restart_to_ready_1m_s"]
             }
             Self::Tokens => &["token_added_us", "forged_token_added_us", "forged_tokens_memory_kib"],
+            Self::Policies => &["five_policies_added_us"],
             Self::Connections => &["connections_64_cpu_us"],
             Self::Services => &["services_1_cpu_us"],
             Self::Micro => &["lease_decision_ns"],

@@ -47,6 +47,8 @@ pub(crate) struct Api {
     pub(crate) token: Option<String>,
     /// Whose access tokens are its applications' credentials, in place of user keys.
     pub(crate) issuer: Option<String>,
+    /// Further lines of how gateways serve it.
+    pub(crate) proxy: String,
 }
 
 impl Api {
@@ -57,7 +59,7 @@ impl Api {
 
     /// One whose calls listeners decide.
     pub(crate) fn new(id: &str, rules: usize, applications: usize) -> Self {
-        Self { id: id.into(), rules, applications, is_leased: false, limit: LIMIT, token: None, issuer: None }
+        Self { id: id.into(), rules, applications, is_leased: false, limit: LIMIT, token: None, issuer: None, proxy: String::new() }
     }
 
     /// One that is asked about by 3scale's API, under four limits.
@@ -83,7 +85,7 @@ impl Api {
     }
 
     fn write(&self, text: &mut String, origin: SocketAddr) -> std::fmt::Result {
-        let Self { id, rules, applications, is_leased, limit, token, issuer } = self;
+        let Self { id, rules, applications, is_leased, limit, token, issuer, proxy } = self;
         let mode = if issuer.is_some() { "client_id" } else { "user_key" };
         writeln!(text, "[[providers.services]]\nid = \"{id}\"\ncredentials = \"{mode}\"")?;
         if let Some(token) = token {
@@ -107,6 +109,7 @@ impl Api {
         if let Some(issuer) = issuer {
             writeln!(text, "oidc = {{ issuer = \"{issuer}\" }}")?;
         }
+        writeln!(text, "{proxy}")?;
         writeln!(text, "[[providers.services.plans]]\nid = \"plan\"\nlimits = [")?;
         for (metric, period, _) in LIMITS {
             writeln!(text, "  {{ metric = \"{metric}\", period = \"{period}\", max = {limit} }},")?;

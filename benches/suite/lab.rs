@@ -30,6 +30,11 @@ impl Scale {
         if quick { Self { rounds: 1, divisor: 8, quick } } else { Self { rounds: 5, divisor: 1, quick } }
     }
 
+    /// The same with other turns, unless it is for a look only.
+    pub(crate) fn with_rounds(self, rounds: usize) -> Self {
+        if self.quick { self } else { Self { rounds, ..self } }
+    }
+
     /// Operations of a turn.
     pub(crate) fn operations(self, full: u64) -> u64 {
         full / self.divisor
@@ -46,6 +51,9 @@ pub(crate) struct Lab {
     pub(crate) open_files: u64,
     /// The binary under test.
     pub(crate) weir: PathBuf,
+    /// An older one to compare it with.
+    pub(crate) before: Option<PathBuf>,
+    out: PathBuf,
     dir: tempfile::TempDir,
 }
 
@@ -54,12 +62,28 @@ impl Lab {
     ///
     /// # Errors
     /// When the folder cannot be made, or the binary under test is not there.
-    pub(crate) fn new(out: &Path, cores: Cores, scale: Scale, open_files: u64) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        out: &Path,
+        cores: Cores,
+        scale: Scale,
+        open_files: u64,
+        before: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("run-").tempdir_in(out)?;
         let suite = std::env::current_exe()?;
         let weir = suite.parent().context("the suite is in no folder")?.join("weir");
         ensure!(weir.is_file(), "{} is not there: build it first, as make bench does", weir.display());
-        Ok(Self { cores, scale, open_files, weir, dir })
+        Ok(Self { cores, scale, open_files, weir, before, out: out.to_owned(), dir })
+    }
+
+    /// The same at another scale or with another binary, in a folder of its own.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub(crate) fn again(&self, scale: Scale, weir: &Path) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("run-").tempdir_in(&self.out)?;
+        let (weir, before, out) = (weir.to_owned(), self.before.clone(), self.out.clone());
+        Ok(Self { cores: self.cores, scale, open_files: self.open_files, weir, before, out, dir })
     }
 
     /// A path in the run's folder.

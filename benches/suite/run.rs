@@ -13,7 +13,7 @@ use crate::lab::{Lab, Scale};
 use crate::machine::{self, Cores, Work};
 use crate::report::Report;
 
-const ALL: [Group; 9] = [
+const ALL: [Group; 11] = [
     Group::Gateway,
     Group::Leases,
     Group::Listener,
@@ -21,6 +21,8 @@ const ALL: [Group; 9] = [
     Group::Rules,
     Group::Connections,
     Group::Services,
+    Group::Tokens,
+    Group::Policies,
     Group::Applications,
     Group::Micro,
 ];
@@ -36,6 +38,9 @@ pub(crate) struct Arguments {
     /// These groups only.
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     only: Vec<Group>,
+    /// An older build of weir: what services without policies cost is measured beside it.
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -67,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     cores.pin_self();
     let scale = Scale::new(arguments.quick);
-    let lab = Lab::new(&out, cores, scale, machine::raise_open_files())?;
+    let lab = Lab::new(&out, cores, scale, machine::raise_open_files(), arguments.before.clone())?;
     let started = Instant::now();
     let work_before = Work::now();
     // Children are to end with the thread that starts them: this one, so it also runs everything else.

@@ -76,11 +76,16 @@ pub(crate) struct Call {
     status: Option<StatusCode>,
     grpc_status: Option<GrpcStatus>,
     refused: Option<Refused>,
-    /// What its service's policies say of its line in the log.
-    logged: Option<Box<Logged>>,
-    /// What edge limits hold until it ends.
-    held: Vec<Held>,
+    /// What its service's policies make of it until it ends.
+    lasting: Option<Box<Lasting>>,
     calls: Arc<Calls>,
+}
+
+/// What policies make of a call that lasts as long as it does.
+pub(crate) struct Lasting {
+    pub(crate) logged: Logged,
+    /// Its places among those under way.
+    pub(crate) _held: Vec<Held>,
 }
 
 /// What policies say of a call's line in the log.
@@ -146,8 +151,7 @@ impl Call {
             status: None,
             grpc_status: None,
             refused: None,
-            logged: None,
-            held: vec![],
+            lasting: None,
             calls: Arc::clone(calls),
         }
     }
@@ -158,9 +162,8 @@ impl Call {
     }
 
     /// What policies make of it lasts as long as it does.
-    pub(crate) fn keeps(&mut self, (held, logged): (Vec<Held>, Option<Box<Logged>>)) {
-        self.held = held;
-        self.logged = logged;
+    pub(crate) fn keeps(&mut self, lasting: Lasting) {
+        self.lasting = Some(Box::new(lasting));
     }
 
     /// Method and path.
@@ -240,7 +243,8 @@ impl Call {
 
     fn log(&self, ended: &Ended<'_>, trace_id: Option<&str>, took: Duration) {
         let sampling = &self.calls.sampling;
-        let lines = self.logged.as_ref().map_or(Lines::Sampled, |logged| logged.lines);
+        let logged = self.lasting.as_ref().map(|lasting| &lasting.logged);
+        let lines = logged.map_or(Lines::Sampled, |logged| logged.lines);
         let is_remarkable = match lines {
             Lines::Sampled => self.is_remarkable(ended),
             Lines::All => true,
@@ -250,7 +254,7 @@ impl Call {
         if !is_remarkable && (lines == Lines::Failures || !sampling.takes(ended.request_id)) {
             return;
         }
-        let headers = self.logged.as_ref().filter(|logged| !logged.headers.is_empty());
+        let headers = logged.filter(|logged| !logged.headers.is_empty());
         info!(
             target: "weir::access",
             method = ended.method.as_str(),
@@ -263,7 +267,7 @@ impl Call {
             duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             request_id = ended.request_id,
             trace_id,
-            headers = headers.map(|logged| logged.headers()),
+            headers = headers.map(Logged::headers),
             sampled = if is_remarkable { None } else { sampling.share() },
         );
     }

@@ -99,7 +99,7 @@ impl Exchange<'_> {
     pub(crate) async fn again(
         &self,
         outgoing: Outgoing,
-        mut attempts: Attempts,
+        mut attempts: Box<Attempts>,
     ) -> Result<Reply<ReplyBody>, Refusal> {
         while attempts.are_left() {
             let exchanged = self.once(outgoing.again()).await;

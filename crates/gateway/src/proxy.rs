@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use http::HeaderValue;
-use http::header::REFERER;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, REFERER};
+use http::{HeaderValue, Method};
 use http::uri::PathAndQuery;
 use tracing::error;
 use weir_core::arguments::Arguments;
@@ -142,19 +142,19 @@ impl Pipeline {
     ) -> Result<Reply<ReplyBody>, Refusal> {
         let target = Target::read(&head).map_err(Refusal::Target)?;
         trail.host = target.host();
-        let (service, path) =
+        let (service, sent) =
             route(&self.snapshot.load(), &self.status, &head, &target, trail.host.as_deref())?;
         call.belongs_to(&service);
         trail.service = Some(Arc::clone(&service));
         let address = policy::client_address(client.address, &self.trusted_proxies, &head.fields);
         let (query, request_id) = (target.query, call.shown_id());
-        let caller = Caller { head: &head, path: &path.decoded, query, host: target.authority, request_id };
-        let rewritten = match enter(trail, &service, caller, &path.target, (address, false))? {
+        let caller = Caller { head: &head, path: &sent.decoded, query, host: target.authority, request_id };
+        let rewritten = match enter(trail, &service, caller, &sent.target, (address, false))? {
             Entered::Goes(rewritten) => rewritten,
             Entered::Answered(reply) => return Ok(*reply),
         };
         let read = rewritten.as_ref().map(|url| url.read()).transpose()?;
-        let (path, query) = read.as_ref().map_or((&path, target.query), |(path, query)| (path, *query));
+        let (path, query) = read.as_ref().map_or((&sent, target.query), |(path, query)| (path, *query));
         let mut ahead = read_ahead(call, &head, &mut body, &service).await?;
         let arguments = Arguments { query: query.unwrap_or_default(), form: ahead.form() };
         let (credentials, claims) = match credentials(&service, &head, arguments, trail)? {
@@ -172,30 +172,45 @@ impl Pipeline {
             ahead = Box::pin(read_whole(call, &mut body, &service, ahead)).await?;
         }
         let onward = upstream_target(trail, &service, upstream, service.path_for(backend, path), caller)?;
+        // What is not kept while others are waited for makes that cheaper.
+        drop(read);
+        drop((rewritten, sent));
         let admitted = self.authorise(call, &service, &head, &credentials, &trail.matched.usage).await?;
         let Admitted { limits, ticket, free_answers } = admitted;
-        let passes = admit(trail, &service, ticket.as_ref(), &credentials, caller);
+        if let Err(refusal) = admit(trail, ticket.as_ref()) {
+            self.take_back(call, &service, &credentials, &trail.matched.usage, ticket.as_ref());
+            return Err(refusal);
+        }
         let host = target.authority.map(str::to_owned);
         let forwarding = forwarding(call, trail, (&service, upstream), &head, (client, address, host));
         let attempts = attempts(trail, &service, &head, is_spent(&ahead, &body));
         let outgoing = Outgoing { head, target: onward, ahead, body };
         let exchange =
             Exchange { call, service: &service, upstream, forwarding: &forwarding, limits: &limits };
-        let mut exchanged = match (passes, attempts) {
-            (Err(refusal), _) => Err(refusal),
-            (Ok(()), None) => exchange.once(outgoing).await,
+        let mut exchanged = match attempts {
+            None => exchange.once(outgoing).await,
             // Apart, since what it holds is large and most calls are sent once.
-            (Ok(()), Some(attempts)) => Box::pin(exchange.again(outgoing, attempts)).await,
+            Some(attempts) => Box::pin(exchange.again(outgoing, attempts)).await,
         };
         if exchanged.as_ref().is_err_and(Refusal::takes_back) {
-            // Refused after all: then it must not stay counted.
-            let (service, credentials, usage) = (&service, &credentials, &trail.matched.usage);
-            let question = Question { id: call.id, service, credentials, usage, referrer: None, trace: None };
-            self.authoriser.take_back(&question, ticket.as_ref());
+            self.take_back(call, &service, &credentials, &trail.matched.usage, ticket.as_ref());
             return exchanged;
         }
         self.settle(trail, &service, (ticket.as_ref(), free_answers.as_deref()), &mut exchanged);
         exchanged
+    }
+
+    /// A call is refused after all: then it must not stay counted.
+    fn take_back(
+        &self,
+        call: &Call,
+        service: &Arc<Service>,
+        credentials: &Credentials,
+        usage: &Usage,
+        ticket: Option<&Ticket>,
+    ) {
+        let question = Question { id: call.id, service, credentials, usage, referrer: None, trace: None };
+        self.authoriser.take_back(&question, ticket);
     }
 
     /// Books what the call cost by its answer.
@@ -274,7 +289,10 @@ pub(crate) fn route<'a>(
     let arguments = Arguments { query, form: b"" };
     let service = routes.find(candidates, |service| {
         let backend = service.rules.backend_of(&path.decoded);
-        let method = head.method.as_str();
+        // A browser asks beforehand whether it may call so: a policy of the service that would be called answers that.
+        let may_answer = head.method == Method::OPTIONS && service.policies.is_some();
+        let announced = head.fields.get(ACCESS_CONTROL_REQUEST_METHOD).and_then(fields::text);
+        let method = announced.filter(|_| may_answer).unwrap_or(head.method.as_str());
         let matched = service.rules.matches(backend, method, &path.decoded, &|name| arguments.last(name));
         !matched.rules.is_empty()
     });
@@ -318,19 +336,11 @@ pub(crate) fn choose_upstream<'s>(
 }
 
 /// The policies that wait for authorisation, for a request that is counted.
-fn admit(
-    trail: &mut Trail,
-    service: &Service,
-    ticket: Option<&Ticket>,
-    credentials: &Credentials,
-    caller: Caller<'_>,
-) -> Result<(), Refusal> {
-    let Some((policies, passing)) = service.policies.as_deref().zip(trail.passing.as_deref_mut()) else {
-        return Ok(());
-    };
+fn admit(trail: &mut Trail, ticket: Option<&Ticket>) -> Result<(), Refusal> {
+    let Some(passing) = &mut trail.passing else { return Ok(()) };
     let application = ticket.and_then(Ticket::application);
     let application = application.as_ref().map(|application| application.application.as_str());
-    passing.admitted(policies, (application, credentials), caller)
+    passing.admitted(application)
 }
 
 /// Whether a body is to be read before its request is sent.
@@ -339,7 +349,12 @@ fn wants_body(trail: &Trail, service: &Service, head: &RequestHead, body: &Clien
 }
 
 /// How often a request may be sent, whose body has been read, or has not; `None`: once.
-fn attempts(trail: &Trail, service: &Service, head: &RequestHead, is_read: bool) -> Option<Attempts> {
+fn attempts(
+    trail: &Trail,
+    service: &Service,
+    head: &RequestHead,
+    is_read: bool,
+) -> Option<Box<Attempts>> {
     let (policies, passing) = trail.policies(service).filter(|_| is_read && upgrade::wish(head).is_none())?;
     passing.attempts(policies, head)
 }

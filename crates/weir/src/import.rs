@@ -8,6 +8,7 @@
 mod account;
 mod apicast;
 mod draft;
+mod policies;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -177,7 +177,8 @@ impl Variable {
     fn write(&self, known: &Known<'_, '_>, text: &mut Vec<u8>) {
         let subject = known.subject;
         match self {
-            Self::Application => put(known.application.unwrap_or_default().as_bytes(), text),
+            // An id is visible characters.
+            Self::Application => text.extend_from_slice(known.application.unwrap_or_default().as_bytes()),
             Self::ClientAddress => put(known.client_address.as_bytes(), text),
             Self::RequestId => put(known.request_id.as_bytes(), text),
             Self::Host => put(known.host.as_bytes(), text),

@@ -11,7 +11,7 @@ use weir_core::path::RequestPath;
 use weir_core::policy::access_log::Lines;
 use weir_core::policy::condition::{ClaimValues, Subject};
 use weir_core::policy::edge_limits::Per;
-use weir_core::policy::headers::{Change, HeaderChange};
+use weir_core::policy::headers::{Change, HeaderChange, Headers};
 use weir_core::policy::retry::Retry;
 use weir_core::policy::template::Known;
 use weir_core::policy::url_rewriting::{PATH_BYTES_MAX, UrlRewriting};
@@ -22,7 +22,7 @@ use super::cors::{self, Page};
 use super::edge::{EdgeTable, TooMuch};
 use super::retry::{BODY_BYTES_MAX, Budget, is_idempotent};
 use super::{Attempts, Held, Policies, Ready};
-use crate::access::Logged;
+use crate::access::{Lasting, Logged};
 use crate::body::{ClientBody, ReplyBody};
 use crate::fields::{self, Fields};
 use crate::form::declared_length;
@@ -31,6 +31,8 @@ use crate::reply::{PolicyRefusal, Refusal};
 use crate::service::Service;
 use crate::upstream::Upstream;
 
+/// Stands in values for what is known only later; nothing else in them is a control character.
+const APPLICATION: u8 = 0;
 /// Longest value of a header in the log.
 const LOGGED_BYTES_MAX: usize = 256;
 
@@ -52,11 +54,13 @@ pub(crate) struct Passing {
     pub(crate) timeouts: UpstreamTimeouts,
     pub(crate) request_bytes_max: u64,
     pub(crate) response_bytes_max: Option<u64>,
-    /// What its headers become, in order.
+    /// What its headers become, in order; [`APPLICATION`] stands for whose call it is.
     changes: Vec<(Change, String, Vec<u8>)>,
+    /// The limits behind authorisation, with the caller's number in each.
+    counted: Vec<(Arc<EdgeTable>, u64)>,
     /// What edge limits have taken.
     held: Vec<Held>,
-    logged: Option<Box<Logged>>,
+    logged: Logged,
     /// Whether the upstream has answered.
     pub(crate) is_answered: bool,
 }
@@ -139,8 +143,9 @@ impl Passing {
             request_bytes_max: service.proxy.request_body_bytes_max,
             response_bytes_max: None,
             changes: vec![],
+            counted: vec![],
             held: vec![],
-            logged: None,
+            logged: Logged::default(),
             is_answered: false,
         })
     }
@@ -186,7 +191,7 @@ impl Passing {
                     rewritten = url.or(rewritten);
                 }
                 Policy::EdgeLimits(_) => {
-                    for (table, number) in self.counted(policies, at, caller, None) {
+                    for (table, number) in self.numbers(policies, at, caller, None) {
                         self.take(&table, number)?;
                     }
                 }
@@ -226,10 +231,12 @@ impl Passing {
                 }
                 Policy::EdgeLimits(_) => {
                     // Only those who may call use anything up; but what would be refused is not even asked about.
-                    for (table, number) in self.counted(policies, at, caller, credentials) {
+                    for (table, number) in self.numbers(policies, at, caller, credentials) {
                         table.look(number).map_err(too_much)?;
+                        self.counted.push((table, number));
                     }
                 }
+                Policy::Headers(headers) => self.render(headers, caller),
                 other => self.note(other, caller),
             }
         }
@@ -264,8 +271,26 @@ impl Passing {
         }
     }
 
+    /// What its headers become, but for whose call it is.
+    fn render(&mut self, headers: &Headers, caller: Caller<'_>) {
+        let address = self.address.to_string();
+        let rendered = caller.with_subject(self.claims.as_deref(), |subject| {
+            let known = Known {
+                subject,
+                application: Some("\0"),
+                client_address: &address,
+                request_id: caller.request_id,
+                host: caller.host.unwrap_or_default(),
+            };
+            let render =
+                |change: &HeaderChange| (change.change, change.name.clone(), change.value.render(&known));
+            headers.request.iter().map(render).collect::<Vec<_>>()
+        });
+        self.changes.extend(rendered);
+    }
+
     /// The tables of a step's limits, with the caller's number in each.
-    fn counted(
+    fn numbers(
         &self,
         policies: &Policies,
         at: usize,
@@ -312,7 +337,7 @@ impl Passing {
     }
 
     fn logs(&mut self, lines: Lines, headers: &[String], fields: &Fields) {
-        let logged = self.logged.get_or_insert_default();
+        let logged = &mut self.logged;
         if lines != Lines::Sampled {
             logged.lines = lines;
         }
@@ -393,44 +418,18 @@ impl Passing {
         }
     }
 
-    /// The call is counted: limits per application or client hold, and what its headers become is settled.
+    /// The call is counted: the limits behind authorisation hold, and it is known whose it is.
     ///
     /// # Errors
     /// When it is too much after all.
-    pub(crate) fn admitted(
-        &mut self,
-        policies: &Policies,
-        (name, credentials): (Option<&str>, &Credentials),
-        caller: Caller<'_>,
-    ) -> Result<(), Refusal> {
-        for (at, step) in policies.chain.steps().iter().enumerate().skip(policies.chain.front()) {
-            if !self.applies(at) {
-                continue;
-            }
-            match &step.policy {
-                Policy::EdgeLimits(_) => {
-                    for (table, number) in self.counted(policies, at, caller, Some(credentials)) {
-                        self.take(&table, number)?;
-                    }
-                }
-                Policy::Headers(headers) => {
-                    let address = self.address.to_string();
-                    let rendered = caller.with_subject(self.claims.as_deref(), |subject| {
-                        let known = Known {
-                            subject,
-                            application: name,
-                            client_address: &address,
-                            request_id: caller.request_id,
-                            host: caller.host.unwrap_or_default(),
-                        };
-                        let render = |change: &HeaderChange| {
-                            (change.change, change.name.clone(), change.value.render(&known))
-                        };
-                        headers.request.iter().map(render).collect::<Vec<_>>()
-                    });
-                    self.changes.extend(rendered);
-                }
-                _ => {}
+    pub(crate) fn admitted(&mut self, application: Option<&str>) -> Result<(), Refusal> {
+        for (table, number) in std::mem::take(&mut self.counted) {
+            self.take(&table, number)?;
+        }
+        for (_, _, value) in &mut self.changes {
+            if value.contains(&APPLICATION) {
+                let parts = value.split(|byte| *byte == APPLICATION);
+                *value = parts.collect::<Vec<_>>().join(application.unwrap_or_default().as_bytes());
             }
         }
         Ok(())
@@ -444,9 +443,9 @@ impl Passing {
     }
 
     /// How often it may be sent; `None`: once.
-    pub(crate) fn attempts(&self, policies: &Policies, head: &RequestHead) -> Option<Attempts> {
+    pub(crate) fn attempts(&self, policies: &Policies, head: &RequestHead) -> Option<Box<Attempts>> {
         let (policy, budget) = self.retry(policies).filter(|_| is_idempotent(&head.method))?;
-        Some(Attempts::new(policy, budget))
+        Some(Box::new(Attempts::new(policy, budget)))
     }
 
     fn retry<'p>(&self, policies: &'p Policies) -> Option<(&'p Retry, &'p Arc<Budget>)> {
@@ -491,8 +490,8 @@ impl Passing {
     }
 
     /// What is to last as long as the answer, and what is logged.
-    pub(crate) fn into_lasting(self) -> (Vec<Held>, Option<Box<Logged>>) {
-        (self.held, self.logged)
+    pub(crate) fn into_lasting(self) -> Lasting {
+        Lasting { logged: self.logged, _held: self.held }
     }
 
     /// The names of the policies that apply, in their order.

@@ -37,7 +37,7 @@ impl Account {
     }
 
     fn add(&mut self, fate: Fate, place: &str, what: &str) {
-        self.0.push(Line { fate, place: place.to_owned(), what: what.to_owned() });
+        self.0.push(Line { fate, place: shown(place), what: shown(what) });
     }
 
     /// Whether nothing was left out.
@@ -62,4 +62,11 @@ impl Account {
         let _ = writeln!(text, "{mapped} mapped, {changed} changed, {left_out} left out");
         text
     }
+}
+
+/// What documents say may hold what terminals take for orders, or for the end of a line.
+fn shown(text: &str) -> String {
+    let escaped =
+        |c: char| c.is_control().then(|| c.escape_default().to_string()).unwrap_or_else(|| c.into());
+    text.chars().map(escaped).collect()
 }

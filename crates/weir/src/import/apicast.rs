@@ -1,16 +1,17 @@
 //! Reads the configuration of 3scale's gateway: the document, one service of it, or the portal's list of them.
 //! (Reference: gateway, sections 1.1, 1.2, 2 and 3.)
 
+mod chain;
+mod rules;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use weir_core::backend::Mount;
-use weir_core::mapping_rule::Pattern;
+use weir_core::ServiceId;
 use weir_core::oidc::SigningAlgorithm;
-use weir_core::{HttpMethod, MetricName, ServiceId};
 
 use super::account::Account;
-use super::draft::{Backend, Draft, Rule, Service, quoted};
+use super::draft::{Draft, Service, quoted};
 
 /// Fields that 3scale's gateway does not read, or that say nothing to ours.
 const NEEDLESS: [&str; 23] = [
@@ -276,126 +277,6 @@ impl Reader<'_> {
         }
     }
 
-    /// The chain: what of it is built in, the backends of a product, and what there is no policy for.
-    fn read_policies(&mut self, proxy: &Map<String, Value>) {
-        let Some(chain) = proxy.get("policy_chain").and_then(Value::as_array) else { return };
-        let name = |policy: &Value| {
-            let name = policy.get("name").and_then(Value::as_str).unwrap_or_default();
-            name.strip_prefix("apicast.policy.").unwrap_or(name).to_owned()
-        };
-        if !chain.is_empty() && !chain.iter().any(|policy| name(policy) == "apicast") {
-            self.changed(
-                "proxy.policy_chain",
-                "it has no apicast policy, so 3scale's gateway asks for no credentials: ours always does",
-            );
-        }
-        for (at, policy) in chain.iter().enumerate() {
-            let field = format!("proxy.policy_chain[{at}]");
-            match name(policy).as_str() {
-                "apicast" => self.mapped(&field, "it is what a gateway does"),
-                "routing" => self.read_routing(&field, policy),
-                other => self.left_out(&field, &format!("there is no policy {other:?}")),
-            }
-        }
-    }
-
-    fn read_routing(&mut self, field: &str, policy: &Value) {
-        let rules = policy.pointer("/configuration/rules").and_then(Value::as_array);
-        for (at, rule) in rules.into_iter().flatten().enumerate() {
-            let field = format!("{field}.configuration.rules[{at}]");
-            let mount = mount_of(rule).filter(|mount| mount.parse::<Mount>().is_ok());
-            let Some((mount, url)) = mount.zip(rule.get("url").and_then(Value::as_str)) else {
-                self.left_out(&field, "it is no backend under a path that it takes away");
-                continue;
-            };
-            let id = rule.get("owner_id").and_then(shown).unwrap_or_else(|| format!("backend_{at}"));
-            let Some(api_backend) = self.base_url(&format!("{field}.url"), url) else { continue };
-            let host_rewrite = rule.get("host_header").and_then(Value::as_str).map(str::to_owned);
-            self.service.backends.push(Backend { id, mount, api_backend, host_rewrite, rules: vec![] });
-            self.mapped(&field, "backends");
-        }
-    }
-
-    fn read_rules(&mut self, proxy: &Map<String, Value>) {
-        let rules = proxy.get("proxy_rules").and_then(Value::as_array);
-        for (at, rule) in rules.into_iter().flatten().enumerate() {
-            let field = format!("proxy.proxy_rules[{at}]");
-            let Some(read) = self.rule(&field, rule) else { continue };
-            if !self.service.metrics.contains(&read.metric) {
-                self.service.metrics.push(read.metric.clone());
-            }
-            let owner = rule
-                .get("owner_id")
-                .and_then(shown)
-                .filter(|_| rule.get("owner_type").and_then(Value::as_str) == Some("BackendApi"));
-            let backend = owner.and_then(|owner| self.service.backends.iter_mut().find(|b| b.id == owner));
-            match backend {
-                Some(backend) => {
-                    let below = read.pattern.strip_prefix(backend.mount.trim_end_matches('/'));
-                    let pattern = match below {
-                        Some(below) if below.starts_with('/') => below.to_owned(),
-                        _ => {
-                            self.left_out(&field, "it is not below the mount of its backend");
-                            continue;
-                        }
-                    };
-                    backend.rules.push(Rule { pattern, ..read });
-                    self.mapped(&field, "mapping_rules of its backend");
-                }
-                None => {
-                    self.service.rules.push(read);
-                    self.mapped(&field, "mapping_rules");
-                }
-            }
-        }
-        if !self.service.metrics.is_empty() {
-            self.changed(
-                "proxy.proxy_rules",
-                "metrics are those that rules name: which of them are methods is not said",
-            );
-        }
-    }
-
-    fn rule(&mut self, field: &str, rule: &Value) -> Option<Rule> {
-        let text = |name: &str| rule.get(name).and_then(Value::as_str);
-        let method = text("http_method").unwrap_or("GET").to_ascii_uppercase();
-        if method.parse::<HttpMethod>().is_err() {
-            self.left_out(field, &format!("method {method:?} is none that rules have"));
-            return None;
-        }
-        let metric = text("metric_system_name").unwrap_or_default();
-        if metric.parse::<MetricName>().is_err() {
-            self.left_out(field, &format!("metric {metric:?} is no name of one"));
-            return None;
-        }
-        let delta =
-            rule.get("delta").and_then(|delta| delta.as_i64().or_else(|| delta.as_str()?.parse().ok()));
-        let Some(delta) = delta.and_then(|delta| u64::try_from(delta).ok()).filter(|delta| *delta > 0) else {
-            self.left_out(field, "it counts nothing");
-            return None;
-        };
-        let given = text("pattern").unwrap_or("/");
-        let (path, query) = given.split_once('?').map_or((given, None), |(path, query)| (path, Some(query)));
-        let conditions = rule.get("querystring_parameters").and_then(Value::as_object);
-        let count = conditions.map_or(0, Map::len);
-        let conditions: Vec<String> = conditions.into_iter().flatten().filter_map(condition).collect();
-        if conditions.len() < count {
-            self.left_out(field, "a condition on its query is no text");
-            return None;
-        }
-        if query.is_some() && conditions.is_empty() {
-            self.changed(field, "the query in its pattern is dropped: 3scale's gateway does not look at it");
-        }
-        let joint = if conditions.is_empty() { "" } else { "?" };
-        let pattern = format!("{path}{joint}{}", conditions.join("&"));
-        if let Err(error) = pattern.parse::<Pattern>() {
-            self.left_out(field, &format!("pattern {pattern:?} {error}"));
-            return None;
-        }
-        let last = rule.get("last").and_then(Value::as_bool).unwrap_or(false);
-        Some(Rule { method, pattern, metric: metric.to_owned(), delta, last })
-    }
-
     fn read_oidc(&mut self, proxy: &Map<String, Value>, issuer: Option<&Value>) {
         let Some(url) = text(proxy, "oidc_issuer_endpoint") else {
             self.left_out("proxy.oidc_issuer_endpoint", "there is none, so no token is good");
@@ -477,17 +358,21 @@ impl Reader<'_> {
         let of_proxy = proxy.iter().filter(|(name, _)| !is_known(name) && !name.starts_with("error_"));
         rest.extend(of_proxy.map(|(name, value)| (format!("proxy.{name}"), value)));
         for (field, value) in rest {
-            let is_nothing = match value {
-                Value::Null | Value::Bool(false) => true,
-                Value::String(text) => text.is_empty(),
-                Value::Array(items) => items.is_empty(),
-                Value::Object(members) => members.is_empty(),
-                _ => false,
-            };
-            if !is_nothing && field != "error_headers" {
+            if !is_nothing(value) && field != "error_headers" {
                 self.changed(&field, "3scale's gateway does not read it, and neither does ours");
             }
         }
+    }
+}
+
+/// Whether a value says nothing.
+pub(super) fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
     }
 }
 
@@ -497,7 +382,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
 }
 
 /// A text or a number, as text.
-fn shown(value: &Value) -> Option<String> {
+pub(super) fn shown(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -509,44 +394,6 @@ fn allowed(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
-/// A condition on the query; `{name}` in the value means any.
-fn condition((name, value): (&String, &Value)) -> Option<String> {
-    let encode = |text: &str| {
-        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
-    };
-    let value = value.as_str()?;
-    let is_any = value.find('{').is_some_and(|open| value[open..].contains('}'));
-    Some(format!("{}={}", encode(name), if is_any { "{any}".to_owned() } else { encode(value) }))
-}
-
-/// The mount that a rule of the portal's means: one condition on the path, `/a/.*|/a/?` and perhaps anchored, and a path
-/// for the upstream without it. `None`: it means something else.
-fn mount_of(rule: &Value) -> Option<String> {
-    let operations = rule.pointer("/condition/operations").and_then(Value::as_array);
-    let replaces = rule.get("replace_path").and_then(Value::as_str);
-    let [operation] = operations.map_or(&[][..], Vec::as_slice) else {
-        // Without a condition it has every path.
-        return (operations.is_none_or(Vec::is_empty) && replaces.is_none()).then(|| "/".to_owned());
-    };
-    let of = |name: &str| operation.get(name).and_then(Value::as_str);
-    let is_path = of("match") == Some("path") && matches!(of("op"), None | Some("matches"));
-    let mut alternatives =
-        of("value").filter(|_| is_path)?.split('|').map(|text| text.trim_start_matches('^'));
-    let mount = alternatives.next()?.strip_suffix("/.*")?.to_owned();
-    let is_it = |text: &str| {
-        let text = text.trim_end_matches('$');
-        text == mount || text.strip_suffix("/?") == Some(mount.as_str())
-    };
-    if !alternatives.all(is_it) {
-        return None;
-    }
-    if mount.is_empty() {
-        return Some("/".to_owned());
-    }
-    replaces.filter(|text| text.contains(&format!("remove_first: '{mount}'")))?;
-    Some(mount)
-}
-
 fn without_user(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, rest)) => {
@@ -556,32 +403,5 @@ fn without_user(url: &str) -> String {
             format!("{scheme}://{host}{path}")
         }
         None => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn only_what_means_a_backend_is_one() {
-        #[track_caller]
-        fn check(op: &str, value: &str, replace: Option<&str>, expected: Option<&str>) {
-            let operation = json!({ "match": "path", "op": op, "value": value });
-            let rule = json!({ "condition": { "operations": [operation] }, "replace_path": replace });
-            assert_eq!(mount_of(&rule).as_deref(), expected, "{rule}");
-        }
-        let without = |mount: &str| format!("{{{{uri | remove_first: '{mount}'}}}}");
-        check("matches", "/a/.*|/a/?", Some(&without("/a")), Some("/a"));
-        check("matches", "^/a/b/.*|^/a/b/?$", Some(&without("/a/b")), Some("/a/b"));
-        check("matches", "/.*", None, Some("/"));
-        check("matches", "/a/.*|/b/.*", Some(&without("/a")), None);
-        check("matches", "/a/.*|/a/?", None, None);
-        check("matches", "/a/.*|/a/?", Some(&without("/b")), None);
-        check("!=", "/a/.*", Some(&without("/a")), None);
-        check("matches", "/a", Some(&without("/a")), None);
-        assert_eq!(mount_of(&json!({})).as_deref(), Some("/"));
     }
 }

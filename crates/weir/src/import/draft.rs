@@ -1,7 +1,9 @@
 //! A catalog that is being written: what an import found, and its text.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+
+use weir_core::policy::form::Value;
 
 /// One provider's services.
 #[derive(Debug, Default)]
@@ -30,6 +32,10 @@ pub(super) struct Service {
     pub(super) oidc: Vec<(&'static str, String)>,
     /// Of `proxy.errors`: name, and keys with the values as TOML.
     pub(super) errors: Vec<(&'static str, Vec<(&'static str, String)>)>,
+    /// Of `proxy.policies`, in their order.
+    pub(super) policies: Vec<BTreeMap<String, Value>>,
+    /// The application that policies take calls without credentials for.
+    pub(super) anonymous: Option<String>,
 }
 
 /// A mapping rule.
@@ -114,6 +120,7 @@ impl Service {
                 let _ = writeln!(text, "{name} = {}", table(entries));
             }
         }
+        self.policies.iter().for_each(|policy| write_policy(text, policy));
         for Backend { id, mount, api_backend, host_rewrite, rules } in &self.backends {
             let _ = write!(
                 text,
@@ -127,7 +134,52 @@ impl Service {
             }
             write_rules(text, rules);
         }
+        if let Some(id) = &self.anonymous {
+            write_anonymous(text, id);
+        }
     }
+}
+
+/// A policy as a table of its own. Keys are ours; all that comes from the document is text.
+fn write_policy(text: &mut String, policy: &BTreeMap<String, Value>) {
+    text.push_str("\n[[providers.services.proxy.policies]]\n");
+    let (name, settings): (Vec<_>, Vec<_>) = policy.iter().partition(|(key, _)| *key == "policy");
+    for (key, value) in name.into_iter().chain(settings) {
+        let _ = match value {
+            Value::List(items) if items.iter().any(|item| matches!(item, Value::Table(_))) => {
+                let lines: String = items.iter().map(|item| format!("  {},\n", as_toml(item))).collect();
+                writeln!(text, "{key} = [\n{lines}]")
+            }
+            other => writeln!(text, "{key} = {}", as_toml(other)),
+        };
+    }
+}
+
+fn as_toml(value: &Value) -> String {
+    match value {
+        Value::Flag(flag) => flag.to_string(),
+        Value::Whole(number) => number.to_string(),
+        Value::Text(text) => quoted(text),
+        Value::List(items) => list(items, as_toml),
+        Value::Table(entries) => {
+            let entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!("{key} = {}", as_toml(value))).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+    }
+}
+
+/// The application that a policy names has to be there. Suspended, it lets nobody in before somebody has looked at it:
+/// what it may use is not in the document.
+fn write_anonymous(text: &mut String, id: &str) {
+    let _ = write!(
+        text,
+        "\n# Calls without credentials are those of this application, which the policy anonymous names.\n\
+         # They are refused until it has a plan with limits and is active.\n\
+         [[providers.services.plans]]\nid = \"anonymous\"\n\n\
+         [[providers.services.applications]]\nid = {}\nplan = \"anonymous\"\nstate = \"suspended\"\n",
+        quoted(id)
+    );
 }
 
 fn write_rules(text: &mut String, rules: &[Rule]) {

@@ -223,3 +223,23 @@ async fn calls_without_a_place_say_nothing() {
     comes_to(&world, "hanging", "app", 2).await;
     world.finish();
 }
+
+/// Goal: what a client did wrong says nothing of the upstream either.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_clients_say_nothing() {
+    let breaker = ", breaker = { failures = 2, open_ms = 3600000 }";
+    let short = r#"{ policy = "payload_limits", request_bytes_max = 10 }"#;
+    let failing = proxy(&format!("{}, {short}", pool(&["{upstream}"], breaker)));
+    let world = World::start(&[api("failing", &failing)]).await;
+    let call = "GET failing.test/?user_key={key}|x-status: 503";
+    assert_eq!(code(&world, call), "503");
+    let too_long = world.raw(
+        "POST /?user_key={key} HTTP/1.1\r\nHost: failing.test\r\nTransfer-Encoding: chunked\r\n\
+         Connection: close\r\n\r\n14\r\n12345678901234567890\r\n0\r\n\r\n",
+    );
+    assert_eq!(too_long.status, 413);
+    assert_eq!(code(&world, call), "503");
+    assert_eq!(code(&world, call), "503 upstream_unhealthy");
+    comes_to(&world, "failing", "app", 2).await;
+    world.finish();
+}
