@@ -155,6 +155,12 @@ impl Pattern {
     }
 
     fn covers(&self, path: &[u8]) -> bool {
+        if !self.tokens.contains(&Token::Wildcard) {
+            let is_there = |(token, byte): (&Token, &u8)| *token == Token::Byte(*byte);
+            let is_long_enough =
+                if self.exact { path.len() == self.tokens.len() } else { path.len() >= self.tokens.len() };
+            return is_long_enough && self.tokens.iter().zip(path).all(is_there);
+        }
         // How many tokens may have been matched so far.
         let mut places = vec![0];
         for byte in path {

@@ -54,6 +54,7 @@ use self::url_rewriting::UrlRewriting;
 use crate::credentials::CredentialKind;
 use crate::extract::same_header;
 use crate::id::ApplicationId;
+use crate::proxy::Proxy;
 
 /// Most steps of one list.
 pub const STEPS_MAX: usize = 64;
@@ -220,6 +221,19 @@ pub struct ServiceOf<'a> {
     pub secret_names: Vec<&'a str>,
     /// Whether it has a backend of its own.
     pub has_api_backend: bool,
+}
+
+impl<'a> ServiceOf<'a> {
+    /// What is said of a service's policies by how it is served.
+    pub fn new(credentials: CredentialKind, proxy: &'a Proxy) -> Self {
+        let names = &proxy.credential_names;
+        let mut secret_names: Vec<&str> =
+            [&names.user_key, &names.app_id, &names.app_key, &names.access_token]
+                .map(String::as_str)
+                .to_vec();
+        secret_names.extend(["authorization", proxy.secret_token_header.as_str()]);
+        Self { credentials, secret_names, has_api_backend: proxy.api_backend.is_some() }
+    }
 }
 
 impl Chain {

@@ -53,6 +53,11 @@ impl StatusSet {
         Self(names.into_iter().take(STATUS_NAMES_MAX).collect())
     }
 
+    /// What gateways answer whose upstream failed: 502, 503 and 504.
+    pub fn gateway_failures() -> Self {
+        Self([502, 503, 504].map(Statuses::One).into())
+    }
+
     /// Reads names.
     ///
     /// # Errors

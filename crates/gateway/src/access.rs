@@ -2,7 +2,7 @@
 //!
 //! The pipeline makes a [`Call`] first thing and hands it to the answer's body; wherever it is dropped, the
 //! request has ended. Logged are the method, the path without its query, the status, the service and the time it
-//! took: never a header, a query or a credential. A request that was malformed or failed is always logged, of the
+//! took, and headers that a policy names: never a query or a credential. A request that was malformed or failed is always logged, of the
 //! others the share that is configured.
 //!
 //! The gateway's own part of the time is what is left without [`Waits`]. An upgrade ends, here, with its 101.
@@ -85,7 +85,7 @@ pub(crate) struct Call {
 pub(crate) struct Lasting {
     pub(crate) logged: Logged,
     /// Its places among those under way.
-    pub(crate) _held: Vec<Held>,
+    pub(crate) held: Vec<Held>,
 }
 
 /// What policies say of a call's line in the log.
@@ -164,6 +164,11 @@ impl Call {
     /// What policies make of it lasts as long as it does.
     pub(crate) fn keeps(&mut self, lasting: Lasting) {
         self.lasting = Some(Box::new(lasting));
+    }
+
+    /// Its places among those under way, for what goes on without it.
+    pub(crate) fn take_held(&mut self) -> Vec<Held> {
+        self.lasting.as_mut().map(|lasting| std::mem::take(&mut lasting.held)).unwrap_or_default()
     }
 
     /// Method and path.

@@ -308,9 +308,10 @@ impl ReplyBody {
     }
 
     /// What the connection leaves HTTP for.
-    pub(crate) fn into_tunnel(self) -> Option<Granted> {
+    pub(crate) fn into_tunnel(mut self) -> Option<Granted> {
+        let held = self.call.as_mut().map(Call::take_held).unwrap_or_default();
         match self.source {
-            Source::Tunnel(granted) => Some(granted),
+            Source::Tunnel(granted) => Some(granted.holding(held)),
             _ => None,
         }
     }

@@ -87,7 +87,7 @@ impl Exchange<'_> {
         let length_max =
             forwarding.passing.and_then(|passing| passing.response_bytes_max).unwrap_or(u64::MAX);
         if answer.body.size_hint().lower() > length_max {
-            return Err(Refusal::AnswerTooLong);
+            return Err(Refusal::AnswerTooLong(answer.status));
         }
         let mut reply = answer.map(|body| ReplyBody::stream(body, idle, length_max));
         headers::to_client(&mut reply.fields);
@@ -102,13 +102,25 @@ impl Exchange<'_> {
         mut attempts: Box<Attempts>,
     ) -> Result<Reply<ReplyBody>, Refusal> {
         while attempts.are_left() {
-            let exchanged = self.once(outgoing.again()).await;
+            let exchanged = self.once_more(outgoing.again(), &attempts).await;
             let Some(pause) = attempts.again(&exchanged) else { return exchanged };
             // What it answered is not waited for.
             drop(exchanged);
+            let begun = Instant::now();
             tokio::time::sleep(pause).await;
+            self.call.waits.since(begun);
         }
-        self.once(outgoing).await
+        self.once_more(outgoing, &attempts).await
+    }
+
+    async fn once_more(&self, outgoing: Outgoing, attempts: &Attempts) -> Result<Reply<ReplyBody>, Refusal> {
+        self.once(outgoing).await.map_err(|refusal| match refusal {
+            // It has been there before: no place now does not mean that nothing was done.
+            Refusal::Upstream(UpstreamError::Busy | UpstreamError::Unhealthy) if attempts.has_begun() => {
+                Refusal::Upstream(UpstreamError::NoConnection)
+            }
+            other => other,
+        })
     }
 }
 

@@ -13,6 +13,7 @@ mod passing;
 mod retry;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use weir_core::policy::edge_limits::EdgeLimit;
 use weir_core::policy::maintenance::Maintenance;
@@ -72,6 +73,11 @@ impl<'a> UpstreamsBy<'a> {
 }
 
 impl Policies {
+    /// Whether browsers are answered here.
+    pub(crate) fn has_cors(&self) -> bool {
+        self.chain.steps().iter().any(|step| matches!(step.policy, Policy::Cors(_)))
+    }
+
     /// What a step answers in the API's place.
     pub(crate) fn maintenance(&self, at: usize) -> Option<&Maintenance> {
         match &self.chain.steps().get(at)?.policy {
@@ -114,7 +120,7 @@ impl Policies {
                     }
                     Ready::Edges(tables)
                 }
-                Policy::Retry(_) => Ready::Retry(Arc::default()),
+                Policy::Retry(_) => Ready::Retry(Arc::new(Budget::new(Instant::now()))),
                 _ => Ready::Nothing,
             });
         }

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, REFERER};
-use http::{HeaderValue, Method};
 use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
 use tracing::error;
 use weir_core::arguments::Arguments;
 use weir_core::backend::BackendIndex;
@@ -221,7 +221,7 @@ impl Pipeline {
         (ticket, free_answers): (Option<&Ticket>, Option<&StatusSet>),
         exchanged: &mut Result<Reply<ReplyBody>, Refusal>,
     ) {
-        let status = exchanged.as_ref().map_or_else(Refusal::status, |reply| reply.status).as_u16();
+        let status = exchanged.as_ref().map_or_else(Refusal::outcome, |reply| reply.status).as_u16();
         let given_back = outcome::given_back(service, trail.backend, &trail.matched, free_answers, status);
         let extra =
             exchanged.as_mut().map_or_else(|_| Usage::default(), |r| outcome::extra(service, &mut r.fields));
@@ -290,9 +290,9 @@ pub(crate) fn route<'a>(
     let service = routes.find(candidates, |service| {
         let backend = service.rules.backend_of(&path.decoded);
         // A browser asks beforehand whether it may call so: a policy of the service that would be called answers that.
-        let may_answer = head.method == Method::OPTIONS && service.policies.is_some();
-        let announced = head.fields.get(ACCESS_CONTROL_REQUEST_METHOD).and_then(fields::text);
-        let method = announced.filter(|_| may_answer).unwrap_or(head.method.as_str());
+        let answers = service.policies.as_deref().filter(|_| head.method == Method::OPTIONS);
+        let announced = answers.filter(|policies| policies.has_cors()).and_then(|_| announced(head));
+        let method = announced.unwrap_or(head.method.as_str());
         let matched = service.rules.matches(backend, method, &path.decoded, &|name| arguments.last(name));
         !matched.rules.is_empty()
     });
@@ -349,12 +349,7 @@ fn wants_body(trail: &Trail, service: &Service, head: &RequestHead, body: &Clien
 }
 
 /// How often a request may be sent, whose body has been read, or has not; `None`: once.
-fn attempts(
-    trail: &Trail,
-    service: &Service,
-    head: &RequestHead,
-    is_read: bool,
-) -> Option<Box<Attempts>> {
+fn attempts(trail: &Trail, service: &Service, head: &RequestHead, is_read: bool) -> Option<Box<Attempts>> {
     let (policies, passing) = trail.policies(service).filter(|_| is_read && upgrade::wish(head).is_none())?;
     passing.attempts(policies, head)
 }
@@ -380,6 +375,11 @@ fn forwarding<'a>(
         takes_trailers: headers::takes_trailers(head.version, &head.fields),
         is_http2: call.is_grpc,
     }
+}
+
+/// The method that a browser asks about.
+fn announced(head: &RequestHead) -> Option<&str> {
+    head.fields.get(ACCESS_CONTROL_REQUEST_METHOD).and_then(fields::text)
 }
 
 /// A call that may go on.

@@ -51,8 +51,8 @@ pub(crate) enum Refusal {
     BodyBroken,
     /// The exchange with the upstream failed.
     Upstream(UpstreamError),
-    /// The upstream's answer is longer than a policy lets through.
-    AnswerTooLong,
+    /// The upstream's answer, of this status, is longer than a policy lets through.
+    AnswerTooLong(StatusCode),
     /// A policy of the service refuses it.
     Policy(PolicyRefusal),
     /// Something here broke.
@@ -176,6 +176,15 @@ impl Refusal {
         answer(self).map_or(StatusCode::NOT_FOUND, |answer| answer.status)
     }
 
+    /// The status that its call is judged by, as far as that costs otherwise.
+    pub(crate) fn outcome(&self) -> StatusCode {
+        match self {
+            // The upstream has done its work.
+            Self::AnswerTooLong(status) => *status,
+            _ => self.status(),
+        }
+    }
+
     /// The stable code, as in problem documents; those of them that have none have one for log and metrics.
     pub(crate) fn code(&self) -> &'static str {
         match self {
@@ -202,7 +211,7 @@ impl Refusal {
             Self::Upstream(UpstreamError::BadAnswer) => "upstream_failed",
             Self::Upstream(UpstreamError::Timeout) => "upstream_timeout",
             Self::Upstream(UpstreamError::Unhealthy) => "upstream_unhealthy",
-            Self::AnswerTooLong => "answer_too_long",
+            Self::AnswerTooLong(_) => "answer_too_long",
             Self::Policy(refusal) => refusal.code(),
             Self::Broken => "internal_error",
         }
@@ -341,7 +350,7 @@ fn answer(refusal: &Refusal) -> Option<Answer<'_>> {
             let (status, detail) = upstream_answer(*error);
             plain(status, detail)
         }
-        Refusal::AnswerTooLong => plain(StatusCode::BAD_GATEWAY, "The API's answer is too long."),
+        Refusal::AnswerTooLong(_) => plain(StatusCode::BAD_GATEWAY, "The API's answer is too long."),
         Refusal::Policy(refusal) => Some(refusal.answer()),
         Refusal::Broken => plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here."),
     }

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use weir_core::backend::{BackendIndex, path_behind};
 use weir_core::path::RequestPath;
+use weir_core::policy::ServiceOf;
 use weir_core::policy::upstream_pool::UpstreamPool;
 use weir_core::target::bare_host;
 use weir_core::{Backend, CredentialKind, MetricName, ProductRules, Proxy, ServiceId};
@@ -174,7 +175,11 @@ impl Service {
         mut proxy: Proxy,
         neighbours: &Neighbours,
     ) -> Result<Self, ServiceError> {
-        let policies = Policies::new(&id, std::mem::take(&mut proxy.policies), neighbours)?.map(Box::new);
+        let chain = std::mem::take(&mut proxy.policies);
+        if let Some(problem) = chain.problems_for(&ServiceOf::new(credentials, &proxy)).first() {
+            return Err(FieldError::new("proxy.policies", problem).into());
+        }
+        let policies = Policies::new(&id, chain, neighbours)?.map(Box::new);
         let by = policies.as_deref().map(Policies::upstreams_by).unwrap_or_default();
         let rewrite = proxy.host_rewrite.as_deref();
         let own = proxy.api_backend.as_deref().map(|url| neighbours.upstream(url, rewrite, by.identity));

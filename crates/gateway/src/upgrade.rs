@@ -23,6 +23,7 @@ use crate::connection::ClientStream;
 use crate::fields::{self, Fields};
 use crate::headers;
 use crate::message::{Reply, RequestHead};
+use crate::policy::Held;
 use crate::reply::Refusal;
 use crate::upstream::{AnswerBody, Tunnel, UpstreamError};
 
@@ -38,6 +39,15 @@ pub(crate) fn wish(head: &RequestHead) -> Option<String> {
 pub(crate) struct Granted {
     upstream: Box<Tunnel>,
     idle: Duration,
+    /// Its places among those under way.
+    held: Vec<Held>,
+}
+
+impl Granted {
+    /// What the call held it holds on to.
+    pub(crate) fn holding(self, held: Vec<Held>) -> Self {
+        Self { held, ..self }
+    }
 }
 
 /// Turns the upstream's 101 into the client's.
@@ -57,7 +67,11 @@ pub(crate) fn grant(
     headers::to_client(&mut fields);
     fields.push(CONNECTION, "upgrade");
     fields.push(UPGRADE, chosen);
-    Ok(Reply { status, fields, body: ReplyBody::tunnel(Granted { upstream: Box::new(upstream), idle }) })
+    Ok(Reply {
+        status,
+        fields,
+        body: ReplyBody::tunnel(Granted { upstream: Box::new(upstream), idle, held: vec![] }),
+    })
 }
 
 fn wished(version: Version, headers: &Fields) -> Option<&str> {
@@ -86,7 +100,8 @@ fn is_among(chosen: &str, wished: &str) -> bool {
 pub(crate) async fn join(client: &mut ClientStream, ahead: BytesMut, granted: Granted) -> io::Result<()> {
     let activity = Activity::new();
     let (from_client, to_client) = split(client);
-    let Tunnel { stream, ahead: said, _place } = *granted.upstream;
+    let Granted { upstream, idle, held: _held } = granted;
+    let Tunnel { stream, ahead: said, _place } = *upstream;
     let (from_upstream, to_upstream) = split(stream);
     let (from_client, from_upstream) =
         (ahead.as_ref().chain(from_client), said.as_ref().chain(from_upstream));
@@ -95,7 +110,7 @@ pub(crate) async fn join(client: &mut ClientStream, ahead: BytesMut, granted: Gr
     };
     tokio::select! {
         joined = joined => joined.map(drop),
-        () = activity.quiet_for(granted.idle) => {
+        () = activity.quiet_for(idle) => {
             debug!("a tunnel was quiet for too long");
             Ok(())
         }

@@ -1,7 +1,7 @@
 //! The way to an upstream: a connection from its pool, the request, the wait for the head of its answer.
 //!
-//! A service's base URL is read once, when the service is compiled. Nothing is sent twice: a request that fails is
-//! answered, not repeated.
+//! A service's base URL is read once, when the service is compiled. Nothing is sent twice here: a request that fails
+//! is answered; only a policy repeats it ([`crate::exchange`]).
 //!
 //! gRPC goes over HTTP/2, known beforehand to `http://` upstreams and agreed on with `https://` ones; all else over
 //! HTTP/1, from which upgrades leave.

@@ -36,7 +36,8 @@ impl ClaimValues {
 
     /// How long they are together.
     pub fn bytes(&self) -> usize {
-        self.0.iter().flat_map(|(_, values)| values).map(String::len).sum()
+        let values = self.0.iter().flat_map(|(_, values)| values);
+        values.map(|value| value.len() + size_of::<String>()).sum()
     }
 
     /// All values of a claim.

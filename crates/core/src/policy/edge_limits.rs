@@ -38,7 +38,7 @@ pub enum Per {
     Address,
     /// The application, whichever of its keys it shows.
     Application,
-    /// What a client shows: each key and token by itself.
+    /// What a client shows: each key by itself; tokens of one application are one.
     Client,
     /// The value of a header, in small letters.
     Header(String),
@@ -122,7 +122,7 @@ impl EdgeLimit {
         let who = form.choice(
             "per",
             "Who is counted as one. `address`: the client's (of IPv6 its /64). `application`, whichever key it shows. \
-             `client`: each key and token by itself. `header`: each value of one. `service`: all together.",
+             `client`: each key by itself; tokens of one application are one. `header`: each value of one. `service`: all together.",
             PER,
             None,
         );

@@ -321,6 +321,7 @@ impl<'a> Form<'a> {
             Some(Value::List(items)) => items.iter().collect(),
             Some(one) => vec![one],
         };
+        self.check_filled(name, texts.len());
         if texts.len() > max {
             self.wrong_at(name, max, format!("{name} holds more than {max}"));
         }
@@ -337,6 +338,13 @@ impl<'a> Form<'a> {
             }
         }
         parsed
+    }
+
+    /// An empty list could mean all or nothing, so it means neither.
+    fn check_filled(&self, name: &str, count: usize) {
+        if count == 0 {
+            self.wrong(name, format!("{name} is empty: fill it, or leave it out"));
+        }
     }
 
     /// A table; `None`: it is not given.
@@ -367,6 +375,7 @@ impl<'a> Form<'a> {
             Some(Value::List(items)) => items,
             Some(other) => return self.wrong_kind(name, "a list of tables", other).unwrap_or_default(),
         };
+        self.check_filled(name, items.len());
         if items.len() > max {
             self.wrong_at(name, max, format!("{name} holds more than {max}"));
         }

@@ -67,8 +67,11 @@ pub(super) const CHANGE: &str = "`set`: instead of all of its name. `add`: besid
     none. `remove`: takes them out.";
 
 impl Headers {
+    /// As lists name it.
+    pub const NAME: &'static str = "headers";
+
     pub(super) const KIND: Kind = Kind {
-        name: "headers",
+        name: Self::NAME,
         meaning: "Sets, adds and removes headers of requests and answers.",
         place: Place::Behind,
         repeats: Repeats::Freely,

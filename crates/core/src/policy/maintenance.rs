@@ -34,6 +34,9 @@ impl Maintenance {
             form.text_or("content_type", "Its media type.", "media type", "text/plain; charset=utf-8");
         let retry_after_s =
             form.whole("retry_after_s", "What `Retry-After` says, in seconds.", 1..=31_536_000);
+        if matches!(status, 204 | 205 | 304) {
+            form.wrong("status", format!("status cannot be {status}: such answers have no body"));
+        }
         if body.len() > BODY_BYTES_MAX {
             form.wrong("body", format!("body is longer than {BODY_BYTES_MAX} bytes"));
         }

@@ -39,7 +39,7 @@ impl Retry {
         );
         let statuses = match statuses.is_empty() {
             false => StatusSet::new(statuses),
-            true => StatusSet::parse(["502", "503", "504"]).unwrap_or_default(),
+            true => StatusSet::gateway_failures(),
         };
         Self {
             retries_max,

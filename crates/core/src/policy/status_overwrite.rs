@@ -33,6 +33,12 @@ impl StatusOverwrite {
                     form.texts("from", "What the upstream answered.", "status or class", STATUS_NAMES_MAX);
                 let to = form.whole("to", "What the client is told.", 200..=599);
                 form.require(&["from", "to"]);
+                if let Some(to @ (204 | 205 | 304)) = to {
+                    form.wrong(
+                        "to",
+                        format!("to cannot be {to}: such answers have no body, and this one may"),
+                    );
+                }
                 (StatusSet::new(from), to.and_then(|to| u16::try_from(to).ok()).unwrap_or(200))
             },
         );

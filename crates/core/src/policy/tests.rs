@@ -91,6 +91,24 @@ fn all_that_is_wrong_is_told_with_its_path() {
     assert!(unknown == "corz" && known.contains(&"cors".to_owned()));
 }
 
+/// An empty list would let everybody pass here and nobody there.
+#[test]
+fn empty_lists_are_refused() {
+    let empty = || Value::List(vec![]);
+    for entry in [
+        policy("ip_check", [("allow", empty())]),
+        policy("claim_check", [("checks", empty())]),
+        policy("maintenance", [("unless", table([("paths", empty())]))]),
+        policy("cors", [("origins", empty())]),
+    ] {
+        let told = Chain::read(std::slice::from_ref(&entry)).unwrap_err();
+        assert!(
+            told.iter().any(|problem| problem.message.ends_with("is empty: fill it, or leave it out")),
+            "{entry:?}"
+        );
+    }
+}
+
 /// Every kind can be asked for its keys, and each of them means something.
 #[test]
 fn kinds_have_shapes() {

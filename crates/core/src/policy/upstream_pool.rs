@@ -123,7 +123,7 @@ impl Breaker {
         );
         let statuses = match statuses.is_empty() {
             false => StatusSet::new(statuses),
-            true => StatusSet::parse(["502", "503", "504"]).unwrap_or_default(),
+            true => StatusSet::gateway_failures(),
         };
         Self { failures, open_ms, statuses }
     }

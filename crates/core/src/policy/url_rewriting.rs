@@ -10,6 +10,8 @@ use crate::mapping_rule::decode_argument;
 
 /// Most rewrites of each kind.
 const REWRITES_MAX: usize = 32;
+/// Longest text in the place of what was found.
+const REPLACEMENT_BYTES_MAX: usize = 1_024;
 /// Longest path that comes of it.
 pub const PATH_BYTES_MAX: usize = 8 << 10;
 
@@ -82,7 +84,8 @@ impl UrlRewriting {
         }
     }
 
-    /// The path after all rewrites; `None`: none changed it. Paths are percent-encoded.
+    /// The path after all rewrites; `None`: none changed it. Paths are percent-encoded; one that grows beyond
+    /// [`PATH_BYTES_MAX`] is returned as it is then.
     pub fn path(&self, method: &str, path: &str) -> Option<String> {
         let mut rewritten: Option<Vec<u8>> = None;
         for rewrite in &self.path {
@@ -92,7 +95,7 @@ impl UrlRewriting {
             let text = rewritten.as_deref().unwrap_or(path.as_bytes());
             if let Some(text) = rewrite.pattern.replaced(text, &rewrite.replacement, rewrite.all) {
                 rewritten = Some(text);
-                if rewrite.last {
+                if rewrite.last || rewritten.as_ref().is_some_and(|text| text.len() > PATH_BYTES_MAX) {
                     break;
                 }
             }
@@ -151,6 +154,9 @@ impl PathRewrite {
             ),
         };
         form.require(&["pattern", "replacement"]);
+        if rewrite.replacement.len() > REPLACEMENT_BYTES_MAX {
+            form.wrong("replacement", format!("replacement is longer than {REPLACEMENT_BYTES_MAX} bytes"));
+        }
         rewrite
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use http::uri::PathAndQuery;
 use weir_core::Credentials;
 use weir_core::arguments::Arguments;
+use weir_core::extract::same_header;
 use weir_core::path::RequestPath;
 use weir_core::policy::access_log::Lines;
 use weir_core::policy::condition::{ClaimValues, Subject};
@@ -33,6 +35,8 @@ use crate::upstream::Upstream;
 
 /// Stands in values for what is known only later; nothing else in them is a control character.
 const APPLICATION: u8 = 0;
+/// Most that is written into the headers of a request.
+const HEADERS_BYTES_MAX: usize = 32 << 10;
 /// Longest value of a header in the log.
 const LOGGED_BYTES_MAX: usize = 256;
 
@@ -111,7 +115,10 @@ impl Rewritten {
     /// # Errors
     /// When that is no path.
     pub(crate) fn read(&self) -> Result<(RequestPath<'_>, Option<&str>), Refusal> {
-        let path = RequestPath::parse(&self.path).ok().filter(|path| path.target.len() <= PATH_BYTES_MAX);
+        // What follows a `?` would be a query that nobody has looked at.
+        let is_path = self.path.len() <= PATH_BYTES_MAX && !self.path.contains('?');
+        let path = RequestPath::parse(&self.path).ok();
+        let path = path.filter(|path| is_path && PathAndQuery::try_from(path.target.as_ref()).is_ok());
         let path = path.ok_or(Refusal::Policy(PolicyRefusal::Failed(UrlRewriting::NAME)))?;
         Ok((path, self.query.as_deref()))
     }
@@ -236,7 +243,7 @@ impl Passing {
                         self.counted.push((table, number));
                     }
                 }
-                Policy::Headers(headers) => self.render(headers, caller),
+                Policy::Headers(headers) => self.render(headers, caller)?,
                 other => self.note(other, caller),
             }
         }
@@ -272,7 +279,7 @@ impl Passing {
     }
 
     /// What its headers become, but for whose call it is.
-    fn render(&mut self, headers: &Headers, caller: Caller<'_>) {
+    fn render(&mut self, headers: &Headers, caller: Caller<'_>) -> Result<(), Refusal> {
         let address = self.address.to_string();
         let rendered = caller.with_subject(self.claims.as_deref(), |subject| {
             let known = Known {
@@ -287,6 +294,11 @@ impl Passing {
             headers.request.iter().map(render).collect::<Vec<_>>()
         });
         self.changes.extend(rendered);
+        let bytes: usize = self.changes.iter().map(|(_, _, value)| value.len()).sum();
+        if bytes > HEADERS_BYTES_MAX {
+            return Err(Refusal::Policy(PolicyRefusal::Failed(Headers::NAME)));
+        }
+        Ok(())
     }
 
     /// The tables of a step's limits, with the caller's number in each.
@@ -491,7 +503,7 @@ impl Passing {
 
     /// What is to last as long as the answer, and what is logged.
     pub(crate) fn into_lasting(self) -> Lasting {
-        Lasting { logged: self.logged, _held: self.held }
+        Lasting { logged: self.logged, held: self.held }
     }
 
     /// The names of the policies that apply, in their order.
@@ -525,12 +537,14 @@ fn shown(credentials: &Credentials) -> (&str, &str) {
 
 /// One change; what has nothing to write only takes out.
 fn change_header(fields: &mut Fields, change: Change, name: &str, value: &[u8]) {
+    // Also under the spelling that many backends read as the same.
+    let is_it = |found: &[u8]| same_header(found, name.as_bytes());
     if matches!(change, Change::Set | Change::Remove) {
-        fields.remove(name);
+        fields.retain(|found| !is_it(found));
     }
     let adds = match change {
         Change::Set | Change::Add => true,
-        Change::Default => !fields.has(name),
+        Change::Default => !fields.iter().any(|(found, _)| is_it(found)),
         Change::Remove => false,
     };
     if adds && !fields::is_blank(value) {

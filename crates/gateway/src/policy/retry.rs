@@ -1,7 +1,6 @@
 //! Retries: a call is sent again within its policy's number and the service's budget.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -20,38 +19,48 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub(super) const BODY_BYTES_MAX: u64 = 16 << 10;
 
 /// How many calls a service had lately, and how many were sent again.
-#[derive(Default)]
-pub(super) struct Budget {
-    calls: AtomicU64,
-    retries: AtomicU64,
-    /// When the window began, and the calls of the one before.
-    window: Mutex<Option<(Instant, u64)>>,
+pub(super) struct Budget(Mutex<Window>);
+
+struct Window {
+    begun: Instant,
+    calls: u64,
+    retries: u64,
+    /// Of the window before.
+    calls_before: u64,
+}
+
+impl Window {
+    /// The window of now.
+    fn turn(&mut self, now: Instant) {
+        let windows = now.saturating_duration_since(self.begun).as_millis() / WINDOW.as_millis();
+        if windows > 0 {
+            let calls_before = if windows == 1 { self.calls } else { 0 };
+            *self = Self { begun: now, calls: 0, retries: 0, calls_before };
+        }
+    }
 }
 
 impl Budget {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Mutex::new(Window { begun: now, calls: 0, retries: 0, calls_before: 0 }))
+    }
+
     /// A call begins.
-    fn called(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    fn called(&self, now: Instant) {
+        let mut window = self.0.lock();
+        window.turn(now);
+        window.calls += 1;
     }
 
     /// Whether one more may be sent again; then it is counted.
     fn takes(&self, policy: &Retry, now: Instant) -> bool {
-        let mut window = self.window.lock();
-        let (begun, before) = window.get_or_insert((now, 0));
-        let windows = now.saturating_duration_since(*begun).as_millis() / WINDOW.as_millis();
-        if windows > 0 {
-            let calls = self.calls.swap(0, Ordering::Relaxed);
-            *before = if windows == 1 { calls } else { 0 };
-            *begun = now;
-            self.retries.store(0, Ordering::Relaxed);
-        }
-        let calls = self.calls.load(Ordering::Relaxed).max(*before);
+        let mut window = self.0.lock();
+        window.turn(now);
+        let calls = window.calls.max(window.calls_before);
         let most = policy.budget_min.max(calls.saturating_mul(policy.budget_percent) / 100);
-        if self.retries.load(Ordering::Relaxed) >= most {
-            return false;
-        }
-        self.retries.fetch_add(1, Ordering::Relaxed);
-        true
+        let takes = window.retries < most;
+        window.retries += u64::from(takes);
+        takes
     }
 }
 
@@ -69,8 +78,13 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     pub(super) fn new(policy: &Retry, budget: &Arc<Budget>) -> Self {
-        budget.called();
+        budget.called(Instant::now());
         Self { policy: policy.clone(), budget: Arc::clone(budget), retries: 0 }
+    }
+
+    /// Whether it has been sent before.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.retries > 0
     }
 
     /// Whether this one is not the last.
@@ -108,14 +122,18 @@ mod tests {
             budget_min,
             pause_ms: 0,
         };
-        let (budget, now) = (Budget::default(), Instant::now());
+        let now = Instant::now();
+        let budget = Budget::new(now);
         let taken = |policy: &Retry, now| (0..100).filter(|_| budget.takes(policy, now)).count();
         assert_eq!(taken(&policy(0, 0), now), 0);
         assert_eq!(taken(&policy(20, 3), now), 3, "a few may be, however few calls there are");
-        (0..100).for_each(|_| budget.called());
+        (0..100).for_each(|_| budget.called(now));
         assert_eq!(taken(&policy(20, 3), now), 17);
         let later = now + WINDOW;
         assert_eq!(taken(&policy(20, 3), later), 20, "by the calls of the window before");
         assert_eq!(taken(&policy(20, 3), later + 2 * WINDOW), 3);
+        let much_later = later + 10 * WINDOW;
+        (0..1_000).for_each(|at| budget.called(much_later + WINDOW * at));
+        assert_eq!(taken(&policy(20, 3), much_later + 1_000 * WINDOW), 3, "what was long ago is no reason");
     }
 }

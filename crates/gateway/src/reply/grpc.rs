@@ -73,7 +73,7 @@ fn code(refusal: &Refusal) -> Code {
         }
         Refusal::BodyTooLong
         | Refusal::Policy(PolicyRefusal::Rate { .. } | PolicyRefusal::Concurrency)
-        | Refusal::AnswerTooLong => Code::ResourceExhausted,
+        | Refusal::AnswerTooLong(_) => Code::ResourceExhausted,
         Refusal::Policy(PolicyRefusal::Address | PolicyRefusal::Claim(..)) => Code::PermissionDenied,
         Refusal::Policy(PolicyRefusal::Maintenance(..)) => Code::Unavailable,
         Refusal::Policy(PolicyRefusal::Failed(_)) => Code::Internal,

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 use weir_core::policy::upstream_pool::{Probe, UpstreamPool};
 
+use super::UpstreamError;
 use super::connect::{Connector, Protocol};
 use super::pool::{Pool, Pools};
 use super::url::{BaseUrl, UrlError};
@@ -67,6 +68,17 @@ enum BreakerState {
 pub(crate) struct Turn {
     balance: Arc<Balance>,
     at: usize,
+    /// Whether it was told what became of it.
+    has_ended: bool,
+}
+
+impl Drop for Turn {
+    /// The client left before anything was known.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.balance.learnt_nothing(self.at);
+        }
+    }
 }
 
 impl Balance {
@@ -111,7 +123,7 @@ impl Balance {
         let now = Instant::now();
         let count = self.addresses.len();
         let at = (0..count).map(|by| (first.wrapping_add(by)) % count).find(|at| self.takes(*at, now))?;
-        Some(Turn { balance: Arc::clone(self), at })
+        Some(Turn { balance: Arc::clone(self), at, has_ended: false })
     }
 
     fn takes(&self, at: usize, now: Instant) -> bool {
@@ -139,7 +151,8 @@ impl Balance {
         if is_well {
             address.failures.store(0, Ordering::Relaxed);
             let mut health = address.health.lock();
-            if health.breaker != BreakerState::Closed {
+            // What was sent before the breaker opened says nothing of now.
+            if let BreakerState::Trying { .. } = health.breaker {
                 health.breaker = BreakerState::Closed;
                 address.tell(*health, "calls succeed again");
             }
@@ -155,6 +168,14 @@ impl Balance {
         if opens {
             health.breaker = BreakerState::Open { until: Instant::now() + self.open_for() };
             address.tell(*health, "too many calls in a row failed");
+        }
+    }
+
+    /// A call to an address said nothing of it: another one may try.
+    fn learnt_nothing(&self, at: usize) {
+        let mut health = self.addresses[at].health.lock();
+        if let BreakerState::Trying { .. } = health.breaker {
+            health.breaker = BreakerState::Open { until: Instant::now() };
         }
     }
 
@@ -202,14 +223,18 @@ impl Turn {
     }
 
     /// The head of an answer with this status came, or none did.
-    pub(crate) fn ended(self, status: Result<u16, &Refusal>) {
-        let is_well = match status {
-            Ok(status) => !self.balance.policy.breaker.statuses.contains(status),
-            Err(Refusal::Upstream(error)) => *error == super::UpstreamError::Busy,
-            // The client's fault.
-            Err(_) => true,
-        };
-        self.balance.called(self.at, is_well);
+    pub(crate) fn ended(mut self, status: Result<u16, &Refusal>) {
+        self.has_ended = true;
+        match status {
+            Ok(status) => {
+                self.balance.called(self.at, !self.balance.policy.breaker.statuses.contains(status));
+            }
+            Err(Refusal::Upstream(error)) if *error != UpstreamError::Busy => {
+                self.balance.called(self.at, false);
+            }
+            // It was not sent, or the client failed.
+            Err(_) => self.balance.learnt_nothing(self.at),
+        }
     }
 }
 

@@ -37,15 +37,7 @@ pub(super) fn read(section: &Section<'_>, proxy: &Proxy, scope: &Scope, draft: &
             return Chain::default();
         }
     };
-    let names = &proxy.credential_names;
-    let mut secret_names: Vec<&str> =
-        [&names.user_key, &names.app_id, &names.app_key, &names.access_token].map(String::as_str).to_vec();
-    secret_names.extend(["authorization", proxy.secret_token_header.as_str()]);
-    tell(chain.problems_for(&ServiceOf {
-        credentials: scope.credentials,
-        secret_names,
-        has_api_backend: proxy.api_backend.is_some(),
-    }));
+    tell(chain.problems_for(&ServiceOf::new(scope.credentials, proxy)));
     for step in chain.steps() {
         if let Policy::Anonymous(anonymous) = &step.policy {
             let path = [Step::At(step.written_at), Step::Key("application".into())];

@@ -61,6 +61,9 @@ fn requests(world: &World) {
     for (sent, name, expected) in [
         ("", "x-set", "mine"),
         ("|X-Set: theirs|x-set: too", "x-set", "mine"),
+        // Many backends read both spellings as one.
+        ("|X_Set: theirs", "x_set", ""),
+        ("|X_Remove: 1", "x_remove", ""),
         ("", "x-add", "more"),
         ("|X-Add: theirs", "x-add", "theirs, more"),
         ("", "x-default", "gateway"),

@@ -14,7 +14,6 @@ const TOLD: &str = r#"{ policy = "status_overwrite", statuses = [
     { from = "5xx", to = 500 },
     { from = ["404", "410"], to = 200 },
     { from = "201", to = 500 },
-    { from = "202", to = 204 },
     { from = "204", to = 200 },
 ], unless = { paths = "/as-it-is" } }"#;
 
@@ -91,10 +90,10 @@ async fn statuses(world: &World, service: &str) {
     }
 }
 
-/// Goal: a status without a body has none, even if the upstream's had one; and the other way round. Method: a second
+/// Goal: what was told of a body is so, where the upstream's status has none. Method: a second
 /// request on the same connection is answered behind the first, with nothing between them.
 fn answers_stay_in_step(world: &World) {
-    for (upstream, told) in [(202, 204), (204, 200)] {
+    for (upstream, told) in [(204, 200)] {
         let mut client = TcpStream::connect(world.stack.gateways[0].address).unwrap();
         for (status, connection) in [(upstream, "keep-alive"), (418, "close")] {
             let head = format!("GET /?user_key={KEY} HTTP/1.1\r\nHost: told.test\r\nx-status: {status}\r\n");

@@ -41,6 +41,7 @@ const BROKEN: &str = r#"{ policy = "url_rewriting", path = [
     { pattern = "^/zero", replacement = "/a%00b" },
     { pattern = "^/half", replacement = "/a%4" },
     { pattern = "^/fragment", replacement = "/a#b" },
+    { pattern = "^/question", replacement = "/a?b=1" },
     { pattern = "^/blank", replacement = "/a b" },
     { pattern = "^/up", replacement = "/." },
     { pattern = "^/mine", replacement = "/fine" },
@@ -180,6 +181,7 @@ async fn what_is_no_path(world: &World, service: &str) {
         "/zero",
         "/half",
         "/fragment",
+        "/question",
         "/blank",
         "/up",
     ] {
