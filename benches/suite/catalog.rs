@@ -59,7 +59,16 @@ impl Api {
 
     /// One whose calls listeners decide.
     pub(crate) fn new(id: &str, rules: usize, applications: usize) -> Self {
-        Self { id: id.into(), rules, applications, is_leased: false, limit: LIMIT, token: None, issuer: None, proxy: String::new() }
+        Self {
+            id: id.into(),
+            rules,
+            applications,
+            is_leased: false,
+            limit: LIMIT,
+            token: None,
+            issuer: None,
+            proxy: String::new(),
+        }
     }
 
     /// One that is asked about by 3scale's API, under four limits.

@@ -66,7 +66,6 @@ impl Account {
 
 /// What documents say may hold what terminals take for orders, or for the end of a line.
 fn shown(text: &str) -> String {
-    let escaped =
-        |c: char| c.is_control().then(|| c.escape_default().to_string()).unwrap_or_else(|| c.into());
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     text.chars().map(escaped).collect()
 }

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 use weir_core::CredentialKind;
 use weir_core::policy::form::Value;
-use weir_core::policy::{AUTHORISE, Chain, Kind, Place, Repeats, STEPS_MAX, ServiceOf};
+use weir_core::policy::{AUTHORISE, Chain, Kind, Place, STEPS_MAX, ServiceOf};
 
 use super::account::Account;
 use super::apicast::is_nothing;
@@ -41,6 +41,8 @@ pub(super) struct Of {
     pub(super) client_id_claim: String,
     /// Where `apicast` stands in the chain.
     pub(super) apicast_at: Option<usize>,
+    /// Whether the chain has calls go to backends under mounts.
+    pub(super) has_backends: bool,
 }
 
 /// The policies of a service, as far as they have been read.
@@ -65,7 +67,8 @@ impl Policies {
         let empty = Map::new();
         let configuration = policy.get("configuration").and_then(Json::as_object).unwrap_or(&empty);
         let is_front = self.of.apicast_at.is_some_and(|apicast_at| at < apicast_at);
-        let mut reading = Reading { account, written: self, place, is_front, configuration };
+        let mut reading =
+            Reading { account, written: self, place, is_front, configuration, is_move_told: false };
         match policy.get("version").and_then(Json::as_str) {
             None | Some("builtin") => reading.read(name),
             Some(other) => reading.account.left_out(
@@ -110,10 +113,19 @@ struct Reading<'a> {
     /// Whether it stands in front of `apicast` there.
     is_front: bool,
     configuration: &'a Map<String, Json>,
+    /// Whether it has been said that it stands elsewhere now.
+    is_move_told: bool,
 }
 
 impl<'a> Reading<'a> {
     fn read(&mut self, name: &str) {
+        let single = [("cors", "cors"), ("default_credentials", "anonymous"), ("retry", "retry")];
+        let ours = single.iter().find(|(theirs, _)| *theirs == name).and_then(|(_, ours)| Kind::find(ours));
+        if ours.is_some_and(|kind| self.written.has(kind)) {
+            let why =
+                format!("{name} stands here a second time, and a list has one: the first is taken over");
+            return self.account.left_out(self.place, &why);
+        }
         match name {
             "cors" => self.cors(),
             "default_credentials" => self.default_credentials(),
@@ -185,15 +197,14 @@ impl<'a> Reading<'a> {
         let kind = Kind::find(policy);
         let (front, behind) = (self.written.front.len(), self.written.behind.len());
         // One step is for `authorise`.
-        let why = match kind {
-            Some(kind) if kind.repeats == Repeats::Never && self.written.has(kind) => {
-                Some("there is one already, and a list has one at most".to_owned())
-            }
-            _ if front + behind + 1 >= STEPS_MAX => Some(format!("a list has {STEPS_MAX} steps at most")),
-            _ => self.written.judge(entry.clone()).err(),
+        let why = match front + behind + 1 < STEPS_MAX {
+            true => self.written.judge(entry.clone()).err(),
+            false => Some(format!("a list has {STEPS_MAX} steps at most")),
         };
         if let Some(why) = why {
-            self.account.left_out(self.place, &format!("{policy}: {why}"));
+            let is_check = ["claim_check", "edge_limits", "ip_check"].contains(&policy);
+            let opens = if is_check { format!("; {OPENS}") } else { String::new() };
+            self.account.left_out(self.place, &format!("{policy}: {why}{opens}"));
             return false;
         }
         let is_front = match kind.map(|kind| kind.place) {
@@ -221,7 +232,9 @@ impl<'a> Reading<'a> {
             }
             _ => return,
         };
-        self.account.changed(self.place, how);
+        if !std::mem::replace(&mut self.is_move_told, true) {
+            self.account.changed(self.place, how);
+        }
     }
 }
 

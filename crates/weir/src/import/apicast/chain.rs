@@ -22,7 +22,9 @@ impl Reader<'_> {
                 "it has no apicast policy, so 3scale's gateway asks for no credentials: ours always does",
             );
         }
-        let mut policies = Policies::new(self.judged_against(proxy, apicast_at));
+        let has_backends = chain.iter().any(|policy| policy_name(policy) == "routing" && is_enabled(policy));
+        let of = Of { has_backends, ..self.judged_against(proxy, apicast_at) };
+        let mut policies = Policies::new(of);
         for (at, policy) in chain.iter().enumerate() {
             let field = format!("proxy.policy_chain[{at}]");
             match policy_name(policy) {
@@ -59,6 +61,7 @@ impl Reader<'_> {
             secret_names,
             client_id_claim: claim.to_owned(),
             apicast_at,
+            has_backends: false,
         }
     }
 

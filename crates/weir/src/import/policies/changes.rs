@@ -123,7 +123,13 @@ impl Reading<'_> {
         }
         self.judge("url_rewriting", &table([("path", one(rewrite.clone()))]))?;
         if sees_encoded(regex) || replacement.contains('%') {
-            self.changed(field, "paths are seen and written as clients encode them: %20 for a blank");
+            self.changed(
+                field,
+                "look at it: it sees and writes paths as clients encode them, with %20 for a blank",
+            );
+        }
+        if self.written.of.has_backends && !self.is_front {
+            self.changed(field, "of a call to a backend it sees what is behind the mount");
         }
         Ok(rewrite)
     }

@@ -43,6 +43,10 @@ impl Reading<'_> {
             format!("{regex:?} is more than what a path begins with: write routing with a pattern")
         })?;
         let url = rule.get("url").and_then(Json::as_str).unwrap_or_default();
+        if url.contains('@') {
+            // It may hold a password, which whoever refuses it would show.
+            return Err("its url holds a user name: the gateway would not send it".to_owned());
+        }
         let when = table([("paths", text(path))]);
         let route = table([("api_backend", text(url)), ("when", Value::Table(when))]);
         self.judge("routing", &table([("routes", one(route.clone()))]))?;
