@@ -452,6 +452,7 @@ impl Property {
         let list = |items: Value, max: usize| {
             let mut list = of_type("array");
             list.insert("items".to_owned(), items);
+            list.insert("minItems".to_owned(), whole(1));
             list.insert("maxItems".to_owned(), whole(max as u64));
             list
         };

@@ -5,7 +5,7 @@
 //! time to time. If all are ill, calls are refused at once.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ struct Address {
     pool: Arc<Pool>,
     health: Mutex<Health>,
     shown: Gauge,
+    /// As it was told last.
+    was_well: AtomicBool,
     /// Of answers to probes: good ones in a row, or bad ones.
     probed: Mutex<(u64, u64)>,
     failures: AtomicU64,
@@ -103,6 +105,7 @@ impl Balance {
                 url,
                 health: Mutex::new(Health { is_probed_well: true, breaker: BreakerState::Closed }),
                 shown,
+                was_well: AtomicBool::new(true),
                 probed: Mutex::default(),
                 failures: AtomicU64::new(0),
             });
@@ -200,6 +203,9 @@ impl Balance {
 impl Address {
     fn tell(&self, health: Health, why: &str) {
         let is_well = health.is_probed_well && health.breaker == BreakerState::Closed;
+        if self.was_well.swap(is_well, Ordering::Relaxed) == is_well {
+            return;
+        }
         self.shown.set(if is_well { 1.0 } else { 0.0 });
         let upstream = self.url.origin.to_string();
         if is_well {

@@ -121,23 +121,26 @@ impl Service {
             }
         }
         self.policies.iter().for_each(|policy| write_policy(text, policy));
-        for Backend { id, mount, api_backend, host_rewrite, rules } in &self.backends {
-            let _ = write!(
-                text,
-                "\n[[providers.services.backends]]\nid = {}\nmount = {}\napi_backend = {}\n",
-                quoted(id),
-                quoted(mount),
-                quoted(api_backend)
-            );
-            if let Some(host) = host_rewrite {
-                let _ = writeln!(text, "host_rewrite = {}", quoted(host));
-            }
-            write_rules(text, rules);
-        }
+        self.backends.iter().for_each(|backend| write_backend(text, backend));
         if let Some(id) = &self.anonymous {
             write_anonymous(text, id);
         }
     }
+}
+
+fn write_backend(text: &mut String, backend: &Backend) {
+    let Backend { id, mount, api_backend, host_rewrite, rules } = backend;
+    let _ = write!(
+        text,
+        "\n[[providers.services.backends]]\nid = {}\nmount = {}\napi_backend = {}\n",
+        quoted(id),
+        quoted(mount),
+        quoted(api_backend)
+    );
+    if let Some(host) = host_rewrite {
+        let _ = writeln!(text, "host_rewrite = {}", quoted(host));
+    }
+    write_rules(text, rules);
 }
 
 /// A policy as a table of its own. Keys are ours; all that comes from the document is text.

@@ -300,3 +300,29 @@ fn until_the_client_leaves(world: &World) {
     drop(client);
     until("the place", || (code(world, request) == "200").then_some(()));
 }
+
+/// Goal: a connection that has left HTTP keeps its place until it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_keep_their_places() {
+    use std::io::{Read, Write};
+    let tunnel = Scripted::start(|mut exchange| {
+        exchange.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n");
+        // Until the client leaves.
+        while !exchange.receive().is_empty() {}
+    });
+    let policies = proxy(&limits("{ per = \"service\", concurrent_max = 1 }"));
+    let url = tunnel.url();
+    let world = World::start(&[Api { backend: &url, ..api("chats", &policies) }]).await;
+    let mut client = std::net::TcpStream::connect(world.stack.gateways[0].address).unwrap();
+    let head = format!("GET /?user_key={} HTTP/1.1\r\nHost: chats.test", crate::world::KEY);
+    write!(client, "{head}\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    let request = "GET chats.test/?user_key={key}";
+    assert_eq!(code(&world, request), MANY);
+    drop(client);
+    // Without a wish to leave HTTP a 101 is no answer.
+    until("the place", || (code(&world, request) == "502 upstream_failed").then_some(()));
+    world.finish();
+}
