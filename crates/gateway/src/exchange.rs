@@ -10,6 +10,7 @@ use http::header::{HOST, TRAILER};
 use http::uri::PathAndQuery;
 use http_body::Body;
 use tracing::error;
+use weir_core::proxy::UpstreamTimeouts;
 use weir_core::ratelimit::Tightest;
 use weir_core::{Timestamp, extract};
 
@@ -64,7 +65,7 @@ impl Exchange<'_> {
     /// Sends the request, and turns the head of the answer into the client's.
     pub(crate) async fn once(&self, outgoing: Outgoing) -> Result<Reply<ReplyBody>, Refusal> {
         let Self { call, service, upstream, forwarding, limits } = *self;
-        let timeouts = forwarding.passing.map_or(service.proxy.timeouts, |passing| passing.timeouts);
+        let timeouts = timeouts(service, forwarding);
         let idle = Duration::from_millis(timeouts.idle_ms.into());
         let begun = Instant::now();
         let progress = Progress::new(begun.into());
@@ -138,7 +139,7 @@ fn upstream_request(
         Some(form) => form.into(),
         None => ahead.bytes,
     };
-    let timeouts = forwarding.passing.map_or(service.proxy.timeouts, |passing| passing.timeouts);
+    let timeouts = timeouts(service, forwarding);
     let idle = Duration::from_millis(timeouts.idle_ms.into());
     let max = body_bytes_max(service, forwarding.passing);
     let body = RequestBody::new(ahead, rest, max, idle, Arc::clone(progress));
@@ -166,6 +167,10 @@ fn upstream_request(
         Over::Http1(framing)
     };
     Ok((Onward { method: head.method, target, fields: head.fields, body }, over))
+}
+
+fn timeouts(service: &Service, forwarding: &Forwarding<'_>) -> UpstreamTimeouts {
+    forwarding.passing.map_or(service.proxy.timeouts, |passing| passing.timeouts)
 }
 
 /// Longest body of a request.

@@ -405,7 +405,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// What every answer has in common.
 fn finish(mut call: Call, passing: Option<Box<Passing>>, mut reply: Reply<ReplyBody>) -> Reply<ReplyBody> {
-    if let Some(mut passing) = passing {
+    if let Some(passing) = passing {
         passing.answer(&mut reply);
         call.keeps(passing.into_lasting());
     }

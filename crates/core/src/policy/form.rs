@@ -11,6 +11,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::status_set::{STATUS_NAMES_MAX, StatusSet, Statuses};
+
 /// Settings as they are written, whatever the language.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -338,6 +340,12 @@ impl<'a> Form<'a> {
             }
         }
         parsed
+    }
+
+    /// The answers that count as failures; without, those of a gateway whose upstream failed.
+    pub(super) fn failures(&self, name: &'static str, meaning: &'static str) -> StatusSet {
+        let statuses: Vec<Statuses> = self.texts(name, meaning, "status or class", STATUS_NAMES_MAX);
+        if statuses.is_empty() { StatusSet::gateway_failures() } else { StatusSet::new(statuses) }
     }
 
     /// An empty list could mean all or nothing, so it means neither.

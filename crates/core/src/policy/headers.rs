@@ -59,11 +59,11 @@ pub enum Change {
     Remove,
 }
 
-pub(super) const CHANGES: &[(&str, Change)] =
+const CHANGES: &[(&str, Change)] =
     &[("set", Change::Set), ("add", Change::Add), ("default", Change::Default), ("remove", Change::Remove)];
 
 /// What `change` means, for the keys of that name.
-pub(super) const CHANGE: &str = "`set`: instead of all of its name. `add`: beside them. `default`: where there is \
+const CHANGE: &str = "`set`: instead of all of its name. `add`: beside them. `default`: where there is \
     none. `remove`: takes them out.";
 
 impl Headers {
@@ -100,36 +100,45 @@ impl Headers {
 }
 
 fn change(form: &Form<'_>) -> HeaderChange {
-    let change = form.choice("change", CHANGE, CHANGES, Some("set")).unwrap_or(Change::Set);
-    let name = form.text("name", "The header.", "header name").unwrap_or_default();
-    let value = form.parsed(
-        "value",
+    let (change, name, value) = read_change(
+        form,
+        ("The header.", "header name"),
         "What is written. `{application}`, `{client_address}`, `{request_id}`, `{host}`, `{method}`, `{path}`, \
          `{header.NAME}`, `{query.NAME}` and `{claim.NAME}` stand for what is known of the request.",
-        "text",
     );
+    check_name(form, name);
+    HeaderChange { change, name: name.to_ascii_lowercase(), value }
+}
+
+/// What is done with which name, and what is written; the name is of some meaning and form.
+pub(super) fn read_change<'a>(
+    form: &Form<'a>,
+    (name, name_form): (&'static str, &'static str),
+    value: &'static str,
+) -> (Change, &'a str, Template) {
+    let change = form.choice("change", CHANGE, CHANGES, Some("set")).unwrap_or(Change::Set);
+    let name = form.text("name", name, name_form).unwrap_or_default();
+    let value = form.parsed("value", value, "text");
     form.require(&["name"]);
-    check_name(form, "name", name);
     if form.gives("value") == (change == Change::Remove) {
-        let message = "value is missing: only remove does without, and has none";
-        form.wrong("", message);
+        form.wrong("", "value is missing: only remove does without, and has none");
     }
-    HeaderChange { change, name: name.to_ascii_lowercase(), value: value.unwrap_or_default() }
+    (change, name, value.unwrap_or_default())
 }
 
 /// Says so where a text is no name of a header that may be changed.
-pub(super) fn check_name(form: &Form<'_>, key: &str, name: &str) {
-    if !form.gives(key) {
+fn check_name(form: &Form<'_>, name: &str) {
+    if !form.gives("name") {
         return;
     }
     if !is_name(name) {
-        form.wrong(key, format!("{key} {name:?} is not a header name"));
+        form.wrong("name", format!("name {name:?} is not a header name"));
     } else if NOT_THESE.contains(&name.to_ascii_lowercase().as_str()) {
         let way_out = match name.to_ascii_lowercase().as_str() {
             "host" => "use host_rewrite of the proxy",
             _ => "HTTP or the gateway itself writes it",
         };
-        form.wrong(key, format!("{key} cannot be {name:?}: {way_out}"));
+        form.wrong("name", format!("name cannot be {name:?}: {way_out}"));
     }
 }
 

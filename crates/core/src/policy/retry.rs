@@ -2,7 +2,7 @@
 
 use super::form::Form;
 use super::{Kind, Place, Policy, Repeats};
-use crate::status_set::{STATUS_NAMES_MAX, StatusSet};
+use crate::status_set::StatusSet;
 
 /// When calls are sent again.
 #[derive(Debug, Clone)]
@@ -31,16 +31,10 @@ impl Retry {
 
     fn read(form: &Form<'_>) -> Self {
         let retries_max = form.whole_or("retries_max", "How often at most, beside the first time.", 1..=5, 1);
-        let statuses = form.texts(
+        let statuses = form.failures(
             "statuses",
             "Answers that are tried again, beside connections that fail and answers that do not come; without, 502, 503 and 504.",
-            "status or class",
-            STATUS_NAMES_MAX,
         );
-        let statuses = match statuses.is_empty() {
-            false => StatusSet::new(statuses),
-            true => StatusSet::gateway_failures(),
-        };
         Self {
             retries_max,
             statuses,

@@ -1,5 +1,6 @@
 //! Values that name what is known of a request: `{application}`, `{header.X-Region}`.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::condition::Subject;
@@ -38,7 +39,7 @@ pub struct Known<'k, 's> {
     /// Whose call it is.
     pub application: Option<&'k str>,
     /// From where.
-    pub client_address: &'k str,
+    pub client_address: IpAddr,
     /// Its id in logs.
     pub request_id: &'k str,
     /// The host that it was sent to.
@@ -179,7 +180,7 @@ impl Variable {
         match self {
             // An id is visible characters.
             Self::Application => text.extend_from_slice(known.application.unwrap_or_default().as_bytes()),
-            Self::ClientAddress => put(known.client_address.as_bytes(), text),
+            Self::ClientAddress => put(known.client_address.to_string().as_bytes(), text),
             Self::RequestId => put(known.request_id.as_bytes(), text),
             Self::Host => put(known.host.as_bytes(), text),
             Self::Method => put(subject.method.as_bytes(), text),

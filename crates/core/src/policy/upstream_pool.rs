@@ -3,7 +3,7 @@
 use super::form::Form;
 use super::upstream_url::Address;
 use super::{Kind, Place, Policy, Repeats};
-use crate::status_set::{STATUS_NAMES_MAX, StatusSet};
+use crate::status_set::StatusSet;
 
 /// Most addresses.
 const ADDRESSES_MAX: usize = 64;
@@ -115,16 +115,10 @@ impl Breaker {
             10..=3_600_000,
             10_000,
         );
-        let statuses = form.texts(
+        let statuses = form.failures(
             "statuses",
             "Answers that count as failures, beside connections that fail and answers that do not come; without, 502, 503 and 504.",
-            "status or class",
-            STATUS_NAMES_MAX,
         );
-        let statuses = match statuses.is_empty() {
-            false => StatusSet::new(statuses),
-            true => StatusSet::gateway_failures(),
-        };
         Self { failures, open_ms, statuses }
     }
 }

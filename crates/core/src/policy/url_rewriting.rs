@@ -2,7 +2,7 @@
 
 use super::condition::Method;
 use super::form::Form;
-use super::headers::{CHANGE, CHANGES, Change};
+use super::headers::{Change, read_change};
 use super::regex::Regex;
 use super::template::{Known, Template};
 use super::{Kind, Place, Policy, Repeats};
@@ -65,21 +65,18 @@ impl UrlRewriting {
                 PathRewrite::read,
             ),
             query: form.tables("query", "What becomes of query arguments.", REWRITES_MAX, |form| {
-                let change = form.choice("change", CHANGE, CHANGES, Some("set")).unwrap_or(Change::Set);
-                let name = form.text("name", "The argument.", "text").unwrap_or_default().to_owned();
-                let value = form.parsed("value", "What is written, with variables as in `headers`.", "text");
-                form.require(&["name"]);
-                if form.gives("value") == (change == Change::Remove) {
-                    form.wrong("", "value is missing: only remove does without, and has none");
-                }
-                let value: Template = value.unwrap_or_default();
+                let (change, name, value) = read_change(
+                    form,
+                    ("The argument.", "text"),
+                    "What is written, with variables as in `headers`.",
+                );
                 if value.names_application() {
                     form.wrong(
                         "value",
                         "names {application}, which is not known when URLs are rewritten: use headers",
                     );
                 }
-                QueryChange { change, name, value }
+                QueryChange { change, name: name.to_owned(), value }
             }),
         }
     }

@@ -253,7 +253,8 @@ impl Passing {
     /// Whether a step is for the call.
     fn reaches(&mut self, at: usize, step: &ChainStep, caller: Caller<'_>) -> bool {
         self.reached = at + 1;
-        let applies = caller.with_subject(self.claims.as_deref(), |subject| step.applies(subject));
+        let applies = step.has_no_condition()
+            || caller.with_subject(self.claims.as_deref(), |subject| step.applies(subject));
         self.applies |= u64::from(applies) << at;
         applies
     }
@@ -280,12 +281,11 @@ impl Passing {
 
     /// What its headers become, but for whose call it is.
     fn render(&mut self, headers: &Headers, caller: Caller<'_>) -> Result<(), Refusal> {
-        let address = self.address.to_string();
         let rendered = caller.with_subject(self.claims.as_deref(), |subject| {
             let known = Known {
                 subject,
                 application: Some("\0"),
-                client_address: &address,
+                client_address: self.address,
                 request_id: caller.request_id,
                 host: caller.host.unwrap_or_default(),
             };
@@ -368,12 +368,11 @@ impl Passing {
         target: &str,
     ) -> Result<Option<Box<Rewritten>>, Refusal> {
         let path = rewriting.path(caller.head.method.as_str(), target);
-        let address = self.address.to_string();
         let query = caller.with_subject(self.claims.as_deref(), |subject| {
             let known = Known {
                 subject,
                 application: None,
-                client_address: &address,
+                client_address: self.address,
                 request_id: caller.request_id,
                 host: caller.host.unwrap_or_default(),
             };
@@ -477,9 +476,8 @@ impl Passing {
     }
 
     /// Changes what the client is told; whatever it was that ended the call.
-    pub(crate) fn answer(&mut self, reply: &mut Reply<ReplyBody>) {
-        let service = Arc::clone(&self.service);
-        let Some(policies) = &service.policies else { return };
+    pub(crate) fn answer(&self, reply: &mut Reply<ReplyBody>) {
+        let Some(policies) = &self.service.policies else { return };
         for (at, step) in policies.chain.steps().iter().enumerate() {
             // What ended before it came to conditions is told what has none.
             let is_for_it = self.applies(at) || (at >= self.reached && step.has_no_condition());
