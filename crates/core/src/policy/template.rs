@@ -8,6 +8,9 @@ use super::condition::Subject;
 /// Longest value as written.
 const TEMPLATE_BYTES_MAX: usize = 1_024;
 
+/// Longest value for a request.
+pub const VALUE_BYTES_MAX: usize = 32 << 10;
+
 /// A checked value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
@@ -161,10 +164,14 @@ impl Template {
         })
     }
 
-    /// The text for a request. What is not known is empty, and what no header could carry is left out.
+    /// The text for a request. What is not known is empty, and what no header could carry is left out. One that grows
+    /// beyond [`VALUE_BYTES_MAX`] is returned as it is then.
     pub fn render(&self, known: &Known<'_, '_>) -> Vec<u8> {
         let mut text = Vec::new();
         for part in &self.0 {
+            if text.len() > VALUE_BYTES_MAX {
+                break;
+            }
             match part {
                 Part::Text(plain) => text.extend_from_slice(plain.as_bytes()),
                 Part::Variable(variable) => variable.write(known, &mut text),
@@ -197,4 +204,42 @@ impl Variable {
 
 fn put(value: &[u8], text: &mut Vec<u8>) {
     text.extend(value.iter().copied().filter(|byte| matches!(byte, b' '..=b'~' | 0x80..)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn render(template: &str, header: &[u8]) -> Vec<u8> {
+        let subject = Subject {
+            method: "GET",
+            path: b"/a",
+            argument: &|_| None,
+            header: &|name| (name == "a").then_some(header),
+            claims: None,
+        };
+        let client_address = IpAddr::from([192, 0, 2, 1]);
+        let known =
+            Known { subject: &subject, application: Some("app"), client_address, request_id: "7", host: "h" };
+        template.parse::<Template>().unwrap().render(&known)
+    }
+
+    #[test]
+    fn variables_stand_for_what_is_known() {
+        assert_eq!(
+            render("{application} {client_address} {method}{path} {{x}}", b""),
+            b"app 192.0.2.1 GET/a {x}"
+        );
+        assert_eq!(render("<{header.A}{query.q}{claim.c}>", b"1\r\n2"), b"<12>");
+        for wrong in ["{", "}", "{nothing}", "{header.}", "a\nb", "\u{e9}"] {
+            assert!(wrong.parse::<Template>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn values_do_not_grow_for_ever() {
+        let long = vec![b'x'; 30 << 10];
+        assert!(render(&"{header.a}".repeat(90), &long).len() <= VALUE_BYTES_MAX + long.len());
+    }
 }

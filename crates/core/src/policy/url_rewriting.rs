@@ -12,6 +12,8 @@ use crate::mapping_rule::decode_argument;
 const REWRITES_MAX: usize = 32;
 /// Longest text in the place of what was found.
 const REPLACEMENT_BYTES_MAX: usize = 1_024;
+/// Longest query that comes of it.
+pub const QUERY_BYTES_MAX: usize = 32 << 10;
 /// Longest path that comes of it.
 pub const PATH_BYTES_MAX: usize = 8 << 10;
 
@@ -101,7 +103,8 @@ impl UrlRewriting {
         rewritten.map(|text| String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// The query after all changes; `None`: there are none. Empty: none is left.
+    /// The query after all changes; `None`: there are none. Empty: none is left. One that grows beyond
+    /// [`QUERY_BYTES_MAX`] is returned as it is then.
     pub fn query(&self, query: Option<&str>, known: &Known<'_, '_>) -> Option<String> {
         if self.query.is_empty() {
             return None;
@@ -109,14 +112,20 @@ impl UrlRewriting {
         let query = query.unwrap_or_default();
         let mut parts: Vec<String> =
             query.split('&').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let mut bytes = query.len();
         for QueryChange { change, name, value } in &self.query {
+            if bytes > QUERY_BYTES_MAX {
+                break;
+            }
             let is_it = |part: &String| is_named(part, name);
             let given = parts.iter().any(is_it);
             if matches!(change, Change::Set | Change::Remove) {
                 parts.retain(|part| !is_it(part));
             }
             if matches!(change, Change::Set | Change::Add) || (*change == Change::Default && !given) {
-                parts.push(format!("{}={}", encoded(name.as_bytes()), encoded(&value.render(known))));
+                let part = format!("{}={}", encoded(name.as_bytes()), encoded(&value.render(known)));
+                bytes += part.len();
+                parts.push(part);
             }
         }
         Some(parts.join("&"))

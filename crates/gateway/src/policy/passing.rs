@@ -16,7 +16,7 @@ use weir_core::policy::edge_limits::Per;
 use weir_core::policy::headers::{Change, HeaderChange, Headers};
 use weir_core::policy::retry::Retry;
 use weir_core::policy::template::Known;
-use weir_core::policy::url_rewriting::{PATH_BYTES_MAX, UrlRewriting};
+use weir_core::policy::url_rewriting::{PATH_BYTES_MAX, QUERY_BYTES_MAX, UrlRewriting};
 use weir_core::policy::{ChainStep, Policy};
 use weir_core::proxy::UpstreamTimeouts;
 
@@ -116,7 +116,8 @@ impl Rewritten {
     /// When that is no path.
     pub(crate) fn read(&self) -> Result<(RequestPath<'_>, Option<&str>), Refusal> {
         // What follows a `?` would be a query that nobody has looked at.
-        let is_path = self.path.len() <= PATH_BYTES_MAX && !self.path.contains('?');
+        let is_short = self.query.as_ref().is_none_or(|query| query.len() <= QUERY_BYTES_MAX);
+        let is_path = is_short && self.path.len() <= PATH_BYTES_MAX && !self.path.contains('?');
         let path = RequestPath::parse(&self.path).ok();
         let path = path.filter(|path| is_path && PathAndQuery::try_from(path.target.as_ref()).is_ok());
         let path = path.ok_or(Refusal::Policy(PolicyRefusal::Failed(UrlRewriting::NAME)))?;
